@@ -1,0 +1,127 @@
+//! RUN: what executes a graph.
+//!
+//! The seam is two traits. A [`Model`] is a loaded file, immutable and shared by all workers; a [`Session`] is one
+//! worker's handle on it. An [`Engine`] makes models from files. All of it is synchronous: it runs on worker and
+//! loader threads, never on an I/O thread.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::signature::Signature;
+use crate::tensor::Tensor;
+
+/// Loads model files.
+pub trait Engine: Send + Sync {
+    /// The name that metadata, `inspect` and logs show, such as `tract`.
+    fn name(&self) -> &'static str;
+
+    /// Reads an ONNX file (external data is found beside it), discovers its signature, proves its batch axis and
+    /// runs it once. Blocks for as long as that takes; the caller bounds time and memory.
+    ///
+    /// # Errors
+    /// `LoadError`, whose text tells an operator what is wrong with the file and what to do.
+    fn load(&self, path: &Path) -> Result<Arc<dyn Model>, LoadError>;
+}
+
+/// A loaded model: immutable, shared.
+pub trait Model: Send + Sync {
+    fn signature(&self) -> &Signature;
+
+    /// The name of the engine that loaded it.
+    fn engine(&self) -> &'static str;
+
+    /// What loading found out that an operator should know, such as a warm-up that could not be tried.
+    fn notes(&self) -> &[String];
+
+    /// A new session, for one worker thread.
+    fn session(self: Arc<Self>) -> Box<dyn Session>;
+}
+
+/// One worker's handle on a model. Carries nothing from one run to the next that could change an output.
+pub trait Session: Send {
+    /// Runs the model once. `inputs` are in the signature's order and have been checked against it; the outputs come
+    /// back in the signature's order and in its datatypes.
+    ///
+    /// `stop` is asked between operators; once it says true the run ends with `Stopped`.
+    ///
+    /// # Errors
+    /// `RunError`. A panic inside the engine is caught and comes back as `Failed`.
+    fn run(&mut self, inputs: &[Tensor], stop: &dyn Fn() -> bool) -> Result<RunOutput, RunError>;
+}
+
+/// What a run gives.
+#[derive(Debug)]
+pub struct RunOutput {
+    pub tensors: Vec<Tensor>,
+    pub timing: RunTiming,
+}
+
+/// Where the time of a run went, as the protocol's statistics count it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RunTiming {
+    /// Turning the request's tensors into the engine's.
+    pub input: Duration,
+    /// The graph itself.
+    pub infer: Duration,
+    /// Turning the engine's tensors into the answer's.
+    pub output: Duration,
+}
+
+/// Why a file is not served.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    #[error("the file can't be read: {0}")]
+    Unreadable(String),
+    #[error("not a valid ONNX model: {0}")]
+    Invalid(String),
+    #[error(
+        "the {engine} engine lacks operators: {}. Export the model without them, or serve it with an engine that has them",
+        missing_text(missing)
+    )]
+    MissingOperators { engine: &'static str, missing: Vec<MissingOperator> },
+    /// A pattern this engine is known to compute wrongly, refused by name.
+    #[error("refused, because the {engine} engine is known to compute it wrongly: {pattern}. {advice}")]
+    KnownWrong { engine: &'static str, pattern: String, advice: &'static str },
+    #[error("the {engine} engine can't prepare the graph: {cause}")]
+    Unsupported { engine: &'static str, cause: String },
+    #[error("the warm-up run failed: {0}")]
+    WarmUp(String),
+}
+
+/// An operator the engine doesn't have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingOperator {
+    /// `ai.onnx` for the default domain.
+    pub domain: String,
+    pub name: String,
+    pub opset: i64,
+    /// How many nodes of the graph need it.
+    pub nodes: usize,
+}
+
+fn missing_text(missing: &[MissingOperator]) -> String {
+    let each = |op: &MissingOperator| {
+        format!(
+            "{}.{} (opset {}, {} node{})",
+            op.domain,
+            op.name,
+            op.opset,
+            op.nodes,
+            if op.nodes == 1 { "" } else { "s" }
+        )
+    };
+    missing.iter().map(each).collect::<Vec<_>>().join(", ")
+}
+
+/// Why a run gave no outputs. The texts are for the log, not for clients.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    /// The inputs are right by the signature, yet the engine can't take them; the text is safe to show.
+    #[error("{0}")]
+    BadInput(String),
+    #[error("{0}")]
+    Failed(String),
+    #[error("stopped before it was done")]
+    Stopped,
+}

@@ -1,0 +1,248 @@
+//! What can go wrong with a request, and the one table that turns it into an answer.
+//!
+//! A variant says what was expected and what came. Texts that existing clients match on are Triton's, word for word.
+//! Nothing here holds a path, a panic's text or the name of a type of ours: the text goes to the client as it is.
+
+use std::time::Duration;
+
+use crate::tensor::{DataType, TensorError};
+
+/// The outcome of anything a client asks for.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A request that is answered with an error.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    #[error("Request for unknown model: '{model}' is not found{}", nearest_text(nearest))]
+    UnknownModel { model: String, nearest: Option<String> },
+    #[error("Request for unknown model: '{model}' version {version} is not found{}", ready_text(ready))]
+    UnknownVersion { model: String, version: String, ready: Vec<u64> },
+    #[error("Request for unknown model: '{model}' has no label '{label}'{}", nearest_text(nearest))]
+    UnknownLabel { model: String, label: String, nearest: Option<String> },
+    #[error("Request for unknown model: '{model}' version {version} is not at ready state: {reason}")]
+    NotReady { model: String, version: u64, reason: String },
+    #[error("Request for unknown model: '{model}' has no available versions{}", reason_text(reason))]
+    NoVersions { model: String, reason: String },
+    #[error("'{name}' is not a model name: {reason}")]
+    BadName { name: String, reason: &'static str },
+
+    #[error(
+        "{}expected {expected} inputs but got {got} inputs for model '{model}'{}",
+        id_text(id),
+        missing_text(missing)
+    )]
+    InputCount { id: String, model: String, expected: usize, got: usize, missing: Vec<String> },
+    #[error("{}unexpected inference input '{input}' for model '{model}'{}", id_text(id), nearest_text(nearest))]
+    UnknownInput { id: String, model: String, input: String, nearest: Option<String> },
+    #[error("{}input '{input}' is given twice for model '{model}'", id_text(id))]
+    DuplicateInput { id: String, model: String, input: String },
+    #[error("{}unexpected inference output '{output}' for model '{model}'{}", id_text(id), nearest_text(nearest))]
+    UnknownOutput { id: String, model: String, output: String, nearest: Option<String> },
+    #[error("{}inference input '{input}' data-type is '{got}', but model '{model}' expects '{expected}'", id_text(id))]
+    InputType { id: String, model: String, input: String, expected: DataType, got: DataType },
+    #[error("{}unexpected shape for input '{input}' for model '{model}'. Expected {expected}, got {got}", id_text(id))]
+    InputShape { id: String, model: String, input: String, expected: String, got: String },
+    #[error(
+        "{}unexpected shape for input '{input}' for model '{model}'. Expected dimension {axis} ('{dim}') to be {expected} as in input '{other}', got {got}",
+        id_text(id)
+    )]
+    InconsistentDim {
+        id: String,
+        model: String,
+        input: String,
+        axis: usize,
+        dim: String,
+        expected: usize,
+        other: String,
+        got: usize,
+    },
+    #[error("{}inference request batch-size must be <= {limit} for '{model}', got {got}", id_text(id))]
+    BatchSize { id: String, model: String, limit: usize, got: usize },
+    #[error("input '{input}': {source}")]
+    InputTensor { input: String, source: TensorError },
+    /// Anything else the client got wrong; the text says what was expected and what came.
+    #[error("{0}")]
+    Invalid(String),
+
+    #[error("request of {got} bytes exceeds the limit of {limit} bytes{hint}")]
+    TooLarge { got: u64, limit: u64, hint: &'static str },
+    #[error("{0}")]
+    Unsupported(String),
+    #[error("Exceeds maximum queue size: {depth} of {limit} requests are waiting for model '{model}'")]
+    Overloaded { model: String, depth: usize, limit: usize, retry_after: Duration },
+    #[error(
+        "Exceeds maximum queue size: {in_use} of {limit} bytes of requests are in flight, {wanted} more were asked for"
+    )]
+    OutOfBudget { in_use: u64, limit: u64, wanted: u64 },
+    #[error("Request timeout expired{}", stage_text(stage))]
+    DeadlineExceeded { stage: &'static str },
+    #[error("the request's body did not arrive within {seconds} s")]
+    BodyTimeout { seconds: f64 },
+    #[error("the client went away")]
+    Cancelled,
+    #[error("{0}")]
+    Unavailable(String),
+    #[error(
+        "inference failed in model '{model}' version {version}: the model could not run on these inputs; the server's log has the cause under request id '{request_id}'"
+    )]
+    RunFailed { model: String, version: u64, request_id: String },
+    /// A failure of the server itself; the text must be safe to show.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// Whose fault an error is and what a client should do: the rows of the status table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    InvalidArgument,
+    NotFound,
+    TooLarge,
+    Unsupported,
+    Overloaded,
+    Unavailable,
+    DeadlineExceeded,
+    RequestTimeout,
+    Cancelled,
+    Internal,
+}
+
+impl Kind {
+    /// (HTTP status, gRPC code, the `reason` label on metrics). gRPC codes are those of `google.rpc.Code`.
+    fn row(self) -> (u16, i32, &'static str) {
+        match self {
+            Self::InvalidArgument => (400, 3, "invalid_argument"),
+            Self::NotFound => (404, 5, "not_found"),
+            Self::TooLarge => (413, 8, "too_large"),
+            Self::Unsupported => (501, 12, "unsupported"),
+            Self::Overloaded => (503, 14, "overloaded"),
+            Self::Unavailable => (503, 14, "unavailable"),
+            Self::DeadlineExceeded => (504, 4, "deadline_exceeded"),
+            Self::RequestTimeout => (408, 4, "request_timeout"),
+            Self::Cancelled => (499, 1, "cancelled"),
+            Self::Internal => (500, 13, "internal"),
+        }
+    }
+
+    pub fn http_status(self) -> u16 {
+        self.row().0
+    }
+
+    pub fn grpc_code(self) -> i32 {
+        self.row().1
+    }
+
+    /// The value of a `reason` label: one of ten, so that it can label a metric.
+    pub fn label(self) -> &'static str {
+        self.row().2
+    }
+}
+
+impl Error {
+    pub fn invalid(text: impl Into<String>) -> Self {
+        Self::Invalid(text.into())
+    }
+
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::UnknownModel { .. } | Self::UnknownVersion { .. } | Self::UnknownLabel { .. } => Kind::NotFound,
+            Self::NotReady { .. } | Self::NoVersions { .. } | Self::Unavailable(_) => Kind::Unavailable,
+            Self::BadName { .. }
+            | Self::InputCount { .. }
+            | Self::UnknownInput { .. }
+            | Self::DuplicateInput { .. }
+            | Self::UnknownOutput { .. }
+            | Self::InputType { .. }
+            | Self::InputShape { .. }
+            | Self::InconsistentDim { .. }
+            | Self::BatchSize { .. }
+            | Self::InputTensor { .. }
+            | Self::Invalid(_) => Kind::InvalidArgument,
+            Self::TooLarge { .. } => Kind::TooLarge,
+            Self::Unsupported(_) => Kind::Unsupported,
+            Self::Overloaded { .. } | Self::OutOfBudget { .. } => Kind::Overloaded,
+            Self::DeadlineExceeded { .. } => Kind::DeadlineExceeded,
+            Self::BodyTimeout { .. } => Kind::RequestTimeout,
+            Self::Cancelled => Kind::Cancelled,
+            Self::RunFailed { .. } | Self::Internal(_) => Kind::Internal,
+        }
+    }
+
+    /// How long a client should wait before it tries again; `None` where a retry doesn't help.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Overloaded { retry_after, .. } => Some(*retry_after),
+            Self::OutOfBudget { .. } | Self::NotReady { .. } | Self::NoVersions { .. } | Self::Unavailable(_) => {
+                Some(Duration::from_secs(1))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The known name nearest to a mistaken one, if any is near enough to be meant.
+pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    // A long name is no typo of a short one, and comparing it would cost the product of both lengths.
+    const LONGEST: usize = 256;
+    if wrong.len() > LONGEST {
+        return None;
+    }
+    known
+        .into_iter()
+        .map(|name| (strsim::jaro_winkler(wrong, name), name))
+        .filter(|(similarity, _)| *similarity > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name.to_owned())
+}
+
+fn nearest_text(nearest: &Option<String>) -> String {
+    nearest.as_ref().map(|name| format!(", did you mean '{name}'?")).unwrap_or_default()
+}
+
+fn ready_text(ready: &[u64]) -> String {
+    let versions: Vec<String> = ready.iter().map(u64::to_string).collect();
+    if versions.is_empty() { String::new() } else { format!(", ready versions: {}", versions.join(", ")) }
+}
+
+fn reason_text(reason: &str) -> String {
+    if reason.is_empty() { String::new() } else { format!(": {reason}") }
+}
+
+fn missing_text(missing: &[String]) -> String {
+    if missing.is_empty() { String::new() } else { format!(", missing: '{}'", missing.join("', '")) }
+}
+
+fn id_text(id: &str) -> String {
+    if id.is_empty() { String::new() } else { format!("[request id: {id}] ") }
+}
+
+fn stage_text(stage: &str) -> String {
+    if stage.is_empty() { String::new() } else { format!(" {stage}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_that_clients_match_on() {
+        let unknown = Error::UnknownModel { model: "x".into(), nearest: None };
+        assert_eq!(unknown.to_string(), "Request for unknown model: 'x' is not found");
+        let version = Error::UnknownVersion { model: "x".into(), version: "7".into(), ready: vec![] };
+        assert_eq!(version.to_string(), "Request for unknown model: 'x' version 7 is not found");
+        let count =
+            Error::InputCount { id: "a".into(), model: "m".into(), expected: 2, got: 1, missing: vec!["b".into()] };
+        assert_eq!(count.to_string(), "[request id: a] expected 2 inputs but got 1 inputs for model 'm', missing: 'b'");
+        let full = Error::Overloaded { model: "m".into(), depth: 3, limit: 3, retry_after: Duration::from_secs(1) };
+        assert!(full.to_string().starts_with("Exceeds maximum queue size"));
+        assert_eq!((full.kind().http_status(), full.kind().grpc_code()), (503, 14));
+        let late = Error::DeadlineExceeded { stage: "" };
+        assert_eq!(late.to_string(), "Request timeout expired");
+    }
+
+    #[test]
+    fn the_nearest_name_is_near() {
+        assert_eq!(nearest("digit", ["digits", "iris"]), Some("digits".into()));
+        assert_eq!(nearest("zebra", ["digits", "iris"]), None);
+        assert_eq!(nearest(&"d".repeat(1000), ["digits"]), None);
+    }
+}

@@ -1,0 +1,7 @@
+//! Headgate: a model serving gateway.
+
+pub mod engine;
+pub mod error;
+pub mod inference;
+pub mod signature;
+pub mod tensor;

@@ -107,6 +107,20 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind, in the order of its discriminant.
+    pub const ALL: [Self; 10] = [
+        Self::InvalidArgument,
+        Self::NotFound,
+        Self::TooLarge,
+        Self::Unsupported,
+        Self::Overloaded,
+        Self::Unavailable,
+        Self::DeadlineExceeded,
+        Self::RequestTimeout,
+        Self::Cancelled,
+        Self::Internal,
+    ];
+
     /// (HTTP status, gRPC code, the `reason` label on metrics). gRPC codes are those of `google.rpc.Code`.
     fn row(self) -> (u16, i32, &'static str) {
         match self {

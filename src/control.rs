@@ -1,0 +1,36 @@
+//! The small door from the wire to the control plane.
+//!
+//! The data plane never waits for the control plane on a prediction, and does not import it; where a wire call asks
+//! for a change of what is loaded, it asks through this trait, which the composition root fills in.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use futures_core::future::BoxFuture;
+
+use crate::error::Result;
+
+/// Loads and unloads models on a client's request.
+pub trait ModelControl: Send + Sync {
+    /// Loads a model, or looks at its directory again if it is loaded. Done when its versions are ready or failed.
+    ///
+    /// # Errors
+    /// `Unavailable` with Triton's text where the control mode forbids it, `Internal` with the reason when no version
+    /// could be loaded (what served before goes on), `Unsupported` for overrides.
+    fn load(&self, model: String, overrides: LoadOverrides) -> BoxFuture<'static, Result<()>>;
+
+    /// Takes a model out of service. Done when no version of it is ready; requests in flight finish by themselves.
+    ///
+    /// # Errors
+    /// `Unavailable` as for `load`, `Invalid` when the model is not known.
+    fn unload(&self, model: String) -> BoxFuture<'static, Result<()>>;
+}
+
+/// What a client's load call may carry beside the name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LoadOverrides {
+    /// A configuration in place of the repository's, as JSON.
+    pub config: Option<String>,
+    /// Files in place of the repository's, by `<version>/<file>`.
+    pub files: BTreeMap<String, Bytes>,
+}

@@ -1,0 +1,114 @@
+//! THE path of a prediction: route, decode, check, admit, run, encode, record.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use crate::batching::{self, Answer};
+use crate::classification::classify;
+use crate::data_plane::DataPlane;
+use crate::error::{Error, Result};
+use crate::inference::{Deadline, InferRequest, InferResponse, PredictionId, RequestContext, RequestedOutput};
+use crate::record::Record;
+use crate::routing::Backend;
+use crate::servable::Servable;
+
+/// Answers one inference request.
+///
+/// `decode` turns the wire's bytes into a request, knowing the version that will answer; `encode` turns the answer into
+/// the wire's. Both run on the calling task. When this future is dropped the request is dropped with it, and counted
+/// as cancelled.
+///
+/// # Errors
+/// Whatever stops the request; every outcome is recorded once, here.
+pub async fn infer<R>(
+    plane: &DataPlane,
+    context: &RequestContext,
+    decode: impl FnOnce(&Servable) -> Result<InferRequest>,
+    encode: impl FnOnce(InferResponse) -> Result<R>,
+) -> Result<R> {
+    let mut record = Record::open(plane, context);
+    let outcome = serve(plane, context, &mut record, decode, encode).await;
+    record.close(outcome.as_ref().err());
+    outcome
+}
+
+async fn serve<R>(
+    plane: &DataPlane,
+    context: &RequestContext,
+    record: &mut Record<'_>,
+    decode: impl FnOnce(&Servable) -> Result<InferRequest>,
+    encode: impl FnOnce(InferResponse) -> Result<R>,
+) -> Result<R> {
+    let backend = plane.serving.load().route(&context.model)?;
+    let servable = &backend.servable;
+    record.routed(servable);
+
+    let started = Instant::now();
+    let request = decode(servable)?;
+    record.decoded(started);
+    let id = request.id.clone();
+    let deadline = deadline(context, &request, servable);
+    let checked = servable.check(request)?;
+    record.checked(checked.rows);
+
+    if deadline.passed(Instant::now()) {
+        return Err(Error::DeadlineExceeded { stage: "before the request was admitted" });
+    }
+    let slot = backend.pool.reserve()?;
+    let failed = |cause: String| run_failed(context, servable, &cause);
+    let answer = batching::run(slot, checked.inputs, checked.rows, deadline, failed).await?;
+    record.answered(&answer);
+
+    let started = Instant::now();
+    let response = respond(plane, context, &backend, id, checked.outputs, answer)?;
+    let encoded = encode(response)?;
+    record.encoded(started);
+    Ok(encoded)
+}
+
+/// The earliest of the protocol's deadline, the request's own timeout and the version's default.
+fn deadline(context: &RequestContext, request: &InferRequest, servable: &Servable) -> Deadline {
+    let own = request.timeout.or(servable.limits.default_timeout);
+    let own = own.map_or(Deadline::NONE, |timeout| Deadline::after(context.received, timeout));
+    context.deadline.min(own)
+}
+
+fn respond(
+    plane: &DataPlane,
+    context: &RequestContext,
+    backend: &Arc<Backend>,
+    id: String,
+    wanted: Vec<(usize, RequestedOutput)>,
+    answer: Answer,
+) -> Result<InferResponse> {
+    let servable = &backend.servable;
+    let output = |(position, wanted): (usize, RequestedOutput)| {
+        let tensor = &answer.tensors[position];
+        let tensor = match wanted.classification {
+            None => tensor.clone(),
+            Some(k) => classify(servable, position, &wanted.name, tensor, k)?,
+        };
+        Ok((wanted.name, tensor))
+    };
+    let random = fastrand::u64(..);
+    let arm = backend.arm;
+    Ok(InferResponse {
+        model: context.model.asked.clone(),
+        version: servable.id.version,
+        id,
+        outputs: wanted.into_iter().map(output).collect::<Result<_>>()?,
+        prediction_id: PredictionId::new(SystemTime::now(), plane.gateway_id, servable.slot, arm.number, random),
+        arm: arm.name,
+        request_id: context.request_id.clone(),
+    })
+}
+
+fn run_failed(context: &RequestContext, servable: &Servable, cause: &str) -> Error {
+    let request_id = context.request_id.as_str();
+    tracing::warn!(request_id, servable = %servable.id, cause, "the model could not run a request");
+    Error::RunFailed {
+        model: servable.id.model.clone(),
+        version: servable.id.version,
+        request_id: request_id.to_owned(),
+    }
+}

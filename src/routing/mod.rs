@@ -1,0 +1,131 @@
+//! ROUTE: the snapshot of what is served, and who answers a request.
+//!
+//! One snapshot holds routes and loaded versions together, because two would race: a route decided in the old one
+//! could name a version that the new one has already let go. The control plane writes it; a request loads it once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::batching::Pool;
+use crate::error::{Error, Result, nearest};
+use crate::inference::{ModelRef, VersionChoice};
+use crate::servable::{Servable, State, VersionStatus};
+
+/// The arm that serves where no rollout is running.
+pub const STABLE_ARM: Arm = Arm { name: "stable", number: 0 };
+
+/// Which side of a split a request went to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arm {
+    pub name: &'static str,
+    /// Part of every prediction id; four bits.
+    pub number: u8,
+}
+
+/// A version with a queue of its own: what a request is sent to, and what it keeps alive until its reply is out.
+#[derive(Debug)]
+pub struct Backend {
+    pub arm: Arm,
+    pub servable: Arc<Servable>,
+    pub pool: Pool,
+}
+
+/// Everything known of one model.
+#[derive(Debug, Clone, Default)]
+pub struct ModelEntry {
+    /// The version that answers the bare name.
+    pub default: Option<u64>,
+    pub labels: BTreeMap<String, u64>,
+    /// The ready versions.
+    pub backends: BTreeMap<u64, Arc<Backend>>,
+    /// Every version that was seen, ready or not.
+    pub statuses: BTreeMap<u64, VersionStatus>,
+    /// What is wrong with the model as a whole, such as an unreadable `model.yaml`; empty if nothing.
+    pub fault: String,
+}
+
+/// What is served, at one moment.
+#[derive(Debug, Default)]
+pub struct Serving {
+    pub models: BTreeMap<String, Arc<ModelEntry>>,
+}
+
+impl Serving {
+    /// The backend that answers this reference.
+    ///
+    /// # Errors
+    /// `UnknownModel`, `UnknownVersion` or `UnknownLabel` where there is no such thing, `NotReady` or `NoVersions`
+    /// where there is but it can't answer now.
+    pub fn route(&self, model: &ModelRef) -> Result<Arc<Backend>> {
+        let entry = self.model(&model.name)?;
+        let version = match &model.version {
+            VersionChoice::Number(version) => *version,
+            VersionChoice::Default => entry.default.ok_or_else(|| entry.no_versions(&model.name))?,
+            VersionChoice::Label(label) => *entry.labels.get(label).ok_or_else(|| Error::UnknownLabel {
+                model: model.name.clone(),
+                label: label.clone(),
+                nearest: nearest(label, entry.labels.keys().map(String::as_str)),
+            })?,
+        };
+        entry.backends.get(&version).cloned().ok_or_else(|| entry.not_served(&model.name, version))
+    }
+
+    /// The entry of a model by its plain name.
+    ///
+    /// # Errors
+    /// `UnknownModel` with the nearest known name.
+    pub fn model(&self, name: &str) -> Result<&Arc<ModelEntry>> {
+        self.models.get(name).ok_or_else(|| Error::UnknownModel {
+            model: name.to_owned(),
+            nearest: nearest(name, self.models.keys().map(String::as_str)),
+        })
+    }
+
+    /// The backends of a model that a reference selects: all ready ones for the bare name, else the one named.
+    ///
+    /// # Errors
+    /// As `route`.
+    pub fn select(&self, model: &ModelRef) -> Result<Vec<Arc<Backend>>> {
+        match model.version {
+            VersionChoice::Default => Ok(self.model(&model.name)?.backends.values().cloned().collect()),
+            _ => Ok(vec![self.route(model)?]),
+        }
+    }
+
+    /// Every backend, by model and version.
+    pub fn backends(&self) -> impl Iterator<Item = &Arc<Backend>> {
+        self.models.values().flat_map(|entry| entry.backends.values())
+    }
+}
+
+impl ModelEntry {
+    fn not_served(&self, model: &str, version: u64) -> Error {
+        match self.statuses.get(&version) {
+            None => Error::UnknownVersion {
+                model: model.to_owned(),
+                version: version.to_string(),
+                ready: self.backends.keys().copied().collect(),
+            },
+            Some(status) => {
+                let reason = match status.reason.as_str() {
+                    "" => format!("it is {}", status.state.name()),
+                    reason => format!("it is {}: {reason}", status.state.name()),
+                };
+                Error::NotReady { model: model.to_owned(), version, reason }
+            }
+        }
+    }
+
+    fn no_versions(&self, model: &str) -> Error {
+        let failed = self.statuses.iter().rev().find(|(_, status)| status.state == State::Failed);
+        let reason = match failed {
+            _ if !self.fault.is_empty() => self.fault.clone(),
+            Some((version, status)) => format!("version {version} failed: {}", status.reason),
+            None if self.statuses.values().any(|s| matches!(s.state, State::Loading | State::Validating)) => {
+                "it is loading".to_owned()
+            }
+            None => String::new(),
+        };
+        Error::NoVersions { model: model.to_owned(), reason }
+    }
+}

@@ -1,0 +1,168 @@
+//! One loaded version of a model, and the life of a version.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::engine::Model;
+use crate::error::{Error, Result, nearest};
+use crate::inference::{InferRequest, RequestedOutput};
+use crate::proto::inference::ModelConfig;
+use crate::signature::Signature;
+use crate::telemetry::stats::ServableStats;
+use crate::tensor::Tensor;
+
+/// A model and one of its versions.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServableId {
+    pub model: String,
+    pub version: u64,
+}
+
+impl fmt::Display for ServableId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.model, self.version)
+    }
+}
+
+/// Where a version is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Seen in the repository. To `Loading` when it is whole and selected.
+    Discovered,
+    /// A child process, then this one, reads the file. To `Validating` or `Failed`.
+    Loading,
+    /// Recorded examples are run. To `Ready` or `Failed`.
+    Validating,
+    /// Answers requests. To `Draining` when it is no longer selected.
+    Ready,
+    /// Gets no new requests, finishes those it has. To `Unloaded`.
+    Draining,
+    /// Its memory is given back. To `Loading` when it is selected again.
+    Unloaded,
+    /// Not served; the reason says why. To `Loading` when its files change or an operator asks.
+    Failed,
+}
+
+impl State {
+    /// The lower-case word that logs, the command line and the admin API use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Discovered => "discovered",
+            Self::Loading => "loading",
+            Self::Validating => "validating",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Unloaded => "unloaded",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// The word of the repository index (Triton's model states).
+    pub fn index_name(self) -> &'static str {
+        match self {
+            Self::Discovered | Self::Loading | Self::Validating => "LOADING",
+            Self::Ready => "READY",
+            Self::Draining => "UNLOADING",
+            Self::Unloaded | Self::Failed => "UNAVAILABLE",
+        }
+    }
+}
+
+/// A version's state, with a reason that an operator can act on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionStatus {
+    pub state: State,
+    /// Empty when there is nothing to say.
+    pub reason: String,
+    pub quarantined: bool,
+}
+
+/// What the operator decided about serving a version, as far as the request's path needs it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServingLimits {
+    /// Larger requests are refused; `None` accepts any size.
+    pub max_batch_size: Option<usize>,
+    /// A request without a deadline of its own gets this one.
+    pub default_timeout: Option<Duration>,
+    /// Class names by output, for classification.
+    pub class_labels: BTreeMap<String, Vec<String>>,
+}
+
+/// A loaded version. Requests hold it while they run; the last one to let go unloads it.
+pub struct Servable {
+    pub id: ServableId,
+    /// Row of the append-only table of versions, part of every prediction id.
+    pub slot: u32,
+    /// sha256 of the version's files, hexadecimal.
+    pub digest: String,
+    pub model: Arc<dyn Model>,
+    pub limits: ServingLimits,
+    /// The configuration as clients read it.
+    pub config: ModelConfig,
+    pub stats: Arc<ServableStats>,
+    /// Dropped with the servable, which tells whoever drains it.
+    pub alive: watch::Sender<()>,
+}
+
+impl fmt::Debug for Servable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Servable({})", self.id)
+    }
+}
+
+/// A request that fits the model it goes to.
+#[derive(Debug)]
+pub struct CheckedRequest {
+    /// In the signature's order.
+    pub inputs: Vec<Tensor>,
+    /// Rows along the batch axis, 1 where there is none.
+    pub rows: usize,
+    /// Each with its position among the model's outputs.
+    pub outputs: Vec<(usize, RequestedOutput)>,
+}
+
+impl Servable {
+    pub fn signature(&self) -> &Signature {
+        self.model.signature()
+    }
+
+    /// Checks a request's names, datatypes, shapes, outputs and batch size.
+    ///
+    /// # Errors
+    /// The first thing wrong, naming what was expected and what came.
+    pub fn check(&self, request: InferRequest) -> Result<CheckedRequest> {
+        let signature = self.signature();
+        let (model, id) = (&self.id.model, &request.id);
+        let outputs = self.check_outputs(id, request.outputs)?;
+        let inputs = signature.check_inputs(model, id, request.inputs)?;
+        let rows = signature.batch_size(&inputs);
+        match self.limits.max_batch_size {
+            Some(limit) if rows > limit => {
+                Err(Error::BatchSize { id: id.clone(), model: model.clone(), limit, got: rows })
+            }
+            _ => Ok(CheckedRequest { inputs, rows, outputs }),
+        }
+    }
+
+    fn check_outputs(&self, id: &str, wanted: Vec<RequestedOutput>) -> Result<Vec<(usize, RequestedOutput)>> {
+        let specs = &self.signature().outputs;
+        if wanted.is_empty() {
+            let all = specs.iter().map(|spec| RequestedOutput { name: spec.name.clone(), classification: None });
+            return Ok(all.enumerate().collect());
+        }
+        let find = |output: RequestedOutput| match specs.iter().position(|spec| spec.name == output.name) {
+            Some(position) => Ok((position, output)),
+            None => Err(Error::UnknownOutput {
+                id: id.to_owned(),
+                model: self.id.model.clone(),
+                nearest: nearest(&output.name, specs.iter().map(|spec| spec.name.as_str())),
+                output: output.name,
+            }),
+        };
+        wanted.into_iter().map(find).collect()
+    }
+}

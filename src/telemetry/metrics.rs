@@ -1,0 +1,66 @@
+//! Every metric's name, and the text of `/metrics`.
+//!
+//! Two sources make the text: series of the process, kept by the `metrics` recorder, and series of a version, read from
+//! the version's own counters. The labels of the first come from fixed sets; the second end with their version.
+
+use metrics::{counter, describe_counter, describe_gauge, gauge};
+
+use crate::error::Kind;
+use crate::inference::Protocol;
+
+const REQUESTS: &str = "headgate_requests_total";
+const CONNECTIONS: &str = "headgate_connections";
+const CONNECTIONS_REFUSED: &str = "headgate_connections_refused_total";
+const CONNECTIONS_CUT: &str = "headgate_connections_cut_total";
+const BODY_BYTES: &str = "headgate_request_bytes_in_flight";
+const BODY_BYTES_LIMIT: &str = "headgate_request_bytes_in_flight_limit";
+const LOADS: &str = "headgate_model_loads_total";
+const VERSIONS: &str = "headgate_versions";
+
+/// Says once what each metric means.
+pub fn describe() {
+    describe_counter!(REQUESTS, "Inference requests by protocol and outcome");
+    describe_gauge!(CONNECTIONS, "Open connections by listener");
+    describe_counter!(CONNECTIONS_REFUSED, "Connections closed at once because the limit was reached, by listener");
+    describe_counter!(CONNECTIONS_CUT, "Connections cut off by a time limit, by listener and limit");
+    describe_gauge!(BODY_BYTES, "Bytes of request bodies in memory");
+    describe_gauge!(BODY_BYTES_LIMIT, "Most bytes of request bodies that may be in memory");
+    describe_counter!(LOADS, "Attempts to load a version, by outcome");
+    describe_gauge!(VERSIONS, "Versions by state");
+}
+
+/// Counts an inference request; `None` is success.
+pub fn count_request(protocol: Protocol, error: Option<Kind>) {
+    counter!(REQUESTS, "protocol" => protocol.name(), "outcome" => error.map_or("ok", Kind::label)).increment(1);
+}
+
+/// Sets the number of open connections of a listener.
+pub fn set_connections(listener: &'static str, open: usize) {
+    gauge!(CONNECTIONS, "listener" => listener).set(open as f64);
+}
+
+/// Counts a connection that was refused because too many were open.
+pub fn count_refused_connection(listener: &'static str) {
+    counter!(CONNECTIONS_REFUSED, "listener" => listener).increment(1);
+}
+
+/// Counts a connection that a time limit cut off.
+pub fn count_cut_connection(listener: &'static str, limit: &'static str) {
+    counter!(CONNECTIONS_CUT, "listener" => listener, "limit" => limit).increment(1);
+}
+
+/// Sets the bytes of request bodies in memory, and their limit.
+pub fn set_body_bytes(in_use: u64, limit: u64) {
+    gauge!(BODY_BYTES).set(in_use as f64);
+    gauge!(BODY_BYTES_LIMIT).set(limit as f64);
+}
+
+/// Counts an attempt to load a version: `ready`, `failed` or `rejected`.
+pub fn count_load(outcome: &'static str) {
+    counter!(LOADS, "outcome" => outcome).increment(1);
+}
+
+/// Sets how many versions are in a state.
+pub fn set_versions(state: &'static str, count: usize) {
+    gauge!(VERSIONS, "state" => state).set(count as f64);
+}

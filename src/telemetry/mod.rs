@@ -1,0 +1,7 @@
+//! What is seen from outside: counters, metrics, logs, and the settings that clients may change.
+
+pub mod access_log;
+pub mod histogram;
+pub mod metrics;
+pub mod settings;
+pub mod stats;

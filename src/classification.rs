@@ -24,7 +24,7 @@ pub fn classify(servable: &Servable, position: usize, name: &str, tensor: &Tenso
     let batched = servable.signature().batch_axes().is_some_and(|axes| axes.outputs[position] == Some(0));
     let labels = servable.limits.class_labels.get(name).map(Vec::as_slice).unwrap_or_default();
     let rows = if batched { tensor.shape()[0] } else { 1 };
-    let classes = if rows == 0 { 0 } else { values.len() / rows };
+    let classes = values.len().checked_div(rows).unwrap_or(0);
     let kept = k.min(classes);
     let mut data = BytesMut::new();
     for row in values.chunks(classes.max(1)) {

@@ -3,6 +3,7 @@
 //! A variant says what was expected and what came. Texts that existing clients match on are Triton's, word for word.
 //! Nothing here holds a path, a panic's text or the name of a type of ours: the text goes to the client as it is.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::tensor::{DataType, TensorError};
@@ -26,38 +27,9 @@ pub enum Error {
     #[error("'{name}' is not a model name: {reason}")]
     BadName { name: String, reason: &'static str },
 
-    #[error(
-        "{}expected {expected} inputs but got {got} inputs for model '{model}'{}",
-        id_text(id),
-        missing_text(missing)
-    )]
-    InputCount { id: String, model: String, expected: usize, got: usize, missing: Vec<String> },
-    #[error("{}unexpected inference input '{input}' for model '{model}'{}", id_text(id), nearest_text(nearest))]
-    UnknownInput { id: String, model: String, input: String, nearest: Option<String> },
-    #[error("{}input '{input}' is given twice for model '{model}'", id_text(id))]
-    DuplicateInput { id: String, model: String, input: String },
-    #[error("{}unexpected inference output '{output}' for model '{model}'{}", id_text(id), nearest_text(nearest))]
-    UnknownOutput { id: String, model: String, output: String, nearest: Option<String> },
-    #[error("{}inference input '{input}' data-type is '{got}', but model '{model}' expects '{expected}'", id_text(id))]
-    InputType { id: String, model: String, input: String, expected: DataType, got: DataType },
-    #[error("{}unexpected shape for input '{input}' for model '{model}'. Expected {expected}, got {got}", id_text(id))]
-    InputShape { id: String, model: String, input: String, expected: String, got: String },
-    #[error(
-        "{}unexpected shape for input '{input}' for model '{model}'. Expected dimension {axis} ('{dim}') to be {expected} as in input '{other}', got {got}",
-        id_text(id)
-    )]
-    InconsistentDim {
-        id: String,
-        model: String,
-        input: String,
-        axis: usize,
-        dim: String,
-        expected: usize,
-        other: String,
-        got: usize,
-    },
-    #[error("{}inference request batch-size must be <= {limit} for '{model}', got {got}", id_text(id))]
-    BatchSize { id: String, model: String, limit: usize, got: usize },
+    /// The request does not fit the model's signature.
+    #[error(transparent)]
+    Mismatch(Box<Mismatch>),
     #[error("input '{input}': {source}")]
     InputTensor { input: String, source: TensorError },
     /// Anything else the client got wrong; the text says what was expected and what came.
@@ -89,6 +61,98 @@ pub enum Error {
     /// A failure of the server itself; the text must be safe to show.
     #[error("{0}")]
     Internal(String),
+}
+
+/// Where a request and the signature of the model it goes to differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mismatch {
+    /// The client's request id; may be empty.
+    pub id: String,
+    pub model: String,
+    pub fault: Fault,
+}
+
+/// What differs. Each text names what was expected and what came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    InputCount {
+        expected: usize,
+        got: usize,
+        missing: Vec<String>,
+    },
+    UnknownInput {
+        input: String,
+        nearest: Option<String>,
+    },
+    DuplicateInput {
+        input: String,
+    },
+    UnknownOutput {
+        output: String,
+        nearest: Option<String>,
+    },
+    InputType {
+        input: String,
+        expected: DataType,
+        got: DataType,
+    },
+    /// Shapes as texts, -1 for a dimension that varies.
+    InputShape {
+        input: String,
+        expected: String,
+        got: String,
+    },
+    /// Two inputs share a named dimension and differ in it.
+    InconsistentDim {
+        input: String,
+        axis: usize,
+        dim: String,
+        expected: usize,
+        other: String,
+        got: usize,
+    },
+    BatchSize {
+        limit: usize,
+        got: usize,
+    },
+}
+
+impl std::error::Error for Mismatch {}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, model, fault } = self;
+        if !id.is_empty() {
+            write!(f, "[request id: {id}] ")?;
+        }
+        match fault {
+            Fault::InputCount { expected, got, missing } => {
+                write!(f, "expected {expected} inputs but got {got} inputs for model '{model}'")?;
+                write!(f, ", missing: '{}'", missing.join("', '"))
+            }
+            Fault::UnknownInput { input, nearest } => {
+                write!(f, "unexpected inference input '{input}' for model '{model}'{}", nearest_text(nearest))
+            }
+            Fault::DuplicateInput { input } => write!(f, "input '{input}' is given twice for model '{model}'"),
+            Fault::UnknownOutput { output, nearest } => {
+                write!(f, "unexpected inference output '{output}' for model '{model}'{}", nearest_text(nearest))
+            }
+            Fault::InputType { input, expected, got } => {
+                write!(f, "inference input '{input}' data-type is '{got}', but model '{model}' expects '{expected}'")
+            }
+            Fault::InputShape { input, expected, got } => {
+                write!(f, "unexpected shape for input '{input}' for model '{model}'. Expected {expected}, got {got}")
+            }
+            Fault::InconsistentDim { input, axis, dim, expected, other, got } => write!(
+                f,
+                "unexpected shape for input '{input}' for model '{model}'. \
+                 Expected dimension {axis} ('{dim}') to be {expected} as in input '{other}', got {got}"
+            ),
+            Fault::BatchSize { limit, got } => {
+                write!(f, "inference request batch-size must be <= {limit} for '{model}', got {got}")
+            }
+        }
+    }
 }
 
 /// Whose fault an error is and what a client should do: the rows of the status table.
@@ -152,6 +216,11 @@ impl Kind {
 }
 
 impl Error {
+    /// A request that doesn't fit its model; `id` is the client's and may be empty.
+    pub fn mismatch(model: &str, id: &str, fault: Fault) -> Self {
+        Self::Mismatch(Box::new(Mismatch { id: id.to_owned(), model: model.to_owned(), fault }))
+    }
+
     pub fn invalid(text: impl Into<String>) -> Self {
         Self::Invalid(text.into())
     }
@@ -160,17 +229,9 @@ impl Error {
         match self {
             Self::UnknownModel { .. } | Self::UnknownVersion { .. } | Self::UnknownLabel { .. } => Kind::NotFound,
             Self::NotReady { .. } | Self::NoVersions { .. } | Self::Unavailable(_) => Kind::Unavailable,
-            Self::BadName { .. }
-            | Self::InputCount { .. }
-            | Self::UnknownInput { .. }
-            | Self::DuplicateInput { .. }
-            | Self::UnknownOutput { .. }
-            | Self::InputType { .. }
-            | Self::InputShape { .. }
-            | Self::InconsistentDim { .. }
-            | Self::BatchSize { .. }
-            | Self::InputTensor { .. }
-            | Self::Invalid(_) => Kind::InvalidArgument,
+            Self::BadName { .. } | Self::Mismatch(_) | Self::InputTensor { .. } | Self::Invalid(_) => {
+                Kind::InvalidArgument
+            }
             Self::TooLarge { .. } => Kind::TooLarge,
             Self::Unsupported(_) => Kind::Unsupported,
             Self::Overloaded { .. } | Self::OutOfBudget { .. } => Kind::Overloaded,
@@ -221,14 +282,6 @@ fn reason_text(reason: &str) -> String {
     if reason.is_empty() { String::new() } else { format!(": {reason}") }
 }
 
-fn missing_text(missing: &[String]) -> String {
-    if missing.is_empty() { String::new() } else { format!(", missing: '{}'", missing.join("', '")) }
-}
-
-fn id_text(id: &str) -> String {
-    if id.is_empty() { String::new() } else { format!("[request id: {id}] ") }
-}
-
 fn stage_text(stage: &str) -> String {
     if stage.is_empty() { String::new() } else { format!(" {stage}") }
 }
@@ -243,8 +296,8 @@ mod tests {
         assert_eq!(unknown.to_string(), "Request for unknown model: 'x' is not found");
         let version = Error::UnknownVersion { model: "x".into(), version: "7".into(), ready: vec![] };
         assert_eq!(version.to_string(), "Request for unknown model: 'x' version 7 is not found");
-        let count =
-            Error::InputCount { id: "a".into(), model: "m".into(), expected: 2, got: 1, missing: vec!["b".into()] };
+        let fault = Fault::InputCount { expected: 2, got: 1, missing: vec!["b".into()] };
+        let count = Error::mismatch("m", "a", fault);
         assert_eq!(count.to_string(), "[request id: a] expected 2 inputs but got 1 inputs for model 'm', missing: 'b'");
         let full = Error::Overloaded { model: "m".into(), depth: 3, limit: 3, retry_after: Duration::from_secs(1) };
         assert!(full.to_string().starts_with("Exceeds maximum queue size"));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::engine::Model;
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Fault, Result, nearest};
 use crate::inference::{InferRequest, RequestedOutput};
 use crate::proto::inference::ModelConfig;
 use crate::signature::Signature;
@@ -141,9 +141,7 @@ impl Servable {
         let inputs = signature.check_inputs(model, id, request.inputs)?;
         let rows = signature.batch_size(&inputs);
         match self.limits.max_batch_size {
-            Some(limit) if rows > limit => {
-                Err(Error::BatchSize { id: id.clone(), model: model.clone(), limit, got: rows })
-            }
+            Some(limit) if rows > limit => Err(Error::mismatch(model, id, Fault::BatchSize { limit, got: rows })),
             _ => Ok(CheckedRequest { inputs, rows, outputs }),
         }
     }
@@ -156,12 +154,10 @@ impl Servable {
         }
         let find = |output: RequestedOutput| match specs.iter().position(|spec| spec.name == output.name) {
             Some(position) => Ok((position, output)),
-            None => Err(Error::UnknownOutput {
-                id: id.to_owned(),
-                model: self.id.model.clone(),
-                nearest: nearest(&output.name, specs.iter().map(|spec| spec.name.as_str())),
-                output: output.name,
-            }),
+            None => {
+                let nearest = nearest(&output.name, specs.iter().map(|spec| spec.name.as_str()));
+                Err(Error::mismatch(&self.id.model, id, Fault::UnknownOutput { output: output.name, nearest }))
+            }
         };
         wanted.into_iter().map(find).collect()
     }

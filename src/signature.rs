@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Fault, Result, nearest};
 use crate::tensor::{DataType, Tensor, shape_text};
 
 /// One dimension of a declared shape.
@@ -100,10 +100,10 @@ impl Signature {
         for (name, tensor) in inputs {
             let Some(position) = self.inputs.iter().position(|spec| spec.name == name) else {
                 let nearest = nearest(&name, self.inputs.iter().map(|spec| spec.name.as_str()));
-                return Err(Error::UnknownInput { id: id.into(), model: model.into(), input: name, nearest });
+                return Err(Error::mismatch(model, id, Fault::UnknownInput { input: name, nearest }));
             };
             if slots[position].replace(tensor).is_some() {
-                return Err(Error::DuplicateInput { id: id.into(), model: model.into(), input: name });
+                return Err(Error::mismatch(model, id, Fault::DuplicateInput { input: name }));
             }
         }
         let missing: Vec<String> = self
@@ -115,7 +115,7 @@ impl Signature {
             .collect();
         if !missing.is_empty() {
             let expected = self.inputs.len();
-            return Err(Error::InputCount { id: id.into(), model: model.into(), expected, got, missing });
+            return Err(Error::mismatch(model, id, Fault::InputCount { expected, got, missing }));
         }
         let tensors: Vec<Tensor> = slots.into_iter().flatten().collect();
         self.check_tensors(model, id, &tensors)?;
@@ -126,40 +126,24 @@ impl Signature {
         let mut named: HashMap<&str, (usize, &str)> = HashMap::new();
         for (spec, tensor) in self.inputs.iter().zip(tensors) {
             if tensor.dtype() != spec.dtype {
-                return Err(Error::InputType {
-                    id: id.into(),
-                    model: model.into(),
-                    input: spec.name.clone(),
-                    expected: spec.dtype,
-                    got: tensor.dtype(),
-                });
+                let fault = Fault::InputType { input: spec.name.clone(), expected: spec.dtype, got: tensor.dtype() };
+                return Err(Error::mismatch(model, id, fault));
             }
             let Some(dims) = &spec.dims else { continue };
             let fits = dims.len() == tensor.shape().len()
                 && dims.iter().zip(tensor.shape()).all(|(dim, &size)| !matches!(dim, Dim::Fixed(f) if *f != size));
             if !fits {
-                return Err(Error::InputShape {
-                    id: id.into(),
-                    model: model.into(),
-                    input: spec.name.clone(),
-                    expected: shape_text(&spec.wire_shape()),
-                    got: shape_text(tensor.shape()),
-                });
+                let (expected, got) = (shape_text(&spec.wire_shape()), shape_text(tensor.shape()));
+                let fault = Fault::InputShape { input: spec.name.clone(), expected, got };
+                return Err(Error::mismatch(model, id, fault));
             }
             for (axis, (dim, &size)) in dims.iter().zip(tensor.shape()).enumerate() {
                 let Dim::Named(dim) = dim else { continue };
                 let (expected, other) = *named.entry(dim).or_insert((size, &spec.name));
                 if expected != size {
-                    return Err(Error::InconsistentDim {
-                        id: id.into(),
-                        model: model.into(),
-                        input: spec.name.clone(),
-                        axis,
-                        dim: dim.clone(),
-                        expected,
-                        other: other.into(),
-                        got: size,
-                    });
+                    let (input, dim, other) = (spec.name.clone(), dim.clone(), other.to_owned());
+                    let fault = Fault::InconsistentDim { input, axis, dim, expected, other, got: size };
+                    return Err(Error::mismatch(model, id, fault));
                 }
             }
         }

@@ -12,7 +12,9 @@ pub enum AccessLogMode {
     /// No line at all, not even for errors.
     Off,
     /// Errors, and one success in `every`.
-    Sample { every: u64 },
+    Sample {
+        every: u64,
+    },
     All,
 }
 

@@ -228,8 +228,7 @@ mod tests {
     #[test]
     fn a_bad_change_changes_nothing() {
         let settings = settings();
-        let changes =
-            [("log_info".to_owned(), LogValue::Bool(false)), ("log_warning".to_owned(), LogValue::Number(1))];
+        let changes = [("log_info".to_owned(), LogValue::Bool(false)), ("log_warning".to_owned(), LogValue::Number(1))];
         assert!(settings.update_log(&changes).is_err());
         assert!(settings.log().info);
         assert!(settings.update_trace(None, vec![("trace_rate".into(), Some(vec!["x".into()]))]).is_err());

@@ -1,0 +1,154 @@
+//! A data plane over models that are plain functions, for tests of the rooms around it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use futures_core::future::BoxFuture;
+use tokio::sync::watch;
+
+use crate::batching::{Pool, PoolConfig};
+use crate::budget::ByteBudget;
+use crate::control::{LoadOverrides, ModelControl};
+use crate::data_plane::DataPlane;
+use crate::engine::{Model, RunError, RunOutput, RunTiming, Session};
+use crate::error::{Error, Result};
+use crate::health::{Health, Phase};
+use crate::proto::inference::ModelConfig;
+use crate::routing::{Backend, ModelEntry, STABLE_ARM, Serving};
+use crate::servable::{Servable, ServableId, ServingLimits, State, VersionStatus};
+use crate::signature::{BatchAxes, Batching, Dim, Signature, TensorSpec};
+use crate::telemetry::access_log::{AccessLog, AccessLogMode};
+use crate::telemetry::settings::WireSettings;
+use crate::telemetry::stats::ServableStats;
+use crate::tensor::{DataType, Tensor};
+
+/// What a function model does with its inputs.
+pub type RunFn = dyn Fn(&[Tensor]) -> Result<Vec<Tensor>, RunError> + Send + Sync;
+
+/// A model that is a function.
+pub struct FunctionModel {
+    signature: Signature,
+    run: Arc<RunFn>,
+}
+
+impl FunctionModel {
+    pub fn model(
+        signature: Signature,
+        run: impl Fn(&[Tensor]) -> Result<Vec<Tensor>, RunError> + Send + Sync + 'static,
+    ) -> Arc<dyn Model> {
+        Arc::new(Self { signature, run: Arc::new(run) })
+    }
+
+    /// Gives each input back under the name `<input>_out`. Every tensor is `[N, width]`, batched along axis 0.
+    pub fn identity(inputs: &[(&str, DataType, usize)]) -> Arc<dyn Model> {
+        let spec = |suffix: &str| {
+            let each = |&(name, dtype, width): &(&str, DataType, usize)| TensorSpec {
+                name: format!("{name}{suffix}"),
+                dtype,
+                dims: Some(vec![Dim::Named("N".to_owned()), Dim::Fixed(width)]),
+            };
+            inputs.iter().map(each).collect::<Vec<_>>()
+        };
+        let axes = vec![Some(0); inputs.len()];
+        let signature = Signature {
+            inputs: spec(""),
+            outputs: spec("_out"),
+            batching: Batching::Proven(BatchAxes { inputs: axes.clone(), outputs: axes }),
+        };
+        Self::model(signature, |inputs| Ok(inputs.to_vec()))
+    }
+}
+
+impl Model for FunctionModel {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn engine(&self) -> &'static str {
+        "function"
+    }
+
+    fn notes(&self) -> &[String] {
+        &[]
+    }
+
+    fn session(self: Arc<Self>) -> Box<dyn Session> {
+        Box::new(FunctionSession(self.run.clone()))
+    }
+}
+
+struct FunctionSession(Arc<RunFn>);
+
+impl Session for FunctionSession {
+    fn run(&mut self, inputs: &[Tensor], _stop: &dyn Fn() -> bool) -> Result<RunOutput, RunError> {
+        Ok(RunOutput { tensors: (self.0)(inputs)?, timing: RunTiming::default() })
+    }
+}
+
+/// A ready data plane that serves these (name, version, model), the highest version of a name by default.
+pub fn data_plane(models: &[(&str, u64, Arc<dyn Model>)]) -> Arc<DataPlane> {
+    let plane = Arc::new(DataPlane {
+        serving: ArcSwap::default(),
+        served: watch::Sender::new(0),
+        control: Arc::new(NoControl),
+        health: Health::default(),
+        budget: ByteBudget::new(256 << 20),
+        access_log: AccessLog::new(AccessLogMode::Off),
+        settings: WireSettings::new(|_| ()),
+        gateway_id: 1,
+        server_name: "headgate".to_owned(),
+        max_body_bytes: 64 << 20,
+    });
+    plane.publish(serving(models));
+    plane.health.advance(Phase::Ready);
+    plane
+}
+
+/// The snapshot in which these (name, version, model) are ready.
+pub fn serving(models: &[(&str, u64, Arc<dyn Model>)]) -> Serving {
+    let mut entries: BTreeMap<String, ModelEntry> = BTreeMap::new();
+    for (name, version, model) in models {
+        let entry = entries.entry((*name).to_owned()).or_default();
+        let ready = VersionStatus { state: State::Ready, reason: String::new(), quarantined: false };
+        entry.statuses.insert(*version, ready);
+        entry.backends.insert(*version, backend(name, *version, model.clone()));
+        entry.default = entry.backends.keys().max().copied();
+    }
+    Serving { models: entries.into_iter().map(|(name, entry)| (name, Arc::new(entry))).collect() }
+}
+
+/// A backend with one worker and a queue of 64.
+pub fn backend(name: &str, version: u64, model: Arc<dyn Model>) -> Arc<Backend> {
+    let stats = Arc::new(ServableStats::default());
+    let config = PoolConfig { workers: 1, max_queue_size: 64 };
+    let pool = Pool::start(name, &model, &stats, config).expect("a test can start a thread");
+    let servable = Arc::new(Servable {
+        id: ServableId { model: name.to_owned(), version },
+        slot: 0,
+        digest: String::new(),
+        model,
+        limits: ServingLimits { default_timeout: Some(Duration::from_secs(60)), ..ServingLimits::default() },
+        config: ModelConfig { name: name.to_owned(), ..ModelConfig::default() },
+        stats,
+        alive: watch::Sender::new(()),
+    });
+    Arc::new(Backend { arm: STABLE_ARM, servable, pool })
+}
+
+struct NoControl;
+
+impl ModelControl for NoControl {
+    fn load(&self, _model: String, _overrides: LoadOverrides) -> BoxFuture<'static, Result<()>> {
+        Box::pin(async { Err(refusal()) })
+    }
+
+    fn unload(&self, _model: String) -> BoxFuture<'static, Result<()>> {
+        Box::pin(async { Err(refusal()) })
+    }
+}
+
+fn refusal() -> Error {
+    Error::Unavailable("explicit model load / unload is not allowed if polling is enabled".to_owned())
+}

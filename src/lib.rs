@@ -12,6 +12,7 @@ pub mod record;
 pub mod data_plane;
 
 // between the planes
+pub mod config;
 pub mod control;
 pub mod health;
 

@@ -11,6 +11,9 @@ pub mod classification;
 pub mod record;
 pub mod data_plane;
 
+// control plane
+pub mod registry;
+
 // between the planes
 pub mod config;
 pub mod control;

@@ -1,0 +1,3 @@
+//! The control plane's view of the model repository.
+
+pub mod manager;

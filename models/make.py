@@ -58,7 +58,7 @@ def make_wine():
 
 
 def tabular(load, classifier):
-    """Fit a classifier on 70 % of a bundled data set: `X` [N, features] -> `label` [N], `probabilities` [N, classes]."""
+    """Fit a classifier on 70 % of a data set: `X` [N, features] -> `label` [N], `probabilities` [N, classes]."""
     from skl2onnx import to_onnx
     from skl2onnx.common.data_types import FloatTensorType
     from sklearn.model_selection import train_test_split
@@ -77,7 +77,9 @@ def tabular(load, classifier):
     for value in [*exported.graph.input, *exported.graph.output]:
         value.type.tensor_type.shape.dim[0].dim_param = "N"
     accuracy = classifier.score(test, test_labels)
-    return Version(1, exported.SerializeToString(), rows_as_examples(X=test.astype(np.float32)), f"accuracy {accuracy:.3f}")
+    return Version(
+        1, exported.SerializeToString(), rows_as_examples(X=test.astype(np.float32)), f"accuracy {accuracy:.3f}"
+    )
 
 
 # ---- digits: two convolutional networks, torch ----
@@ -103,7 +105,9 @@ def make_digits():
     for number, network in networks.items():
         with torch.no_grad():
             accuracy = float((network(torch.tensor(test)).argmax(1).numpy() == test_labels).mean())
-        model = export_torch(network, {"image": test[:2]}, ["probabilities"], {"image": {0: "N"}, "probabilities": {0: "N"}})
+        model = export_torch(
+            network, {"image": test[:2]}, ["probabilities"], {"image": {0: "N"}, "probabilities": {0: "N"}}
+        )
         versions.append(Version(number, model, rows_as_examples(image=test), f"accuracy {accuracy:.3f}"))
     return versions
 
@@ -178,9 +182,16 @@ def make_codelang(text_dirs, epochs=8, snippets=2500):
     accuracy = float((predicted == labels).mean())
 
     ids, mask, _ = encode(test[:4], EXAMPLE_LENGTH)
-    axes = {"input_ids": {0: "N", 1: "S"}, "attention_mask": {0: "N", 1: "S"}, "probabilities": {0: "N"}, "embedding": {0: "N"}}
+    axes = {
+        "input_ids": {0: "N", 1: "S"},
+        "attention_mask": {0: "N", 1: "S"},
+        "probabilities": {0: "N"},
+        "embedding": {0: "N"},
+    }
     inputs = {"input_ids": ids, "attention_mask": mask}
-    model = export_torch(network, {name: rows[1:] for name, rows in inputs.items()}, ["probabilities", "embedding"], axes)
+    model = export_torch(
+        network, {name: rows[1:] for name, rows in inputs.items()}, ["probabilities", "embedding"], axes
+    )
     return [Version(1, model, rows_as_examples(**inputs), f"accuracy {accuracy:.3f}")]
 
 
@@ -280,7 +291,7 @@ def fit_codelang(network, train, epochs, batch_size=128, peak_rate=3e-3):
             loss.backward()
             optimizer.step()
             schedule.step()
-        print(f"  epoch {epoch + 1} of {epochs}, loss {float(loss):.3f}", flush=True)
+        print(f"  epoch {epoch + 1} of {epochs}, loss {loss.item():.3f}", flush=True)
     return network.eval()
 
 
@@ -293,7 +304,9 @@ def make_addsub():
     def row(name):
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 16])
 
-    nodes = [helper.make_node(op, ["a", "b"], [name]) for op, name in [("Add", "sum"), ("Sub", "diff"), ("Mul", "prod")]]
+    nodes = [
+        helper.make_node(op, ["a", "b"], [name]) for op, name in [("Add", "sum"), ("Sub", "diff"), ("Mul", "prod")]
+    ]
     graph = helper.make_graph(nodes, "addsub", [row("a"), row("b")], [row("sum"), row("diff"), row("prod")])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
     onnx.checker.check_model(model)

@@ -13,6 +13,7 @@ pub mod data_plane;
 
 // control plane
 pub mod registry;
+pub mod store;
 
 // between the planes
 pub mod config;
@@ -22,6 +23,7 @@ pub mod health;
 // foundations
 pub mod budget;
 pub mod error;
+pub mod npz;
 pub mod proto;
 pub mod signature;
 pub mod telemetry;

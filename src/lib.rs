@@ -4,5 +4,8 @@ pub mod engine;
 pub mod error;
 pub mod inference;
 pub mod proto;
+pub mod registry;
+pub mod served_config;
 pub mod signature;
 pub mod tensor;
+pub mod yaml;

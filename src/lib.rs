@@ -7,5 +7,6 @@ pub mod proto;
 pub mod registry;
 pub mod served_config;
 pub mod signature;
+pub mod store;
 pub mod tensor;
 pub mod yaml;

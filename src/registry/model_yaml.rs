@@ -1,5 +1,6 @@
 //! `model.yaml`: headgate's own file beside a model's versions.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::inference::name_fault;
@@ -83,10 +84,10 @@ fn version(entry: Entry<'_>) -> Result<u64, SettingsError> {
     entry.integer(1, MAX_VERSION)
 }
 
-fn labels(entry: Entry<'_>) -> Result<std::collections::BTreeMap<String, u64>, SettingsError> {
+fn labels(entry: Entry<'_>) -> Result<BTreeMap<String, u64>, SettingsError> {
     let labels = entry.section()?;
     let path = labels.path().to_owned();
-    let mut out = std::collections::BTreeMap::new();
+    let mut out = BTreeMap::new();
     for (label, number) in labels.entries() {
         if let Some(reason) = name_fault(label) {
             return Err(SettingsError::bad_value(number.path(), "the name of a label", reason));
@@ -200,7 +201,8 @@ fn accepted_for_later(root: &mut Section<'_>, file: &mut ModelFile) -> Result<()
                 "features" => _ = texts(inside, MAX_CLASSES)?,
                 "outputs" => {
                     let mut range = inside.section()?;
-                    (range.take("min"), range.take("max"));
+                    range.take("min");
+                    range.take("max");
                     range.finish()?;
                 }
                 _ => {}

@@ -163,6 +163,8 @@ fn answers(facts: &ModelFacts<'_>, selected: &BTreeSet<u64>) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// A scenario: versions such as "1+ 2~ 3x" (`+` ready, `~` loading, `.` new, `x` failed, `q` quarantined and
@@ -295,5 +297,53 @@ mod tests {
         // Serve, said outright, moves on whatever answered before.
         let serve = Scenario { on_new_version: Some(OnNewVersion::Serve), ..hold(Some(1)) };
         assert_eq!(run(&serve, "1+ 2+"), (vec![], vec![1], Some(2)));
+    }
+
+    fn facts() -> impl Strategy<Value = VersionFacts> {
+        let life = prop_oneof![Just(Life::New), Just(Life::Loading), Just(Life::Ready), Just(Life::Failed)];
+        (life, any::<bool>(), any::<bool>()).prop_map(|(life, present, quarantined)| VersionFacts {
+            life,
+            present,
+            quarantined,
+        })
+    }
+
+    fn policy() -> impl Strategy<Value = VersionPolicy> {
+        prop_oneof![
+            (1..4u32).prop_map(VersionPolicy::Latest),
+            Just(VersionPolicy::All),
+            prop::collection::btree_set(1..6u64, 1..3).prop_map(VersionPolicy::Specific),
+        ]
+    }
+
+    proptest! {
+        /// Whatever the facts: what is named stays, what can't be had is not loaded, and whatever served goes on
+        /// serving in at least one version.
+        #[test]
+        fn availability_comes_first(
+            policy in policy(),
+            on_new_version in prop::option::of(prop_oneof![Just(OnNewVersion::Serve), Just(OnNewVersion::Hold)]),
+            versions in prop::collection::btree_map(1..6u64, facts(), 0..5),
+            stable in prop::option::of(1..6u64),
+            pinned in prop::collection::btree_set(1..6u64, 0..2),
+            answered in prop::option::of(1..6u64),
+        ) {
+            let labels = stable.into_iter().map(|version| (STABLE.to_owned(), version)).collect();
+            let facts = ModelFacts {
+                policy: &policy, on_new_version, versions: &versions, labels: &labels, pinned: &pinned, answered,
+            };
+            let decision = decide(&facts);
+            for version in &decision.unload {
+                prop_assert!(versions[version].serves());
+                prop_assert!(Some(*version) != stable && !pinned.contains(version));
+                prop_assert!(Some(*version) != decision.answers);
+            }
+            for version in &decision.load {
+                prop_assert!(versions[version].eligible() && versions[version].life == Life::New);
+            }
+            prop_assert!(decision.answers.is_none_or(|version| versions[&version].serves()));
+            let serving = versions.values().filter(|v| v.serves()).count();
+            prop_assert!(serving == 0 || decision.unload.len() < serving);
+        }
     }
 }

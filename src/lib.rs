@@ -25,8 +25,10 @@ pub mod budget;
 pub mod error;
 pub mod npz;
 pub mod proto;
+pub mod served_config;
 pub mod signature;
 pub mod telemetry;
 pub mod tensor;
+pub mod yaml;
 #[doc(hidden)]
 pub mod testing;

@@ -177,7 +177,7 @@ impl Actor {
 
     /// A model with what the store knows of it.
     fn remember(&self, name: &str) -> Model {
-        let by_default = self.mode != ModelControlMode::Explicit;
+        let by_default = self.mode != ModelControlMode::Explicit || self.asked_to_load(name);
         Model {
             wanted: self.wanted.get(name).map_or(by_default, |wanted| *wanted == Wanted::Loaded),
             moves: self.logged("reading label moves", self.records.label_moves(name)).unwrap_or_default(),

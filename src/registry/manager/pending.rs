@@ -155,6 +155,11 @@ impl Actor {
         Ok(())
     }
 
+    /// Whether someone waits for this model to be loaded.
+    pub(super) fn asked_to_load(&self, name: &str) -> bool {
+        self.pending.iter().any(|pending| pending.model == name && matches!(pending.wait, Wait::Load))
+    }
+
     /// Versions that a waiting command needs.
     pub(super) fn pinned_by_pending(&self, name: &str) -> BTreeSet<u64> {
         let pinned = self.pending.iter().filter(|pending| pending.model == name);

@@ -11,8 +11,8 @@ use std::time::SystemTime;
 use crate::engine::{Engine, LoadError, Model};
 use crate::registry::declared::DeclaredError;
 use crate::registry::digest::Digest;
-use crate::registry::directory::{MODEL_FILE, VersionFiles};
 use crate::registry::examples::{ExampleError, run_examples};
+use crate::registry::listing::{MODEL_FILE, VersionFiles};
 use crate::registry::model_config::ModelSettings;
 use crate::registry::probe::{ProbeConfig, ProbeError, probe};
 use crate::servable::{ServableId, State};
@@ -185,4 +185,3 @@ fn check_class_labels(labels: &BTreeMap<String, Vec<String>>, model: &Arc<dyn Mo
         Some(output) => Err(LoadFailure::ClassLabels { output: output.clone() }),
     }
 }
-

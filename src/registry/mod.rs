@@ -2,7 +2,7 @@
 //! files beside a model say, and which versions that makes wanted.
 //!
 //! Reading and deciding are kept apart. [`directory`], [`manifest`], [`digest`] and [`model_files`] read files;
-//! [`settle`], [`version_policy`], [`labels`], [`model_config`], [`model_yaml`], [`config_pbtxt`] and [`declared`]
+//! [`listing`], [`settle`], [`version_policy`], [`labels`], [`model_config`], [`model_yaml`], [`config_pbtxt`] and [`declared`]
 //! decide over what was read and do no I/O.
 
 pub mod config_pbtxt;
@@ -12,6 +12,7 @@ pub mod directory;
 pub mod example_json;
 pub mod examples;
 pub mod labels;
+pub mod listing;
 pub mod loader;
 pub mod manager;
 pub mod manifest;

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::registry::directory::{Fault, FileStamp, ListedModel, Listing, MODEL_FILE, VersionFiles};
+use crate::registry::listing::{Fault, FileStamp, ListedModel, Listing, MODEL_FILE, VersionFiles};
 use crate::registry::manifest::{MANIFEST_FILE, ManifestError};
 
 /// How long files must be quiet unless the configuration says otherwise.

@@ -22,6 +22,7 @@ use crate::health::Phase;
 use crate::registry::labels::effective_labels;
 use crate::registry::loader::{FailedLoad, LoadEvent, LoadJob, LoadStep, LoadedVersion, Loader, LoaderConfig};
 use crate::registry::model_config::ModelSettings;
+use crate::registry::settle::SettledModel;
 use crate::routing::{ModelEntry, Serving};
 use crate::servable::{ServableId, State};
 use crate::store::StoreError;
@@ -198,7 +199,7 @@ impl Actor {
     fn model_gone(&mut self, name: &str) {
         let Some(model) = self.models.get_mut(name) else { return };
         model.gone = true;
-        model.observe(&BTreeMap::new(), &Default::default());
+        model.observe(&BTreeMap::new(), &SettledModel::default());
         self.reconcile(name);
         let model = self.models.get_mut(name).expect("still there");
         model.forget();
@@ -251,7 +252,9 @@ impl Actor {
 
     fn load_event(&mut self, event: LoadEvent) {
         let ServableId { model: name, version: number } = event.id;
-        let Some(version) = self.models.get_mut(&name).and_then(|model| model.versions.get_mut(&number)) else { return };
+        let Some(version) = self.models.get_mut(&name).and_then(|model| model.versions.get_mut(&number)) else {
+            return;
+        };
         let Stage::Loading { attempt, state } = &mut version.stage else { return };
         if *attempt != event.attempt {
             return;

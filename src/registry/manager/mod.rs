@@ -9,6 +9,8 @@ mod handle;
 mod model;
 mod pending;
 mod scanner;
+#[cfg(test)]
+mod tests;
 
 pub use actor::{ManagerConfig, start};
 pub use handle::{ClientControl, Command, ManagerHandle, Reply};

@@ -129,9 +129,9 @@ impl Actor {
         let model = self.models.get_mut(name).expect("checked");
         let moved = LabelMove { version, file: labels_digest(&model.settings.labels) };
         // Written first: a label that was seen to move stays moved after a restart.
-        self.records
-            .move_label(name, &label, &moved)
-            .map_err(|cause| Error::Internal(format!("the label can't be moved: the state can't be written: {cause}")))?;
+        self.records.move_label(name, &label, &moved).map_err(|cause| {
+            Error::Internal(format!("the label can't be moved: the state can't be written: {cause}"))
+        })?;
         tracing::info!(model = name, label, version, "label moved");
         model.moves.insert(label, moved);
         self.reconcile(name);

@@ -1,6 +1,8 @@
 //! Headgate: a model serving gateway.
 
 // data plane, in the order a request meets it
+pub mod server;
+pub mod grpc;
 pub mod inference;
 pub mod pipeline;
 pub mod routing;

@@ -1,6 +1,7 @@
 //! Headgate: a model serving gateway.
 
 // data plane, in the order a request meets it
+pub mod http;
 pub mod inference;
 pub mod pipeline;
 pub mod routing;
@@ -15,6 +16,11 @@ pub mod data_plane;
 pub mod control;
 pub mod health;
 
+// control plane
+pub mod registry;
+pub mod served_config;
+pub mod store;
+
 // foundations
 pub mod budget;
 pub mod error;
@@ -24,3 +30,4 @@ pub mod telemetry;
 pub mod tensor;
 #[doc(hidden)]
 pub mod testing;
+pub mod yaml;

@@ -22,6 +22,7 @@ pub mod health;
 // foundations
 pub mod budget;
 pub mod error;
+pub mod npz;
 pub mod proto;
 pub mod signature;
 pub mod telemetry;

@@ -13,6 +13,7 @@ pub mod data_plane;
 
 // control plane
 pub mod registry;
+pub mod admin;
 
 // between the planes
 pub mod config;

@@ -25,8 +25,11 @@ pub mod budget;
 pub mod error;
 pub mod npz;
 pub mod proto;
+pub mod served_config;
 pub mod signature;
+pub mod store;
 pub mod telemetry;
 pub mod tensor;
 #[doc(hidden)]
 pub mod testing;
+pub mod yaml;

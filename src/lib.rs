@@ -1,8 +1,13 @@
 //! Headgate: a model serving gateway.
 
+// the whole, and the way in
+pub mod app;
+pub mod cli;
+
 // data plane, in the order a request meets it
 pub mod server;
 pub mod grpc;
+pub mod http;
 pub mod inference;
 pub mod pipeline;
 pub mod routing;
@@ -16,6 +21,7 @@ pub mod data_plane;
 // control plane
 pub mod registry;
 pub mod store;
+pub mod admin;
 
 // between the planes
 pub mod config;

@@ -12,6 +12,6 @@ mod scanner;
 #[cfg(test)]
 mod tests;
 
-pub use actor::{ManagerConfig, start};
+pub use actor::{ManagerConfig, StartError, start};
 pub use handle::{ClientControl, Command, ManagerHandle, Reply};
 pub use scanner::ScannerConfig;

@@ -1,6 +1,13 @@
 //! Headgate: a model serving gateway.
 
+// the whole, and the way in
+pub mod app;
+pub mod cli;
+
 // data plane, in the order a request meets it
+pub mod server;
+pub mod grpc;
+pub mod http;
 pub mod inference;
 pub mod pipeline;
 pub mod routing;
@@ -13,6 +20,8 @@ pub mod data_plane;
 
 // control plane
 pub mod registry;
+pub mod store;
+pub mod admin;
 
 // between the planes
 pub mod config;
@@ -22,9 +31,12 @@ pub mod health;
 // foundations
 pub mod budget;
 pub mod error;
+pub mod npz;
 pub mod proto;
+pub mod served_config;
 pub mod signature;
 pub mod telemetry;
 pub mod tensor;
+pub mod yaml;
 #[doc(hidden)]
 pub mod testing;

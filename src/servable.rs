@@ -46,6 +46,10 @@ pub enum State {
 }
 
 impl State {
+    /// Every state, in the order of a life.
+    pub const ALL: [Self; 7] =
+        [Self::Discovered, Self::Loading, Self::Validating, Self::Ready, Self::Draining, Self::Unloaded, Self::Failed];
+
     /// The lower-case word that logs, the command line and the admin API use.
     pub fn name(self) -> &'static str {
         match self {

@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
+use std::time::SystemTime;
 
 use crate::engine::{Engine, LoadError, Model};
 use crate::registry::declared::DeclaredError;
 use crate::registry::digest::Digest;
-use crate::registry::directory::{MODEL_FILE, VersionFiles};
 use crate::registry::examples::{ExampleError, run_examples};
+use crate::registry::listing::{MODEL_FILE, VersionFiles};
 use crate::registry::model_config::ModelSettings;
 use crate::registry::probe::{ProbeConfig, ProbeError, probe};
 use crate::servable::{ServableId, State};
@@ -36,7 +37,7 @@ pub struct LoadEvent {
 pub enum LoadStep {
     /// It moved on to this state.
     Entered(State),
-    Done(Result<LoadedVersion, LoadFailure>),
+    Done(Result<LoadedVersion, FailedLoad>),
 }
 
 /// A version that may serve.
@@ -46,6 +47,13 @@ pub struct LoadedVersion {
     pub slot: u32,
     /// Recorded examples that were run and agreed.
     pub examples: usize,
+}
+
+/// A load that failed.
+pub struct FailedLoad {
+    /// `None` where it failed before its files were read.
+    pub digest: Option<Digest>,
+    pub cause: LoadFailure,
 }
 
 /// Why a version may not serve. The text is what an operator reads.
@@ -140,18 +148,19 @@ struct Worker {
 
 impl Worker {
     fn run(&self, job: LoadJob) {
-        let result = self.load(&job);
+        let result = match Digest::of_version(&job.files) {
+            Ok(digest) => self.load(&job, digest).map_err(|cause| FailedLoad { digest: Some(digest), cause }),
+            Err(cause) => Err(FailedLoad { digest: None, cause: LoadFailure::Unreadable(cause.to_string()) }),
+        };
         (self.report)(LoadEvent { id: job.id, attempt: job.attempt, step: LoadStep::Done(result) });
     }
 
-    fn load(&self, job: &LoadJob) -> Result<LoadedVersion, LoadFailure> {
-        let unreadable = |cause: std::io::Error| LoadFailure::Unreadable(cause.to_string());
+    fn load(&self, job: &LoadJob, digest: Digest) -> Result<LoadedVersion, LoadFailure> {
         let store = |cause: crate::store::StoreError| LoadFailure::Store(cause.to_string());
         let path = job.files.path.join(MODEL_FILE);
-        let digest = Digest::of_version(&job.files).map_err(unreadable)?;
-        if !self.records.is_known_good(&digest, &self.config.build).map_err(store)? {
+        if !self.records.known_good(&digest, &self.config.build).map_err(store)? {
             probe(&self.config.probe, &path)?;
-            self.records.set_known_good(&digest, &self.config.build).map_err(store)?;
+            self.records.set_known_good(&digest, &self.config.build, SystemTime::now()).map_err(store)?;
         }
         let model = self.engine.load(&path)?;
         if let Some(declared) = &job.settings.declared {
@@ -165,7 +174,7 @@ impl Worker {
         if Digest::of_version(&job.files).map_err(|_| LoadFailure::Changed)? != digest {
             return Err(LoadFailure::Changed);
         }
-        let slot = self.records.slot_for(&job.id.model, job.id.version, &digest).map_err(store)?;
+        let slot = self.records.slot_for(&job.id.model, job.id.version, digest).map_err(store)?;
         Ok(LoadedVersion { model, digest, slot, examples })
     }
 }
@@ -176,4 +185,3 @@ fn check_class_labels(labels: &BTreeMap<String, Vec<String>>, model: &Arc<dyn Mo
         Some(output) => Err(LoadFailure::ClassLabels { output: output.clone() }),
     }
 }
-

@@ -5,5 +5,6 @@ pub mod exposition;
 pub mod histogram;
 pub mod logging;
 pub mod metrics;
+pub mod recorder;
 pub mod settings;
 pub mod stats;

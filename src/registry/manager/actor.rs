@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -20,11 +20,13 @@ use crate::data_plane::DataPlane;
 use crate::engine::Engine;
 use crate::health::Phase;
 use crate::registry::labels::effective_labels;
-use crate::registry::loader::{LoadEvent, LoadFailure, LoadJob, LoadStep, LoadedVersion, Loader, LoaderConfig};
+use crate::registry::loader::{FailedLoad, LoadEvent, LoadJob, LoadStep, LoadedVersion, Loader, LoaderConfig};
 use crate::registry::model_config::ModelSettings;
+use crate::registry::settle::SettledModel;
 use crate::routing::{ModelEntry, Serving};
 use crate::servable::{ServableId, State};
-use crate::store::records::Records;
+use crate::store::StoreError;
+use crate::store::records::{Quarantine, Records, Wanted};
 use crate::telemetry::metrics;
 
 /// What the manager needs to know beside the models.
@@ -44,6 +46,15 @@ const IDLE_TICK: Duration = Duration::from_secs(1);
 /// Files that keep changing at start hold back readiness for no longer than this.
 const START_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Why the manager does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("a thread can't be started: {0}")]
+    Thread(#[from] std::io::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 enum Event {
     Scan(ScanEvent),
     Load(LoadEvent),
@@ -52,7 +63,7 @@ enum Event {
 /// Starts the manager; it ends on `shutdown`, letting go of every version.
 ///
 /// # Errors
-/// The operating system's, when a thread can't be started.
+/// The operating system's, when a thread can't be started, or the store's, when it can't be read.
 pub fn start(
     config: ManagerConfig,
     plane: Arc<DataPlane>,
@@ -60,7 +71,7 @@ pub fn start(
     records: Arc<Records>,
     commands: mpsc::Receiver<Command>,
     shutdown: CancellationToken,
-) -> std::io::Result<()> {
+) -> Result<(), StartError> {
     let (events, received) = mpsc::channel(MAX_WAITING_EVENTS);
     let scans = events.clone();
     let scanner = scanner::start(config.scanner.clone(), move |event| _ = scans.blocking_send(Event::Scan(event)))?;
@@ -69,6 +80,7 @@ pub fn start(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let backends = BackendFactory { defaults: config.serving };
     let actor = Actor {
+        wanted: records.wanted()?,
         mode: config.mode,
         plane,
         records,
@@ -96,6 +108,8 @@ pub(super) struct Actor {
     backends: BackendFactory,
     pub(super) models: BTreeMap<String, Model>,
     pub(super) pending: Vec<Pending>,
+    /// Models that an operator or a client asked to load or to unload.
+    pub(super) wanted: BTreeMap<String, Wanted>,
     attempts: u64,
     started: Instant,
     /// When the last look began, and whether its files were quiet.
@@ -164,9 +178,9 @@ impl Actor {
 
     /// A model with what the store knows of it.
     fn remember(&self, name: &str) -> Model {
-        let asked = self.logged("reading whether the model is wanted", self.records.wanted(name)).flatten();
+        let by_default = self.mode != ModelControlMode::Explicit || self.asked_to_load(name);
         Model {
-            wanted: asked.unwrap_or(self.mode != ModelControlMode::Explicit),
+            wanted: self.wanted.get(name).map_or(by_default, |wanted| *wanted == Wanted::Loaded),
             moves: self.logged("reading label moves", self.records.label_moves(name)).unwrap_or_default(),
             answered: self.logged("reading the version that answered", self.records.answered(name)).flatten(),
             ..Model::default()
@@ -185,7 +199,7 @@ impl Actor {
     fn model_gone(&mut self, name: &str) {
         let Some(model) = self.models.get_mut(name) else { return };
         model.gone = true;
-        model.observe(&BTreeMap::new(), &Default::default());
+        model.observe(&BTreeMap::new(), &SettledModel::default());
         self.reconcile(name);
         let model = self.models.get_mut(name).expect("still there");
         model.forget();
@@ -216,8 +230,8 @@ impl Actor {
         if !same_backend(&before, &model.settings) {
             self.rebuild_backends(name);
         }
-        for label in overruled {
-            self.logged("forgetting a label move", self.records.remove_label_move(name, &label));
+        if !overruled.is_empty() {
+            self.logged("forgetting label moves", self.records.forget_moves(name, &overruled));
         }
     }
 
@@ -238,7 +252,9 @@ impl Actor {
 
     fn load_event(&mut self, event: LoadEvent) {
         let ServableId { model: name, version: number } = event.id;
-        let Some(version) = self.models.get_mut(&name).and_then(|model| model.versions.get_mut(&number)) else { return };
+        let Some(version) = self.models.get_mut(&name).and_then(|model| model.versions.get_mut(&number)) else {
+            return;
+        };
         let Stage::Loading { attempt, state } = &mut version.stage else { return };
         if *attempt != event.attempt {
             return;
@@ -246,7 +262,7 @@ impl Actor {
         match event.step {
             LoadStep::Entered(entered) => *state = entered,
             LoadStep::Done(Ok(loaded)) => self.loaded(&name, number, loaded),
-            LoadStep::Done(Err(failure)) => self.failed(&name, number, &failure),
+            LoadStep::Done(Err(failed)) => self.failed(&name, number, &failed),
         }
         self.reconcile(&name);
     }
@@ -274,18 +290,20 @@ impl Actor {
         }
     }
 
-    fn failed(&mut self, name: &str, number: u64, failure: &LoadFailure) {
-        let rejected = failure.is_rejection();
+    fn failed(&mut self, name: &str, number: u64, failed: &FailedLoad) {
+        let rejected = failed.cause.is_rejection();
         metrics::count_load(if rejected { "rejected" } else { "failed" });
-        let reason = failure.to_string();
+        let reason = failed.cause.to_string();
         tracing::error!(model = name, version = number, reason, rejected, "failed");
         let version = self.models.get_mut(name).and_then(|model| model.versions.get_mut(&number));
         let version = version.expect("checked by load_event");
         let stamps = version.files.as_ref().map(|files| files.files.clone()).unwrap_or_default();
         version.stage = Stage::Failed { reason: reason.clone(), stamps };
-        if rejected {
+        if let (true, Some(digest)) = (rejected, failed.digest) {
             version.quarantine = Some(reason.clone());
-            self.logged("writing the quarantine", self.records.quarantine(name, number, &reason));
+            let since_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+            let row = Quarantine { digest, reason, since_ms };
+            self.logged("writing the quarantine", self.records.quarantine(name, number, &row));
         }
     }
 

@@ -8,7 +8,7 @@ use crate::registry::loader::LoadedVersion;
 use crate::registry::model_config::ModelSettings;
 use crate::routing::{Backend, STABLE_ARM};
 use crate::servable::{Servable, ServableId, ServingLimits};
-use crate::served_config;
+use crate::served_config::served_config;
 use crate::telemetry::stats::ServableStats;
 
 /// Makes backends.
@@ -29,7 +29,7 @@ impl BackendFactory {
         settings: &ModelSettings,
     ) -> std::io::Result<Arc<Backend>> {
         let servable = Servable {
-            config: served_config::model_config(&id.model, loaded.model.signature(), settings),
+            config: served_config(&id.model, loaded.model.signature(), settings, self.workers(settings)),
             limits: limits(settings),
             id,
             slot: loaded.slot,
@@ -47,7 +47,7 @@ impl BackendFactory {
     pub fn rebuild(&self, old: &Backend, settings: &ModelSettings) -> std::io::Result<Arc<Backend>> {
         let old = &old.servable;
         let servable = Servable {
-            config: served_config::model_config(&old.id.model, old.signature(), settings),
+            config: served_config(&old.id.model, old.signature(), settings, self.workers(settings)),
             limits: limits(settings),
             id: old.id.clone(),
             slot: old.slot,
@@ -58,9 +58,13 @@ impl BackendFactory {
         self.backend(servable, settings)
     }
 
+    fn workers(&self, settings: &ModelSettings) -> u32 {
+        settings.workers.max.unwrap_or(self.defaults.workers as u32)
+    }
+
     fn backend(&self, servable: Servable, settings: &ModelSettings) -> std::io::Result<Arc<Backend>> {
         let config = PoolConfig {
-            workers: settings.workers.max.map_or(self.defaults.workers, |workers| workers as usize),
+            workers: self.workers(settings) as usize,
             max_queue_size: settings.queue.max_size.map_or(self.defaults.max_queue_size, |size| size as usize),
         };
         let pool = Pool::start(&servable.id.model, &servable.model, &servable.stats, config)?;

@@ -9,7 +9,9 @@ mod handle;
 mod model;
 mod pending;
 mod scanner;
+#[cfg(test)]
+mod tests;
 
-pub use actor::{ManagerConfig, start};
+pub use actor::{ManagerConfig, StartError, start};
 pub use handle::{ClientControl, Command, ManagerHandle, Reply};
 pub use scanner::ScannerConfig;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 
-use crate::registry::directory::{FileStamp, VersionFiles};
 use crate::registry::labels::{LabelMove, effective_labels};
+use crate::registry::listing::{FileStamp, VersionFiles};
 use crate::registry::model_config::ModelSettings;
 use crate::registry::settle::{SettledModel, Wholeness, touched};
 use crate::registry::version_policy::{Decision, Life, ModelFacts, VersionFacts, decide};
@@ -130,8 +130,7 @@ impl Model {
             Stage::Ready(ready) => Some((number, ready.backend.clone())),
             _ => None,
         };
-        let faults: Vec<&str> =
-            self.settings_fault.iter().chain(&self.folder_faults).map(String::as_str).collect();
+        let faults: Vec<&str> = self.settings_fault.iter().chain(&self.folder_faults).map(String::as_str).collect();
         ModelEntry {
             default: self.answers,
             labels: self.labels(),

@@ -10,6 +10,7 @@ use crate::error::{Error, Result, nearest};
 use crate::inference::{name_fault, printable};
 use crate::registry::labels::{LabelMove, labels_digest};
 use crate::registry::settle::Wholeness;
+use crate::store::records::Wanted;
 
 /// A command that waits.
 pub struct Pending {
@@ -43,7 +44,7 @@ impl Actor {
     }
 
     fn load(&mut self, name: String, reply: Reply) {
-        self.logged("writing that the model is wanted", self.records.set_wanted(&name, true));
+        self.set_wanted(&name, Wanted::Loaded);
         if let Some(model) = self.models.get_mut(&name) {
             model.wanted = true;
             for version in model.versions.values_mut() {
@@ -59,10 +60,18 @@ impl Actor {
 
     fn unload(&mut self, name: &str) -> Result<()> {
         self.known(name)?;
-        self.logged("writing that the model is not wanted", self.records.set_wanted(name, false));
+        self.set_wanted(name, Wanted::Unloaded);
         self.models.get_mut(name).expect("known").wanted = false;
         self.reconcile(name);
         Ok(())
+    }
+
+    fn set_wanted(&mut self, name: &str, wanted: Wanted) {
+        // A name that no repository has is not remembered: anyone may ask for one.
+        if self.models.contains_key(name) {
+            self.logged("writing whether the model is wanted", self.records.set_wanted(name, wanted));
+            self.wanted.insert(name.to_owned(), wanted);
+        }
     }
 
     fn set_label(&mut self, name: String, label: String, version: Option<u64>, reply: Reply) {
@@ -120,9 +129,9 @@ impl Actor {
         let model = self.models.get_mut(name).expect("checked");
         let moved = LabelMove { version, file: labels_digest(&model.settings.labels) };
         // Written first: a label that was seen to move stays moved after a restart.
-        self.records
-            .set_label_move(name, &label, &moved)
-            .map_err(|cause| Error::Internal(format!("the label can't be moved: the state can't be written: {cause}")))?;
+        self.records.move_label(name, &label, &moved).map_err(|cause| {
+            Error::Internal(format!("the label can't be moved: the state can't be written: {cause}"))
+        })?;
         tracing::info!(model = name, label, version, "label moved");
         model.moves.insert(label, moved);
         self.reconcile(name);
@@ -144,6 +153,11 @@ impl Actor {
         }
         self.reconcile(name);
         Ok(())
+    }
+
+    /// Whether someone waits for this model to be loaded.
+    pub(super) fn asked_to_load(&self, name: &str) -> bool {
+        self.pending.iter().any(|pending| pending.model == name && matches!(pending.wait, Wait::Load))
     }
 
     /// Versions that a waiting command needs.

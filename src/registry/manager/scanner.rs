@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
-use crate::registry::directory::{DirectoryLimits, FileStamp, Listing, look};
+use crate::registry::directory::{DirectoryLimits, look};
+use crate::registry::listing::{FileStamp, Listing};
 use crate::registry::manifest;
 use crate::registry::model_config::ModelSettings;
 use crate::registry::model_files;

@@ -49,7 +49,12 @@ impl Http {
         Self { client: Client::builder(TokioExecutor::new()).build_http(), address }
     }
 
-    pub async fn send(&self, request: http::request::Builder, path: &str, body: impl Into<Bytes>) -> Result<Answer, String> {
+    pub async fn send(
+        &self,
+        request: http::request::Builder,
+        path: &str,
+        body: impl Into<Bytes>,
+    ) -> Result<Answer, String> {
         let uri = format!("http://{}{path}", self.address);
         let request = request.uri(uri).body(Full::new(body.into())).map_err(|cause| cause.to_string())?;
         let response = self.client.request(request).await.map_err(|cause| format!("{cause:?}"))?;

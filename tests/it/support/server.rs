@@ -195,10 +195,7 @@ fn command(repository: &Path, flags: &[&str]) -> Command {
 }
 
 /// Keeps the log and reports each `listening` line.
-fn follow(
-    stderr: std::process::ChildStderr,
-    log: Arc<Mutex<Vec<String>>>,
-) -> mpsc::Receiver<(String, SocketAddr)> {
+fn follow(stderr: std::process::ChildStderr, log: Arc<Mutex<Vec<String>>>) -> mpsc::Receiver<(String, SocketAddr)> {
     const KEPT_LINES: usize = 2000;
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {

@@ -1,0 +1,96 @@
+//! Runs the engine's code so that neither its panics nor the shape of its error chains reach anyone.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tract_onnx::prelude::TractResult;
+
+/// Longest cause shown, in characters.
+const MAX_CAUSE_CHARS: usize = 400;
+/// Longest link of a chain of causes shown, in characters: the engine prints whole tensors and nodes.
+const MAX_LINK_CHARS: usize = 160;
+
+/// Why guarded work gave nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// The engine's own error on one line, without local paths.
+    Refused(String),
+    /// The text of a panic, which is for the log alone.
+    Panicked(String),
+}
+
+impl Fault {
+    /// A text that may be shown to an operator; a panic's text goes to the log instead.
+    pub fn into_cause(self, doing: &str) -> String {
+        match self {
+            Self::Refused(cause) => cause,
+            Self::Panicked(text) => {
+                tracing::warn!(panic = %text, "the tract engine panicked while {doing}");
+                format!("it panicked while {doing}; the log holds the panic's text")
+            }
+        }
+    }
+}
+
+/// Runs `work`, turning both an error and a panic into a `Fault`.
+pub fn guarded<T>(work: impl FnOnce() -> TractResult<T>) -> Result<T, Fault> {
+    // What `work` may leave half done is its own: a graph or a run state that is dropped here.
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(Fault::Refused(one_line(error.chain().map(ToString::to_string)))),
+        Err(panic) => {
+            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+            Err(Fault::Panicked(text))
+        }
+    }
+}
+
+fn one_line(links: impl Iterator<Item = String>) -> String {
+    let mut shown: Vec<String> = vec![];
+    for link in links {
+        let link = cut(&link.split_whitespace().map(without_path).collect::<Vec<_>>().join(" "), MAX_LINK_CHARS);
+        if shown.last() != Some(&link) {
+            shown.push(link);
+        }
+    }
+    // The root cause says most, so it is the context before it that gives way.
+    while shown.len() > 1 && shown.iter().map(|link| link.chars().count() + 2).sum::<usize>() > MAX_CAUSE_CHARS {
+        shown.remove(0);
+    }
+    shown.join(": ")
+}
+
+fn without_path(word: &str) -> &str {
+    let bare = word.trim_start_matches(|c: char| !c.is_alphanumeric() && c != '/');
+    let local = bare.starts_with('/') && bare.matches('/').count() > 1;
+    if local { "<path>" } else { word }
+}
+
+fn cut(text: &str, limit: usize) -> String {
+    match text.char_indices().nth(limit) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tract_onnx::tract_hir::internal::{TractErrorContext, anyhow};
+
+    #[test]
+    fn a_panic_becomes_a_fault_that_keeps_its_text_to_the_log() {
+        let fault = guarded::<()>(|| panic!("secret {}", 1)).unwrap_err();
+        assert_eq!(fault, Fault::Panicked("secret 1".into()));
+        assert!(!fault.into_cause("running").contains("secret"));
+    }
+
+    #[test]
+    fn a_chain_of_causes_becomes_one_line_without_paths() {
+        let chain = || Err::<(), _>(anyhow!("no \"/srv/models/a/1/model.bin\"\n  there")).context("building node c1");
+        assert_eq!(guarded(chain).unwrap_err(), Fault::Refused("building node c1: no <path> there".into()));
+        let endless = || Err::<(), _>(anyhow!("root")).context("x".repeat(10_000)).context("y".repeat(10_000));
+        let Fault::Refused(text) = guarded(endless).unwrap_err() else { panic!("no panic was raised") };
+        assert!(text.chars().count() <= MAX_CAUSE_CHARS && text.ends_with("root"), "{text}");
+    }
+}

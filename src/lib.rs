@@ -15,6 +15,9 @@ pub mod data_plane;
 pub mod registry;
 pub mod admin;
 
+// what the binary runs
+pub mod cli;
+
 // between the planes
 pub mod config;
 pub mod control;

@@ -15,5 +15,6 @@ pub mod manifest;
 pub mod model_config;
 pub mod model_files;
 pub mod model_yaml;
+pub mod probe_report;
 pub mod settle;
 pub mod version_policy;

@@ -23,6 +23,9 @@ pub mod registry;
 pub mod store;
 pub mod admin;
 
+// what the binary runs
+pub mod cli;
+
 // between the planes
 pub mod config;
 pub mod control;

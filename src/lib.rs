@@ -24,7 +24,6 @@ pub mod store;
 pub mod admin;
 
 // what the binary runs
-pub mod cli;
 
 // between the planes
 pub mod config;

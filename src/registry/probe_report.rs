@@ -1,17 +1,3 @@
-//! What the child that tries an unknown file says to the server, as one line of JSON on its standard output.
-
-use serde::{Deserialize, Serialize};
-
-/// `{"ok":true}`, or why the file can't be served.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProbeReport {
-    pub ok: bool,
-    /// Which kind of `LoadError` it is; empty when `ok`.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub kind: String,
-    /// What an operator reads; empty when `ok`.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub error: String,
 //! What the child process that tries an unknown model file says on its standard output: one JSON object.
 //!
 //! `{"ok":true}`, or `{"ok":false,"kind":"missing_operators","error":"…"}`. A child that says neither has crashed.

@@ -11,6 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +32,17 @@ use crate::store::{MemoryStore, RedbStore, Store, StoreError};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::settings::WireSettings;
 use crate::telemetry::{logging, recorder};
+
+/// Serves until SIGTERM or SIGINT, then finishes what is in flight; a second signal ends it at once.
+///
+/// # Errors
+/// `AppError`.
+pub async fn run(config: Config) -> Result<(), AppError> {
+    let mut signals = Signals::listen().map_err(AppError::Signals)?;
+    let app = App::start(config).await?;
+    let (first, second) = signals.split();
+    app.run(first, second).await
+}
 
 /// A server whose sockets are bound and whose models are being loaded.
 pub struct App {
@@ -62,6 +74,8 @@ pub enum AppError {
     Manager(#[from] StartError),
     #[error("the metrics recorder can't be started: {0}")]
     Metrics(std::io::Error),
+    #[error("signals can't be received: {0}")]
+    Signals(std::io::Error),
     #[error("stopped by a second signal: requests in flight were cut off")]
     Forced,
 }
@@ -250,5 +264,38 @@ fn manager_config(config: &Config) -> ManagerConfig {
             build: ENGINE_BUILD.to_owned(),
         },
         serving: config.serving,
+    }
+}
+
+/// SIGTERM and SIGINT, counted.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    count: watch::Sender<u32>,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            count: watch::Sender::new(0),
+        })
+    }
+
+    /// Futures of the first signal and of the second. The second one receives; both must be polled together.
+    fn split(&mut self) -> (impl Future<Output = ()> + use<>, impl Future<Output = ()> + use<'_>) {
+        let mut counted = self.count.subscribe();
+        let first = async move { _ = counted.wait_for(|count| *count >= 1).await };
+        let second = async move {
+            for _ in 0..2 {
+                tokio::select! {
+                    _ = self.terminate.recv() => {}
+                    _ = self.interrupt.recv() => {}
+                }
+                self.count.send_modify(|count| *count += 1);
+            }
+        };
+        (first, second)
     }
 }

@@ -23,6 +23,8 @@ pub mod registry;
 pub mod store;
 pub mod admin;
 
+// what the binary runs
+
 // between the planes
 pub mod config;
 pub mod control;

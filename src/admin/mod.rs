@@ -6,6 +6,7 @@
 
 mod api_error;
 mod change;
+pub use change::ACTOR_HEADER;
 mod guard;
 mod label_body;
 mod metrics_text;

@@ -97,19 +97,15 @@ mod tests {
     #[test]
     fn fields_of_every_wire_type_are_counted() {
         // 1: varint, 2: 8 bytes, 3: two bytes of content, 4: 4 bytes
-        let message = [
-            &[0x08, 0x96, 0x01][..],
-            &[0x11, 0, 0, 0, 0, 0, 0, 0, 0],
-            &[0x1a, 2, 9, 9],
-            &[0x25, 0, 0, 0, 0],
-        ];
+        let message = [&[0x08, 0x96, 0x01][..], &[0x11, 0, 0, 0, 0, 0, 0, 0, 0], &[0x1a, 2, 9, 9], &[0x25, 0, 0, 0, 0]];
         assert_eq!(count_fields(&message.concat()).unwrap(), 4);
         assert_eq!(count_fields(&[]).unwrap(), 0);
     }
 
     #[test]
     fn what_is_cut_off_or_no_field_is_refused() {
-        for broken in [&[0x1a, 5, 1][..], &[0x1a], &[0x08], &[0x11, 0], &[0x0b], &[0x1a, 0xff, 0xff, 0xff, 0xff, 0x7f]] {
+        for broken in [&[0x1a, 5, 1][..], &[0x1a], &[0x08], &[0x11, 0], &[0x0b], &[0x1a, 0xff, 0xff, 0xff, 0xff, 0x7f]]
+        {
             assert_eq!(count_fields(broken).unwrap_err().code(), tonic::Code::InvalidArgument, "{broken:?}");
         }
     }

@@ -124,13 +124,25 @@ mod tests {
             (DataType::Int8, contents(|c| c.int_contents = vec![-128, 127]), &[0x80, 0x7f]),
             (DataType::Int16, contents(|c| c.int_contents = vec![-2, 256]), &[0xfe, 0xff, 0, 1]),
             (DataType::Int32, contents(|c| c.int_contents = vec![-1, 1]), &[255, 255, 255, 255, 1, 0, 0, 0]),
-            (DataType::Int64, contents(|c| c.int64_contents = vec![2, 0]), &[2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            (
+                DataType::Int64,
+                contents(|c| c.int64_contents = vec![2, 0]),
+                &[2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            ),
             (DataType::Uint8, contents(|c| c.uint_contents = vec![0, 255]), &[0, 255]),
             (DataType::Uint16, contents(|c| c.uint_contents = vec![65535, 1]), &[255, 255, 1, 0]),
             (DataType::Uint32, contents(|c| c.uint_contents = vec![u32::MAX, 1]), &[255, 255, 255, 255, 1, 0, 0, 0]),
-            (DataType::Uint64, contents(|c| c.uint64_contents = vec![1, 0]), &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            (
+                DataType::Uint64,
+                contents(|c| c.uint64_contents = vec![1, 0]),
+                &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            ),
             (DataType::Fp32, contents(|c| c.fp32_contents = vec![1.0, -0.0]), &[0, 0, 0x80, 0x3f, 0, 0, 0, 0x80]),
-            (DataType::Fp64, contents(|c| c.fp64_contents = vec![1.0, 0.0]), &[0, 0, 0, 0, 0, 0, 0xf0, 0x3f, 0, 0, 0, 0, 0, 0, 0, 0]),
+            (
+                DataType::Fp64,
+                contents(|c| c.fp64_contents = vec![1.0, 0.0]),
+                &[0, 0, 0, 0, 0, 0, 0xf0, 0x3f, 0, 0, 0, 0, 0, 0, 0, 0],
+            ),
             (
                 DataType::Bytes,
                 contents(|c| c.bytes_contents = vec![Bytes::from_static(b"a\0"), Bytes::new()]),

@@ -73,8 +73,8 @@ fn head(input: &InferInputTensor) -> Result<(DataType, Vec<usize>)> {
 mod tests {
     use super::*;
     use crate::proto::inference::{InferParameter, InferTensorContents, infer_parameter::ParameterChoice};
-    use prost::Message;
     use proptest::prelude::*;
+    use prost::Message;
     use std::time::Duration;
 
     fn input(name: &str, dtype: &str, shape: &[i64]) -> InferInputTensor {

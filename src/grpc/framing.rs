@@ -359,10 +359,7 @@ mod tests {
         type Data = Bytes;
         type Error = Infallible;
 
-        fn poll_frame(
-            mut self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
             self.0.pop_front().map_or(Poll::Pending, |chunk| Poll::Ready(Some(Ok(Frame::data(chunk)))))
         }
     }
@@ -380,10 +377,10 @@ mod tests {
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(2), read).await.ok()
+        tokio::time::timeout(Duration::from_millis(400), read).await.ok()
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_message_that_stalls_is_cut_off_and_a_pause_between_messages_is_not() {
         let (whole, half) = (message(b"abc"), &message(b"abc")[..6]);
         let late = stalled(Pace::EachMessage, &[&whole, half]).await.unwrap();

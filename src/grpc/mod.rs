@@ -21,8 +21,9 @@ mod settings;
 mod statistics;
 mod status;
 mod stream;
+
 #[cfg(test)]
-mod testing;
+mod tests;
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -91,11 +92,10 @@ impl GrpcService {
             .max_encoding_message_size(usize::MAX);
         // Existing clients always offer to read compressed answers, whether they want them or not, so an answer is
         // compressed only where the request was.
-        let compressing = inference
-            .clone()
-            .send_compressed(CompressionEncoding::Gzip)
-            .send_compressed(CompressionEncoding::Deflate);
-        let health = tonic_health::pb::health_server::HealthServer::new(health::HealthService::new(plane.clone(), drain));
+        let compressing =
+            inference.clone().send_compressed(CompressionEncoding::Gzip).send_compressed(CompressionEncoding::Deflate);
+        let health =
+            tonic_health::pb::health_server::HealthServer::new(health::HealthService::new(plane.clone(), drain));
         let described = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -121,8 +121,8 @@ impl GrpcService {
 
         let pace = if sends_a_stream(method) { Pace::EachMessage } else { Pace::WholeBody };
         let leases = Leases::new(plane.budget.clone());
-        let mut request = request
-            .map(|body| FramedBody::new(body, leases.clone(), plane.max_body_bytes, pace, config.body_timeout));
+        let mut request =
+            request.map(|body| FramedBody::new(body, leases.clone(), plane.max_body_bytes, pace, config.body_timeout));
         request.extensions_mut().insert(Received(Instant::now()));
         request.extensions_mut().insert(leases.clone());
         route(request).await.map(|inner| AnswerBody { inner, _leases: Some(leases) })

@@ -62,7 +62,9 @@ pub fn classification(output: &str, parameters: &Parameters) -> Result<Option<us
 pub fn refuse_shared_memory(kind: &str, tensor: &str, parameters: &Parameters) -> Result<()> {
     if parameters.keys().any(|name| name.starts_with("shared_memory_")) {
         let tensor = printable(tensor);
-        return Err(Error::Unsupported(format!("{kind} '{tensor}' is in shared memory, which this server doesn't offer")));
+        return Err(Error::Unsupported(format!(
+            "{kind} '{tensor}' is in shared memory, which this server doesn't offer"
+        )));
     }
     Ok(())
 }
@@ -122,7 +124,8 @@ mod tests {
             let timeout = request_timeout(&one("timeout", choice.clone())).unwrap();
             assert_eq!(timeout, Some(Duration::from_micros(1500)), "{choice:?}");
         }
-        for choice in [Int64Param(-1), DoubleParam(0.5), DoubleParam(f64::NAN), StringParam("x".into()), BoolParam(true)]
+        for choice in
+            [Int64Param(-1), DoubleParam(0.5), DoubleParam(f64::NAN), StringParam("x".into()), BoolParam(true)]
         {
             assert!(request_timeout(&one("timeout", choice.clone())).is_err(), "{choice:?}");
         }

@@ -76,8 +76,8 @@ pub fn probe(config: &ProbeConfig, model: &Path) -> Result<(), ProbeError> {
         let _ = stdout.take(MAX_REPORT_BYTES).read_to_end(&mut report);
     }
     match serde_json::from_slice::<ProbeReport>(&report) {
-        Ok(ProbeReport { ok: true, .. }) if status.success() => Ok(()),
-        Ok(ProbeReport { ok: false, error, .. }) => Err(ProbeError::Refused(error)),
+        Ok(ProbeReport::Loaded) if status.success() => Ok(()),
+        Ok(ProbeReport::Refused { error, .. }) => Err(ProbeError::Refused(error)),
         _ => Err(ProbeError::Crashed { how: describe(status), memory_limit_bytes: config.memory_limit_bytes }),
     }
 }

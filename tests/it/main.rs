@@ -6,11 +6,13 @@ mod isolation;
 mod lifecycle;
 mod limits;
 mod partial_upload;
+mod repository_files;
 mod restart;
 mod shutdown;
 mod startup;
 mod swap;
 mod tidy;
+mod validation;
 mod zoo;
 
 mod support;

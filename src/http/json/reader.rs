@@ -372,12 +372,34 @@ mod tests {
 
     #[test]
     fn what_json_is_and_is_not() {
-        for good in ["{}", " [ ] ", "[1,2]", "-0", "0.5e-7", r#"{"a":[true,null,"x"]}"#, "NaN", "[-Infinity,Infinity]"] {
+        for good in ["{}", " [ ] ", "[1,2]", "-0", "0.5e-7", r#"{"a":[true,null,"x"]}"#, "NaN", "[-Infinity,Infinity]"]
+        {
             assert_eq!(check(good), Ok(()), "{good}");
         }
         for bad in [
-            "", "[", "[1,]", "[1 2]", "{", "{1:2}", r#"{"a"}"#, r#"{"a":1,}"#, "01", "1.", ".5", "1e", "+1", "-", "nan",
-            "-NaN", "Infinit", "tru", "'a'", "\"a", "1 1", "{} x", "[]]",
+            "",
+            "[",
+            "[1,]",
+            "[1 2]",
+            "{",
+            "{1:2}",
+            r#"{"a"}"#,
+            r#"{"a":1,}"#,
+            "01",
+            "1.",
+            ".5",
+            "1e",
+            "+1",
+            "-",
+            "nan",
+            "-NaN",
+            "Infinit",
+            "tru",
+            "'a'",
+            "\"a",
+            "1 1",
+            "{} x",
+            "[]]",
         ] {
             assert!(check(bad).is_err(), "{bad}");
         }
@@ -388,7 +410,8 @@ mod tests {
         let read = |text: &str| Reader::new(text.as_bytes()).string().map(Cow::into_owned);
         assert_eq!(read(r#""a\"\\\/\b\f\n\r\té""#).unwrap(), "a\"\\/\u{8}\u{c}\n\r\té");
         assert_eq!(read(r#""\ud83d\ude00!""#).unwrap(), "😀!");
-        for bad in [r#""\ud83d""#, r#""\ud83dx""#, r#""\ude00""#, r#""\ud83d\u0041""#, r#""\x""#, r#""\u12"#, "\"\n\""] {
+        for bad in [r#""\ud83d""#, r#""\ud83dx""#, r#""\ude00""#, r#""\ud83d\u0041""#, r#""\x""#, r#""\u12"#, "\"\n\""]
+        {
             assert!(read(bad).is_err(), "{bad}");
         }
         let err = Reader::new(b"\"\xff\"").string().unwrap_err();

@@ -33,6 +33,7 @@ impl<K: PartialEq, V> Lru<K, V> {
         Some(self.entries.remove(position).1)
     }
 
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.entries.len()
     }

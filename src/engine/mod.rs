@@ -7,6 +7,8 @@
 pub mod batch_axis;
 pub mod closeness;
 mod declared_shapes;
+#[doc(hidden)]
+pub mod fake;
 mod lru;
 pub mod onnx;
 mod ops;

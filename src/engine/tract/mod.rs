@@ -6,6 +6,7 @@
 //! `known_wrong` refuses.
 
 mod convert;
+mod external;
 mod graph;
 mod guard;
 mod known_wrong;
@@ -14,12 +15,17 @@ mod plan_policy;
 mod plans;
 mod prepare;
 mod support;
+#[cfg(test)]
+mod zoo_tests;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use tract_onnx::Onnx;
 
+use self::graph::Graph;
+pub use self::guard::quiet_caught_panics;
+use self::model::TractModel;
 pub use self::plan_policy::MAX_REMEMBERED_SHAPES;
 pub use self::plans::MAX_CONCRETE_PLANS;
 use self::prepare::prepare;
@@ -52,6 +58,27 @@ impl TractEngine {
     pub fn has_operators(&self, facts: &OnnxFacts) -> Result<(), LoadError> {
         support::operators(facts, &self.onnx.op_register)
     }
+
+    fn prepared(&self, path: &Path) -> Result<TractModel, LoadError> {
+        let proto = onnx::read_proto(path)?;
+        let facts = onnx::facts(&proto);
+        support::operators(&facts, &self.onnx.op_register)?;
+        support::datatypes(&proto)?;
+        known_wrong::check(&proto)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        external::check(&proto, folder)?;
+        let specs = |declared: &[onnx::Declared]| -> Result<Vec<TensorSpec>, LoadError> {
+            declared.iter().map(|each| each.spec(NAME)).collect()
+        };
+        let (inputs, outputs) = (specs(&facts.inputs)?, specs(&facts.outputs)?);
+        let graph = Graph::parse(&self.onnx, &proto, folder.to_str()).map_err(|fault| {
+            let cause = external::without_folder(fault.into_cause("reading the graph"), folder);
+            LoadError::Unsupported { engine: NAME, cause }
+        })?;
+        // The weights are in the graph now; the file's copy of them goes before plans are made.
+        drop(proto);
+        prepare(graph, inputs, outputs)
+    }
 }
 
 impl Default for TractEngine {
@@ -66,20 +93,6 @@ impl Engine for TractEngine {
     }
 
     fn load(&self, path: &Path) -> Result<Arc<dyn Model>, LoadError> {
-        let proto = onnx::read_proto(path)?;
-        let facts = onnx::facts(&proto);
-        support::operators(&facts, &self.onnx.op_register)?;
-        support::datatypes(&proto)?;
-        known_wrong::check(&proto)?;
-        let specs = |declared: &[onnx::Declared]| -> Result<Vec<TensorSpec>, LoadError> {
-            declared.iter().map(|each| each.spec(NAME)).collect()
-        };
-        let (inputs, outputs) = (specs(&facts.inputs)?, specs(&facts.outputs)?);
-        let directory = path.parent().and_then(Path::to_str);
-        let graph = graph::Graph::parse(&self.onnx, &proto, directory)
-            .map_err(|fault| LoadError::Unsupported { engine: NAME, cause: fault.into_cause("reading the graph") })?;
-        // Weights are now in the graph; the protobuf's copy of them goes before plans are made.
-        drop(proto);
-        Ok(Arc::new(prepare(graph, inputs, outputs)?))
+        Ok(Arc::new(self.prepared(path)?))
     }
 }

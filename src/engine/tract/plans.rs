@@ -85,12 +85,9 @@ impl Plans {
     }
 
     /// Concrete plans held, the first included.
+    #[cfg(test)]
     pub fn concrete(&self) -> usize {
         self.held().ready.len() + usize::from(self.first.is_some())
-    }
-
-    pub fn has_symbolic(&self) -> bool {
-        self.symbolic.is_some()
     }
 
     fn choose(&self, key: &ShapeKey) -> Choice {

@@ -1,6 +1,12 @@
 //! Headgate: a model serving gateway.
 
+// the whole, and the way in
+pub mod app;
+pub mod cli;
+
 // data plane, in the order a request meets it
+pub mod server;
+pub mod grpc;
 pub mod http;
 pub mod inference;
 pub mod pipeline;
@@ -12,22 +18,27 @@ pub mod classification;
 pub mod record;
 pub mod data_plane;
 
-// between the planes
-pub mod control;
-pub mod health;
-
 // control plane
 pub mod registry;
-pub mod served_config;
 pub mod store;
+pub mod admin;
+
+// what the binary runs
+
+// between the planes
+pub mod config;
+pub mod control;
+pub mod health;
 
 // foundations
 pub mod budget;
 pub mod error;
+pub mod npz;
 pub mod proto;
+pub mod served_config;
 pub mod signature;
 pub mod telemetry;
 pub mod tensor;
+pub mod yaml;
 #[doc(hidden)]
 pub mod testing;
-pub mod yaml;

@@ -5,8 +5,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-
 use crate::engine::Model;
 use crate::error::{Error, Fault, Result, nearest};
 use crate::inference::{InferRequest, RequestedOutput};
@@ -48,6 +46,10 @@ pub enum State {
 }
 
 impl State {
+    /// Every state, in the order of a life.
+    pub const ALL: [Self; 7] =
+        [Self::Discovered, Self::Loading, Self::Validating, Self::Ready, Self::Draining, Self::Unloaded, Self::Failed];
+
     /// The lower-case word that logs, the command line and the admin API use.
     pub fn name(self) -> &'static str {
         match self {
@@ -104,8 +106,6 @@ pub struct Servable {
     /// The configuration as clients read it.
     pub config: ModelConfig,
     pub stats: Arc<ServableStats>,
-    /// Dropped with the servable, which tells whoever drains it.
-    pub alive: watch::Sender<()>,
 }
 
 impl fmt::Debug for Servable {

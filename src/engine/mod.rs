@@ -4,6 +4,18 @@
 //! worker's handle on it. An [`Engine`] makes models from files. All of it is synchronous: it runs on worker and
 //! loader threads, never on an I/O thread.
 
+pub mod batch_axis;
+pub mod closeness;
+mod declared_shapes;
+#[doc(hidden)]
+pub mod fake;
+mod lru;
+pub mod onnx;
+mod ops;
+pub mod rows;
+mod sample;
+pub mod tract;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

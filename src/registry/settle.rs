@@ -47,7 +47,7 @@ pub enum Broken {
 }
 
 /// One model after a look.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SettledModel {
     /// Whether model.yaml and config.pbtxt are quiet; half a file may well be valid and mean something else.
     pub config_whole: bool,

@@ -1,7 +1,10 @@
 //! What is seen from outside: counters, metrics, logs, and the settings that clients may change.
 
 pub mod access_log;
+pub mod exposition;
 pub mod histogram;
+pub mod logging;
 pub mod metrics;
+pub mod recorder;
 pub mod settings;
 pub mod stats;

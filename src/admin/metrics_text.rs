@@ -1,0 +1,43 @@
+//! `/metrics`: the process's series, then those of each version.
+
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use super::{AdminState, MetricsState};
+use crate::data_plane::DataPlane;
+use crate::servable::State as VersionState;
+use crate::telemetry::exposition::{self, Labelled};
+use crate::telemetry::metrics;
+
+const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+pub async fn serve_admin(State(state): State<AdminState>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, TEXT_FORMAT)], text(&state.plane, &state.metrics))
+}
+
+pub async fn serve(State(state): State<MetricsState>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, TEXT_FORMAT)], text(&state.plane, &state.metrics))
+}
+
+fn text(plane: &DataPlane, handle: &PrometheusHandle) -> String {
+    let serving = plane.serving.load();
+    metrics::set_body_bytes(plane.budget.in_use(), plane.budget.limit());
+    for state in VersionState::ALL {
+        let statuses = serving.models.values().flat_map(|entry| entry.statuses.values());
+        metrics::set_versions(state.name(), statuses.filter(|status| status.state == state).count());
+    }
+    let mut text = handle.render();
+    let versions: Vec<Labelled<'_>> = serving
+        .backends()
+        .map(|backend| Labelled {
+            model: &backend.servable.id.model,
+            version: backend.servable.id.version,
+            stats: &backend.servable.stats,
+            queue_depth: backend.pool.depth(),
+        })
+        .collect();
+    exposition::write(&mut text, &versions);
+    text
+}

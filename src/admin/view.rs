@@ -1,0 +1,176 @@
+//! Models as the admin API shows them. The command line reads the same types.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::routing::{Backend, ModelEntry, Serving};
+use crate::servable::VersionStatus;
+use crate::signature::{Batching, Dim, TensorSpec};
+
+/// The answer of `/admin/v1/models`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelList {
+    pub models: Vec<ModelView>,
+}
+
+/// One model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelView {
+    pub name: String,
+    /// The version that answers the bare name.
+    pub default_version: Option<u64>,
+    pub labels: BTreeMap<String, u64>,
+    /// What is wrong with the model as a whole; empty if nothing.
+    pub fault: String,
+    /// Ascending.
+    pub versions: Vec<VersionView>,
+}
+
+/// One version that was seen in the repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionView {
+    pub version: u64,
+    pub state: String,
+    /// Why it is in that state; empty where there is nothing to say.
+    pub reason: String,
+    pub quarantined: bool,
+    /// Only of a version that answers requests.
+    pub loaded: Option<LoadedView>,
+}
+
+/// What is known of a loaded version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadedView {
+    /// sha256 of the version's files, hexadecimal.
+    pub digest: String,
+    pub engine: String,
+    pub notes: Vec<String>,
+    pub inputs: Vec<TensorView>,
+    pub outputs: Vec<TensorView>,
+    pub batching: BatchingView,
+    /// Larger requests are refused; null accepts any size.
+    pub max_batch_size: Option<usize>,
+    /// Requests admitted and not yet answered.
+    pub pending: u64,
+    /// Requests that wait for a worker.
+    pub queue_depth: usize,
+}
+
+/// An input or output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TensorView {
+    pub name: String,
+    pub datatype: String,
+    /// Null where the file declares no rank.
+    pub shape: Option<Vec<DimView>>,
+}
+
+/// A size, the name of one that varies, or -1 for one that varies without a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum DimView {
+    Size(i64),
+    Name(String),
+}
+
+/// What was found out about the batch axis.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchingView {
+    /// Whether rows run together were shown to give what they give alone.
+    pub proven: bool,
+    /// The batch axis of each input and output, null for a tensor that all rows share; empty unless proven.
+    pub input_axes: Vec<Option<usize>>,
+    pub output_axes: Vec<Option<usize>>,
+    /// Why it is not proven; empty if it is.
+    pub reason: String,
+}
+
+impl ModelList {
+    pub fn of(serving: &Serving) -> Self {
+        Self { models: serving.models.iter().map(|(name, entry)| ModelView::of(name, entry)).collect() }
+    }
+}
+
+impl ModelView {
+    pub fn of(name: &str, entry: &ModelEntry) -> Self {
+        let version = |(&version, status): (&u64, &VersionStatus)| VersionView {
+            version,
+            state: status.state.name().to_owned(),
+            reason: status.reason.clone(),
+            quarantined: status.quarantined,
+            loaded: entry.backends.get(&version).map(|backend| LoadedView::of(backend)),
+        };
+        Self {
+            name: name.to_owned(),
+            default_version: entry.default,
+            labels: entry.labels.clone(),
+            fault: entry.fault.clone(),
+            versions: entry.statuses.iter().map(version).collect(),
+        }
+    }
+}
+
+impl LoadedView {
+    fn of(backend: &Backend) -> Self {
+        let servable = &backend.servable;
+        let signature = servable.signature();
+        Self {
+            digest: servable.digest.clone(),
+            engine: servable.model.engine().to_owned(),
+            notes: servable.model.notes().to_vec(),
+            inputs: signature.inputs.iter().map(TensorView::of).collect(),
+            outputs: signature.outputs.iter().map(TensorView::of).collect(),
+            batching: BatchingView::of(&signature.batching),
+            max_batch_size: servable.limits.max_batch_size,
+            pending: servable.stats.pending.load(std::sync::atomic::Ordering::Relaxed),
+            queue_depth: backend.pool.depth(),
+        }
+    }
+}
+
+impl TensorView {
+    pub fn of(spec: &TensorSpec) -> Self {
+        Self {
+            name: spec.name.clone(),
+            datatype: spec.dtype.name().to_owned(),
+            shape: spec.dims.as_ref().map(|dims| dims.iter().map(DimView::of).collect()),
+        }
+    }
+
+    /// The shape as people read it: `[N,4]`, `?` for a size without a name, `any shape` for an undeclared rank.
+    pub fn shape_text(&self) -> String {
+        let Some(dims) = &self.shape else { return "any shape".to_owned() };
+        let text = |dim: &DimView| match dim {
+            DimView::Size(-1) => "?".to_owned(),
+            DimView::Size(size) => size.to_string(),
+            DimView::Name(name) => name.clone(),
+        };
+        crate::tensor::shape_text(&dims.iter().map(text).collect::<Vec<_>>())
+    }
+}
+
+impl DimView {
+    fn of(dim: &Dim) -> Self {
+        match dim {
+            Dim::Named(name) => Self::Name(name.clone()),
+            Dim::Fixed(_) | Dim::Unknown => Self::Size(dim.wire()),
+        }
+    }
+}
+
+impl BatchingView {
+    pub fn of(batching: &Batching) -> Self {
+        match batching {
+            Batching::Proven(axes) => Self {
+                proven: true,
+                input_axes: axes.inputs.clone(),
+                output_axes: axes.outputs.clone(),
+                reason: String::new(),
+            },
+            Batching::Unproven(reason) => {
+                Self { proven: false, input_axes: vec![], output_axes: vec![], reason: reason.clone() }
+            }
+        }
+    }
+}

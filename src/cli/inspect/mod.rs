@@ -1,0 +1,91 @@
+//! `headgate inspect`: what a model file takes and gives, which engine can run it, and how fast.
+//!
+//! With `--probe` the same command is the child process in which a server tries a file it has not seen before.
+
+mod latency;
+mod probe;
+mod report;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::latency::Effort;
+use self::probe::Limits;
+use self::report::Report;
+use super::failure::Failure;
+use super::print_json;
+use crate::engine::onnx::{self, OnnxFacts};
+use crate::engine::tract::TractEngine;
+use crate::engine::{Engine, LoadError, Model};
+
+/// Largest batch that may be measured.
+const MAX_BATCH_SIZE: u64 = 65_536;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// ONNX file
+    #[arg(value_name = "FILE.onnx")]
+    file: PathBuf,
+    /// Print JSON for programs
+    #[arg(long)]
+    json: bool,
+    /// Rows per run to measure
+    #[arg(long, value_name = "ROWS", value_delimiter = ',', default_value = "1,2,4,8,16",
+          value_parser = clap::value_parser!(u64).range(1..=MAX_BATCH_SIZE))]
+    batch_sizes: Vec<u64>,
+    /// Time to measure each batch size for, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "0.5", value_parser = seconds)]
+    seconds: Duration,
+    /// Only say whether the file can be loaded and run, as one line of JSON, under the limits given
+    #[arg(long, hide = true)]
+    probe: bool,
+    /// Address space that this process may take, in bytes
+    #[arg(long, hide = true, requires = "probe")]
+    memory_limit_bytes: Option<u64>,
+    /// Processor time that this process may take, in seconds
+    #[arg(long, hide = true, requires = "probe")]
+    cpu_limit_seconds: Option<u64>,
+}
+
+impl Args {
+    pub fn run(&self, out: &mut dyn Write) -> Result<(), Failure> {
+        if self.probe {
+            let limits = Limits { memory_bytes: self.memory_limit_bytes, cpu_seconds: self.cpu_limit_seconds };
+            return probe::run(&self.file, limits, &TractEngine::new(), out);
+        }
+        if !self.file.exists() {
+            return Err(Failure::NotFound(format!("there is no file {}", self.file.display())));
+        }
+        let engine = TractEngine::new();
+        let facts = onnx::read(&self.file).map_err(|error| refused(&self.file, &error))?;
+        let loaded = engine.load(&self.file);
+        let report = self.report(&facts, engine.name(), &loaded);
+        if self.json {
+            print_json(out, &report)?;
+        } else {
+            write!(out, "{report}")?;
+        }
+        // The report is for whoever reads it, the exit status for a script that asks whether the file can be served.
+        loaded.map(drop).map_err(|error| refused(&self.file, &error))
+    }
+
+    fn report(&self, facts: &OnnxFacts, engine: &str, loaded: &Result<Arc<dyn Model>, LoadError>) -> Report {
+        let mut report = Report::of(&self.file, facts, engine, loaded.as_ref().map(|model| &**model));
+        if let Ok(model) = loaded {
+            let effort = Effort { time: self.seconds, ..Effort::default() };
+            report.latency = latency::measure(model, &self.batch_sizes, effort);
+        }
+        report
+    }
+}
+
+fn refused(file: &Path, error: &LoadError) -> Failure {
+    Failure::Refused(format!("{}: {error}", file.display()))
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let parsed = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    parsed.filter(|time| *time <= Duration::from_secs(3600)).ok_or_else(|| "expected seconds from 0 to 3600".to_owned())
+}

@@ -1,0 +1,59 @@
+//! The child process in which a server tries an unknown model file.
+//!
+//! The file may ask for absurd memory, loop, or crash whoever reads it. So the process limits itself first, in ways that
+//! it can't take back, and whatever it then says or doesn't say is the answer.
+
+use std::io::Write;
+use std::path::Path;
+
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::cli::failure::Failure;
+use crate::engine::Engine;
+use crate::registry::probe_report::ProbeReport;
+
+/// What the process may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub memory_bytes: Option<u64>,
+    pub cpu_seconds: Option<u64>,
+}
+
+/// Files that may be open: the model, its external data, and what the process started with.
+const MAX_OPEN_FILES: u64 = 256;
+
+/// Limits this process, tries the file and prints a [`ProbeReport`]. A refused file is no failure of this command.
+///
+/// # Errors
+/// `Refused` when a limit can't be set, `Output` when nobody reads.
+pub fn run(file: &Path, limits: Limits, engine: &dyn Engine, out: &mut dyn Write) -> Result<(), Failure> {
+    limits.apply().map_err(|cause| Failure::Refused(format!("the process can't limit itself: {cause}")))?;
+    let report = match engine.load(file) {
+        Ok(_) => ProbeReport::Loaded,
+        Err(error) => ProbeReport::from(&error),
+    };
+    serde_json::to_writer(&mut *out, &report).map_err(std::io::Error::from)?;
+    Ok(writeln!(out)?)
+}
+
+impl Limits {
+    fn apply(self) -> Result<(), Errno> {
+        // A core file would hold the operator's model and fill the operator's disk.
+        lower(Resource::Core, 0)?;
+        lower(Resource::Nofile, MAX_OPEN_FILES)?;
+        if let Some(seconds) = self.cpu_seconds {
+            lower(Resource::Cpu, seconds)?;
+        }
+        match self.memory_bytes {
+            None => Ok(()),
+            Some(bytes) => lower(Resource::As, bytes),
+        }
+    }
+}
+
+/// Sets both limits of a resource, never above the one that is there.
+fn lower(resource: Resource, limit: u64) -> Result<(), Errno> {
+    let limit = getrlimit(resource).maximum.map_or(limit, |there| there.min(limit));
+    setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })
+}

@@ -1,0 +1,57 @@
+//! `headgate models`: what a server has, and in which state.
+
+use std::io::Write;
+
+use bytes::Bytes;
+use hyper::Method;
+
+use super::admin_api::{AdminArgs, model_path};
+use super::failure::Failure;
+use super::table::Table;
+use crate::admin::view::{ModelView, VersionView};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Show this model only
+    model: Option<String>,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+impl Args {
+    pub fn run(&self, out: &mut dyn Write) -> Result<(), Failure> {
+        match &self.model {
+            None => self.admin.print_list(out),
+            Some(model) => self.admin.print_model(out, Method::GET, &model_path(model), Bytes::new()),
+        }
+    }
+}
+
+/// Prints one row a version.
+pub fn print_models(out: &mut dyn Write, models: &[ModelView]) -> Result<(), Failure> {
+    let mut table = Table::new(["MODEL", "VERSION", "STATE", "DEFAULT", "LABELS", "REASON"]);
+    for model in models {
+        if model.versions.is_empty() {
+            let dash = || "-".to_owned();
+            table.row([model.name.clone(), dash(), dash(), String::new(), String::new(), model.fault.clone()]);
+        }
+        for version in &model.versions {
+            table.row(row(model, version));
+        }
+    }
+    Ok(write!(out, "{table}")?)
+}
+
+fn row(model: &ModelView, version: &VersionView) -> [String; 6] {
+    let labels = model.labels.iter().filter(|(_, points_at)| **points_at == version.version);
+    let quarantined = if version.quarantined { "quarantined" } else { "" };
+    let reasons = [quarantined, &version.reason, &model.fault];
+    [
+        model.name.clone(),
+        version.version.to_string(),
+        version.state.clone(),
+        if model.default_version == Some(version.version) { "yes".to_owned() } else { String::new() },
+        labels.map(|(label, _)| label.as_str()).collect::<Vec<_>>().join(","),
+        reasons.into_iter().filter(|reason| !reason.is_empty()).collect::<Vec<_>>().join(": "),
+    ]
+}

@@ -1,0 +1,109 @@
+//! Runs one node as a model of its own.
+
+use tract_onnx::pb::attribute_proto::AttributeType;
+use tract_onnx::pb::tensor_proto::DataType as OnnxType;
+use tract_onnx::pb::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TypeProto, ValueInfoProto,
+    type_proto,
+};
+use tract_onnx::tract_hir::internal::*;
+
+/// A node of the `ai.onnx.ml` domain in the making.
+pub struct Node(NodeProto);
+
+impl Node {
+    pub fn new(op_type: &str) -> Self {
+        Self(NodeProto { op_type: op_type.into(), domain: "ai.onnx.ml".into(), name: "n".into(), ..Default::default() })
+    }
+
+    pub fn ints(self, name: &str, values: &[i64]) -> Self {
+        self.with(AttributeProto { ints: values.to_vec(), ..attribute(name, AttributeType::Ints) })
+    }
+
+    pub fn int(self, name: &str, value: i64) -> Self {
+        self.with(AttributeProto { i: value, ..attribute(name, AttributeType::Int) })
+    }
+
+    pub fn floats(self, name: &str, values: &[f32]) -> Self {
+        self.with(AttributeProto { floats: values.to_vec(), ..attribute(name, AttributeType::Floats) })
+    }
+
+    pub fn texts(self, name: &str, values: &[&str]) -> Self {
+        let strings = values.iter().map(|text| text.as_bytes().to_vec()).collect();
+        self.with(AttributeProto { strings, ..attribute(name, AttributeType::Strings) })
+    }
+
+    pub fn text(self, name: &str, value: &str) -> Self {
+        self.with(AttributeProto { s: value.as_bytes().to_vec(), ..attribute(name, AttributeType::String) })
+    }
+
+    pub fn doubles(self, name: &str, values: &[f64]) -> Self {
+        let dims = vec![values.len() as i64];
+        let tensor = TensorProto {
+            dims,
+            data_type: OnnxType::Double as i32,
+            double_data: values.to_vec(),
+            ..Default::default()
+        };
+        self.with(AttributeProto { t: Some(tensor), ..attribute(name, AttributeType::Tensor) })
+    }
+
+    pub fn without(mut self, name: &str) -> Self {
+        self.0.attribute.retain(|held| held.name != name);
+        self
+    }
+
+    /// Puts an attribute in, in place of another of its name.
+    fn with(self, attribute: AttributeProto) -> Self {
+        let mut node = self.without(&attribute.name);
+        node.0.attribute.push(attribute);
+        node
+    }
+}
+
+/// The outputs of the node for these inputs, through the same steps as a file's node.
+pub fn run(node: Node, inputs: &[Tensor], outputs: usize) -> TractResult<Vec<Tensor>> {
+    let named = |prefix: &str, count: usize| (0..count).map(|i| format!("{prefix}{i}")).collect::<Vec<_>>();
+    let (input_names, output_names) = (named("x", inputs.len()), named("y", outputs));
+    let info = |name: &String, elem_type: i32| ValueInfoProto {
+        name: name.clone(),
+        r#type: Some(TypeProto {
+            value: Some(type_proto::Value::TensorType(type_proto::Tensor { elem_type, shape: None })),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let graph = GraphProto {
+        node: vec![NodeProto { input: input_names.clone(), output: output_names.clone(), ..node.0 }],
+        input: input_names.iter().zip(inputs).map(|(name, input)| info(name, elem_type(input))).collect(),
+        output: output_names.iter().map(|name| info(name, OnnxType::Float as i32)).collect(),
+        ..Default::default()
+    };
+    let opset_import = vec![OperatorSetIdProto { domain: "ai.onnx.ml".into(), version: 4 }];
+    let model = ModelProto { graph: Some(graph), opset_import, ..Default::default() };
+    let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
+    super::register(&mut onnx.op_register);
+    let mut model = onnx.parse(&model, None)?.model;
+    for (index, input) in inputs.iter().enumerate() {
+        model.set_input_fact(index, InferenceFact::dt_shape(input.datum_type(), input.shape()))?;
+    }
+    let plan = model.into_optimized()?.into_runnable()?;
+    let inputs = inputs.iter().map(|input| input.clone().into_tvalue()).collect();
+    Ok(plan.run(inputs)?.into_iter().map(TValue::into_tensor).collect())
+}
+
+fn attribute(name: &str, kind: AttributeType) -> AttributeProto {
+    AttributeProto { name: name.into(), r#type: kind as i32, ..Default::default() }
+}
+
+fn elem_type(tensor: &Tensor) -> i32 {
+    let known = match tensor.datum_type() {
+        DatumType::F32 => OnnxType::Float,
+        DatumType::F64 => OnnxType::Double,
+        DatumType::I32 => OnnxType::Int32,
+        DatumType::I64 => OnnxType::Int64,
+        DatumType::String => OnnxType::String,
+        other => panic!("no test has needed {other:?} yet"),
+    };
+    known as i32
+}

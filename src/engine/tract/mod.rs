@@ -1,0 +1,98 @@
+//! The tract engine: pure Rust, no native library.
+//!
+//! What must not be forgotten when this is changed: a run state keeps the hidden state of recurrent operators, so each
+//! run gets its own; a plan for concrete shapes is faster than a symbolic one; tract may panic on a client's data; it may
+//! give INT64 outputs as its own symbolic type; and some patterns it computes wrongly without any error, which
+//! `known_wrong` refuses.
+
+mod convert;
+mod external;
+mod graph;
+mod guard;
+mod known_wrong;
+mod model;
+mod plan_policy;
+mod plans;
+mod prepare;
+mod support;
+#[cfg(test)]
+mod zoo_tests;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tract_onnx::Onnx;
+
+use self::graph::Graph;
+pub use self::guard::quiet_caught_panics;
+use self::model::TractModel;
+pub use self::plan_policy::MAX_REMEMBERED_SHAPES;
+pub use self::plans::MAX_CONCRETE_PLANS;
+use self::prepare::prepare;
+use super::{Engine, LoadError, Model, onnx, ops};
+use crate::engine::onnx::OnnxFacts;
+use crate::signature::TensorSpec;
+
+/// The engine's name in metadata, logs and errors.
+pub const NAME: &str = "tract";
+
+/// Loads ONNX files with tract and this crate's own operators.
+pub struct TractEngine {
+    onnx: Onnx,
+}
+
+impl TractEngine {
+    pub fn new() -> Self {
+        // Exporters write shapes of intermediate values for one batch size only, which then refuse every other.
+        let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
+        // Reads weights beside the file by plain reads: a file cut short under a mapping would kill the process.
+        onnx.provider = Arc::new(tract_onnx::data_resolver::FopenDataResolver);
+        ops::register(&mut onnx.op_register);
+        Self { onnx }
+    }
+
+    /// Whether this engine could run a file of these facts as far as operators tell, without loading it.
+    ///
+    /// # Errors
+    /// `MissingOperators` with every operator it lacks.
+    pub fn has_operators(&self, facts: &OnnxFacts) -> Result<(), LoadError> {
+        support::operators(facts, &self.onnx.op_register)
+    }
+
+    fn prepared(&self, path: &Path) -> Result<TractModel, LoadError> {
+        let proto = onnx::read_proto(path)?;
+        let facts = onnx::facts(&proto);
+        support::operators(&facts, &self.onnx.op_register)?;
+        support::datatypes(&proto)?;
+        known_wrong::check(&proto)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        external::check(&proto, folder)?;
+        let specs = |declared: &[onnx::Declared]| -> Result<Vec<TensorSpec>, LoadError> {
+            declared.iter().map(|each| each.spec(NAME)).collect()
+        };
+        let (inputs, outputs) = (specs(&facts.inputs)?, specs(&facts.outputs)?);
+        let graph = Graph::parse(&self.onnx, &proto, folder.to_str()).map_err(|fault| {
+            let cause = external::without_folder(fault.into_cause("reading the graph"), folder);
+            LoadError::Unsupported { engine: NAME, cause }
+        })?;
+        // The weights are in the graph now; the file's copy of them goes before plans are made.
+        drop(proto);
+        prepare(graph, inputs, outputs)
+    }
+}
+
+impl Default for TractEngine {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Engine for TractEngine {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn load(&self, path: &Path) -> Result<Arc<dyn Model>, LoadError> {
+        Ok(Arc::new(self.prepared(path)?))
+    }
+}

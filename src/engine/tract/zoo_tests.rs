@@ -1,0 +1,290 @@
+//! Every model of `tests/zoo` against the outputs that ONNX Runtime gave for it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{MAX_CONCRETE_PLANS, TractEngine};
+use crate::engine::closeness::{floats, is_close};
+use crate::engine::{Engine, LoadError, Model, RunError};
+use crate::npz::{Example, read_example};
+use crate::signature::{Batching, Dim};
+use crate::tensor::{DataType, Tensor};
+
+/// Why a model of the zoo is not served.
+enum Refusal {
+    Missing(&'static [&'static str]),
+    KnownWrong,
+    Unsupported(&'static str),
+}
+
+const REFUSED: [(&str, Refusal); 12] = [
+    ("bf16_cast", Refusal::Unsupported("BFLOAT16")),
+    ("codelang_tfidf_string", Refusal::Missing(&["ai.onnx.TfIdfVectorizer", "com.microsoft.Tokenizer"])),
+    ("digits_cnn_fp16", Refusal::Unsupported("Gemm")),
+    ("digits_cnn_int8_qdq", Refusal::KnownWrong),
+    ("digits_cnn_int8_qop", Refusal::Missing(&["com.microsoft.QGemm", "com.microsoft.QLinearSoftmax"])),
+    ("digits_svc", Refusal::Missing(&["ai.onnx.ml.SVMClassifier"])),
+    ("loop_const_trip", Refusal::Missing(&["ai.onnx.Loop"])),
+    ("loop_while", Refusal::Missing(&["ai.onnx.Loop"])),
+    ("nms", Refusal::Unsupported("NonMaxSuppression")),
+    ("sequence_ops", Refusal::Missing(&["ai.onnx.ConcatFromSequence", "ai.onnx.SequenceConstruct"])),
+    ("silero_vad", Refusal::Unsupported("If")),
+    ("string_concat", Refusal::Missing(&["ai.onnx.StringConcat"])),
+];
+
+/// Models whose rows mix, or that have none. `digits_cnn_int8_dyn` quantizes by the range of the whole batch.
+const UNPROVEN: [&str; 6] = [
+    "batch_unsafe_meansub",
+    "batch_unsafe_softmax0",
+    "digits_cnn_int8_dyn",
+    "fixed_batch4",
+    "if_dynamic",
+    "scalar_poly",
+];
+
+#[test]
+fn every_model_agrees_with_its_recorded_outputs_or_says_why_it_is_refused() {
+    let engine = TractEngine::new();
+    let mut faults = vec![];
+    for folder in folders() {
+        let name = folder.file_name().unwrap().to_str().unwrap().to_owned();
+        let loaded = engine.load(&folder.join("model.onnx"));
+        let refusal = REFUSED.iter().find(|(refused, _)| *refused == name).map(|(_, refusal)| refusal);
+        let checked = match (loaded, refusal) {
+            (Ok(model), None) => check_model(&name, &model, &folder),
+            (Ok(_), Some(_)) => Err("it loads now: take it off the list".into()),
+            (Err(error), None) => Err(error.to_string()),
+            (Err(error), Some(refusal)) => check_refusal(&error, refusal),
+        };
+        faults.extend(checked.err().map(|fault| format!("{name}: {fault}")));
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn outputs_carry_the_shapes_that_runs_have_shown() {
+    let dims = |name: &str, output: &str| load(name).signature().output(output).unwrap().dims.clone().unwrap();
+    let batch = || Dim::Named("N".into());
+    assert_eq!(dims("cancer_lightgbm", "label"), [batch()], "declared as [1]");
+    assert_eq!(dims("iris_logreg_zipmap", "output_probability"), [batch(), Dim::Fixed(3)]);
+    assert_eq!(dims("digits_cnn_v2", "probabilities"), [batch(), Dim::Fixed(10)]);
+}
+
+#[test]
+fn a_session_answers_the_same_however_often_it_ran_before() {
+    for name in ["gru_stateful", "silero_vad_op18_ifless"] {
+        let model = load(name);
+        let (_, example) = examples(&zoo().join(name)).remove(0);
+        let inputs = inputs(&model, &example).unwrap();
+        let fresh = model.clone().session().run(&inputs, &|| false).unwrap().tensors;
+        let mut session = model.clone().session();
+        for _ in 0..3 {
+            assert_eq!(session.run(&inputs, &|| false).unwrap().tensors, fresh, "{name}");
+        }
+    }
+}
+
+#[test]
+fn any_batch_size_runs_and_nothing_in_gives_nothing_out() {
+    for name in ["digits_cnn_v1", "iris_logreg", "gather_may_fail", "gru_stateful", "string_identity", "wine_rf"] {
+        let model = load(name);
+        let signature = model.signature();
+        let Batching::Proven(axes) = &signature.batching else { panic!("{name} is not proven") };
+        for rows in [0usize, 1, 2, 7, 33] {
+            let shape = |dims: &[Dim], axis: &Option<usize>| -> Vec<usize> {
+                let size = |(at, dim): (usize, &Dim)| match dim {
+                    _ if *axis == Some(at) => rows,
+                    Dim::Fixed(size) => *size,
+                    _ => 4,
+                };
+                dims.iter().enumerate().map(size).collect()
+            };
+            let inputs: Vec<Tensor> = (signature.inputs.iter().zip(&axes.inputs))
+                .map(|(spec, axis)| Tensor::zeros(spec.dtype, shape(spec.dims.as_ref().unwrap(), axis)))
+                .collect();
+            let outputs = model.clone().session().run(&inputs, &|| false).unwrap().tensors;
+            for (output, axis) in outputs.iter().zip(&axes.outputs) {
+                assert_eq!(output.shape()[axis.unwrap()], rows, "{name}: {output:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_goes_wrong_in_a_run_stays_in_that_run() {
+    let model = load("gather_may_fail");
+    let mut session = model.session();
+    let ids = |id: i64| [Tensor::from_elements(DataType::Int64, vec![1], &[id]).unwrap()];
+    assert!(matches!(session.run(&ids(400), &|| false), Err(RunError::Failed(_))), "tract panics on this");
+    assert!(session.run(&ids(3), &|| false).is_ok());
+    assert!(matches!(session.run(&ids(3), &|| true), Err(RunError::Stopped)));
+
+    let mut text = load("string_identity").session();
+    let latin1 = Tensor::from_byte_elements(vec![1, 2], &[&b"ok"[..], b"caf\xe9"]).unwrap();
+    let error = text.run(&[latin1], &|| false).unwrap_err();
+    assert_eq!(error, RunError::BadInput("input 's': element 1 is not UTF-8 text".into()));
+}
+
+#[test]
+fn a_shape_that_keeps_coming_gets_a_plan_of_its_own() {
+    let model = TractEngine::new().prepared(&zoo().join("digits_cnn_v1/model.onnx")).unwrap();
+    let batch = Tensor::zeros(DataType::Fp32, vec![5, 1, 8, 8]);
+    let run = || model.run(std::slice::from_ref(&batch), &|| false).unwrap().tensors;
+    let first = run();
+    assert_eq!(model.plans.concrete(), 1, "one request is no reason to build");
+    // Each run adds to what the shape has cost, so that on any machine some number of them is enough.
+    let earned = (0..10_000).any(|_| {
+        run();
+        model.plans.concrete() == 2
+    });
+    assert!(earned);
+    assert!(is_close(&run()[0], &first[0], 1e-5));
+}
+
+#[test]
+fn sessions_share_their_plans_and_run_side_by_side() {
+    let model = load("superres_dynamic_hw");
+    let image = |size: usize| [Tensor::zeros(DataType::Fp32, vec![1, 1, size, size])];
+    std::thread::scope(|scope| {
+        let runner = |_| {
+            let mut session = model.clone().session();
+            scope.spawn(move || {
+                (8..14).map(|size| session.run(&image(size), &|| false).unwrap().tensors).collect::<Vec<_>>()
+            })
+        };
+        let runners: Vec<_> = (0..4).map(runner).collect();
+        let outputs: Vec<_> = runners.into_iter().map(|runner| runner.join().unwrap()).collect();
+        let same =
+            |output: &Vec<Vec<Tensor>>| output.iter().zip(&outputs[0]).all(|(a, b)| is_close(&a[0], &b[0], 1e-5));
+        assert!(outputs.iter().all(same));
+    });
+}
+
+#[test]
+fn plans_are_bounded_however_many_shapes_come() {
+    let model = TractEngine::new().prepared(&zoo().join("superres_dynamic_hw/model.onnx")).unwrap();
+    for size in 8..40 {
+        let image = Tensor::zeros(DataType::Fp32, vec![1, 1, size, size]);
+        for _ in 0..3 {
+            model.run(std::slice::from_ref(&image), &|| false).unwrap();
+        }
+    }
+    assert!(model.plans.concrete() <= MAX_CONCRETE_PLANS + 1, "{} plans", model.plans.concrete());
+}
+
+#[test]
+fn files_that_are_no_models_are_refused_without_their_path() {
+    let folder = std::env::temp_dir().join(format!("headgate-bad-models-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let whole = fs::read(zoo().join("digits_cnn_v1/model.onnx")).unwrap();
+    let cases =
+        [("empty", vec![]), ("noise", b"not a model at all".to_vec()), ("cut", whole[..whole.len() / 2].to_vec())];
+    for (name, bytes) in cases {
+        let path = folder.join(format!("{name}.onnx"));
+        fs::write(&path, bytes).unwrap();
+        let error = TractEngine::new().load(&path).err().unwrap();
+        assert!(matches!(error, LoadError::Invalid(_)), "{name}: {error:?}");
+        assert!(!error.to_string().contains(folder.to_str().unwrap()), "{error}");
+    }
+    let gone = TractEngine::new().load(&folder.join("gone.onnx")).err().unwrap();
+    assert!(matches!(gone, LoadError::Unreadable(_)), "{gone:?}");
+    fs::remove_dir_all(folder).unwrap();
+}
+
+fn check_refusal(error: &LoadError, refusal: &Refusal) -> Result<(), String> {
+    let fits = match (error, refusal) {
+        (LoadError::MissingOperators { missing, .. }, Refusal::Missing(names)) => {
+            missing.iter().map(|operator| format!("{}.{}", operator.domain, operator.name)).eq(names.iter().copied())
+        }
+        (LoadError::KnownWrong { .. }, Refusal::KnownWrong) => true,
+        (LoadError::Unsupported { cause, .. }, Refusal::Unsupported(text)) => cause.contains(text),
+        _ => false,
+    };
+    if fits { Ok(()) } else { Err(format!("refused otherwise than expected: {error}")) }
+}
+
+fn check_model(name: &str, model: &Arc<dyn Model>, folder: &Path) -> Result<(), String> {
+    let proven = matches!(model.signature().batching, Batching::Proven(_));
+    if proven == UNPROVEN.contains(&name) {
+        return Err(format!("{:?}", model.signature().batching));
+    }
+    let meta: serde_json::Value = serde_json::from_slice(&fs::read(folder.join("meta.json")).unwrap()).unwrap();
+    let tolerance = meta["tol"].as_f64().unwrap();
+    let cases = examples(folder);
+    assert!(!cases.is_empty(), "{name} has no recorded cases");
+    for (case, example) in cases {
+        let inputs = inputs(model, &example)?;
+        let outputs = model.clone().session().run(&inputs, &|| false).map_err(|error| format!("{case}: {error}"))?;
+        for (spec, got) in model.signature().outputs.iter().zip(&outputs.tensors) {
+            let expected = &example.outputs.get(&spec.name).ok_or(format!("{case}: no output '{}'", spec.name))?;
+            agree(got, expected, tolerance).map_err(|fault| format!("{case}, output '{}': {fault}", spec.name))?;
+        }
+    }
+    Ok(())
+}
+
+fn agree(got: &Tensor, expected: &Tensor, tolerance: f64) -> Result<(), String> {
+    if got.dtype() != expected.dtype() || got.shape() != expected.shape() {
+        return Err(format!("{got:?} instead of {expected:?}"));
+    }
+    let (Some(a), Some(b)) = (floats(got), floats(expected)) else {
+        return if got == expected { Ok(()) } else { Err("elements differ".into()) };
+    };
+    let differs = |(a, b): &(&f64, &f64)| {
+        let difference = (**a - **b).abs() / b.abs().max(1.0);
+        !(difference <= tolerance || (a.is_nan() && b.is_nan()) || a == b)
+    };
+    match a.iter().zip(&b).find(differs) {
+        None => Ok(()),
+        Some((a, b)) => Err(format!("{a} instead of {b}")),
+    }
+}
+
+fn inputs(model: &Arc<dyn Model>, example: &Example) -> Result<Vec<Tensor>, String> {
+    let named = example.inputs.clone().into_iter().collect();
+    model.signature().check_inputs("m", "", named).map_err(|error| error.to_string())
+}
+
+fn load(name: &str) -> Arc<dyn Model> {
+    TractEngine::new().load(&zoo().join(name).join("model.onnx")).unwrap()
+}
+
+fn zoo() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/zoo")
+}
+
+fn folders() -> Vec<PathBuf> {
+    let entries = fs::read_dir(zoo()).unwrap().map(|entry| entry.unwrap().path());
+    let mut folders: Vec<PathBuf> = entries.filter(|folder| folder.join("model.onnx").exists()).collect();
+    folders.sort();
+    assert!(folders.len() > 40, "the zoo is not whole: {} models", folders.len());
+    folders
+}
+
+/// The recorded cases of a model, by name.
+fn examples(folder: &Path) -> Vec<(String, Example)> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut cases: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|end| end == "npz")).collect();
+    cases.sort();
+    let read = |path: PathBuf| {
+        let mut example = read_example(&path).unwrap();
+        example.outputs.extend(rendered_maps(&path.with_extension("strings.json")));
+        (path.file_stem().unwrap().to_str().unwrap().to_owned(), example)
+    };
+    cases.into_iter().map(read).collect()
+}
+
+/// The outputs of a ZipMap, recorded as Python writes a list of dictionaries, as the tensors of their scores.
+fn rendered_maps(path: &Path) -> Vec<(String, Tensor)> {
+    let Ok(bytes) = fs::read(path) else { return vec![] };
+    let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    let scores = |text: &str| {
+        let rows: Vec<&str> = text.split('}').filter(|row| row.contains(':')).collect();
+        let cells = rows.iter().flat_map(|row| row.split(':').skip(1));
+        let values: Vec<f32> = cells.map(|cell| cell.split(',').next().unwrap().trim().parse().unwrap()).collect();
+        Tensor::from_elements(DataType::Fp32, vec![rows.len(), values.len() / rows.len()], &values).unwrap()
+    };
+    let outputs = json["out"].as_object().into_iter().flatten();
+    outputs.filter_map(|(name, entry)| Some((name.clone(), scores(entry.get("nontensor")?.as_str()?)))).collect()
+}

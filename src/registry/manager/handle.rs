@@ -1,0 +1,135 @@
+//! Asking the manager for something, from a wire, the admin API or a test.
+
+use futures_core::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::control::{LoadOverrides, ModelControl};
+use crate::error::{Error, Result};
+
+/// Where the manager answers.
+pub type Reply = oneshot::Sender<Result<()>>;
+
+/// What can be asked of the manager. Each is answered once it is done or refused.
+#[derive(Debug)]
+pub enum Command {
+    /// Look at the model's directory now, try failed versions again, and serve it if it was unloaded. Done when every
+    /// selected version is ready or failed.
+    Load { model: String, reply: Reply },
+    /// Take the model out of service until `Load`. Done when no version of it is ready.
+    Unload { model: String, reply: Reply },
+    /// Move a label to a version, which is loaded first if it isn't. `None` takes the label away.
+    SetLabel { model: String, label: String, version: Option<u64>, reply: Reply },
+    /// Let a quarantined version be loaded again.
+    ClearQuarantine { model: String, version: u64, reply: Reply },
+}
+
+/// Commands that may wait for the manager; more are refused.
+const MAX_WAITING_COMMANDS: usize = 256;
+
+/// A way to the manager. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ManagerHandle {
+    commands: mpsc::Sender<Command>,
+}
+
+impl ManagerHandle {
+    /// A handle, and the end at which the manager takes commands.
+    pub fn channel() -> (Self, mpsc::Receiver<Command>) {
+        let (commands, receiver) = mpsc::channel(MAX_WAITING_COMMANDS);
+        (Self { commands }, receiver)
+    }
+
+    /// See [`Command::Load`].
+    ///
+    /// # Errors
+    /// `UnknownModel` when no repository has it, `Internal` with the reason when no version could be loaded.
+    pub async fn load(&self, model: &str) -> Result<()> {
+        self.ask(|reply| Command::Load { model: model.to_owned(), reply }).await
+    }
+
+    /// See [`Command::Unload`].
+    ///
+    /// # Errors
+    /// `UnknownModel` when it isn't known.
+    pub async fn unload(&self, model: &str) -> Result<()> {
+        self.ask(|reply| Command::Unload { model: model.to_owned(), reply }).await
+    }
+
+    /// See [`Command::SetLabel`].
+    ///
+    /// # Errors
+    /// `UnknownModel`, `UnknownVersion`, `BadName` for a label that can't be one, or the reason why the version can't
+    /// be loaded; the label then stays where it was.
+    pub async fn set_label(&self, model: &str, label: &str, version: Option<u64>) -> Result<()> {
+        self.ask(|reply| Command::SetLabel { model: model.to_owned(), label: label.to_owned(), version, reply }).await
+    }
+
+    /// See [`Command::ClearQuarantine`].
+    ///
+    /// # Errors
+    /// `UnknownModel`, `UnknownVersion`, or `Invalid` when the version is not quarantined.
+    pub async fn clear_quarantine(&self, model: &str, version: u64) -> Result<()> {
+        self.ask(|reply| Command::ClearQuarantine { model: model.to_owned(), version, reply }).await
+    }
+
+    async fn ask(&self, command: impl FnOnce(Reply) -> Command) -> Result<()> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.try_send(command(reply)).map_err(|_| {
+            Error::Unavailable("the model manager is shutting down or has too many commands waiting".to_owned())
+        })?;
+        answer.await.unwrap_or_else(|_| Err(Error::Unavailable("the model manager has stopped".to_owned())))
+    }
+}
+
+/// The data ports' view of the manager: what clients may do depends on the control mode.
+pub struct ClientControl {
+    manager: ManagerHandle,
+    allowed: bool,
+}
+
+impl ClientControl {
+    /// `allowed` is true in explicit mode on loopback, or where the operator allows it elsewhere.
+    pub fn new(manager: ManagerHandle, allowed: bool) -> Self {
+        Self { manager, allowed }
+    }
+
+    fn check_allowed(&self) -> Result<()> {
+        if self.allowed {
+            return Ok(());
+        }
+        Err(Error::Unavailable("explicit model load / unload is not allowed if polling is enabled".to_owned()))
+    }
+}
+
+impl ModelControl for ClientControl {
+    fn load(&self, model: String, overrides: LoadOverrides) -> BoxFuture<'static, Result<()>> {
+        let allowed = self.check_allowed();
+        let manager = self.manager.clone();
+        Box::pin(async move {
+            allowed?;
+            if overrides != LoadOverrides::default() {
+                return Err(Error::Unsupported(format!(
+                    "load of model '{model}' with its own configuration or files is not supported: put them in the model repository"
+                )));
+            }
+            match manager.load(&model).await {
+                Err(Error::UnknownModel { .. }) => {
+                    Err(Error::Internal(format!("failed to load '{model}', failed to poll from model repository")))
+                }
+                other => other,
+            }
+        })
+    }
+
+    fn unload(&self, model: String) -> BoxFuture<'static, Result<()>> {
+        let allowed = self.check_allowed();
+        let manager = self.manager.clone();
+        Box::pin(async move {
+            allowed?;
+            match manager.unload(&model).await {
+                Err(Error::UnknownModel { .. }) => Err(Error::invalid("Model to be unloaded has not been served")),
+                other => other,
+            }
+        })
+    }
+}

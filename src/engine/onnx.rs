@@ -219,3 +219,89 @@ fn datatype(elem_type: i32) -> Option<DataType> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tract_onnx::pb::tensor_shape_proto::Dimension;
+    use tract_onnx::pb::{AttributeProto, OperatorSetIdProto, TensorProto, TypeProto};
+
+    fn info(name: &str, elem_type: OnnxType, dims: Option<Vec<Option<DimValue>>>) -> ValueInfoProto {
+        let dim = |value| Dimension { value, ..Default::default() };
+        let shape = dims.map(|dims| TensorShapeProto { dim: dims.into_iter().map(dim).collect() });
+        let tensor = type_proto::Tensor { elem_type: elem_type as i32, shape };
+        let value = Some(type_proto::Value::TensorType(tensor));
+        ValueInfoProto {
+            name: name.into(),
+            r#type: Some(TypeProto { value, ..Default::default() }),
+            ..Default::default()
+        }
+    }
+
+    fn node(domain: &str, op_type: &str, output: &str, attribute: Vec<AttributeProto>) -> NodeProto {
+        let (domain, op_type, output) = (domain.into(), op_type.into(), vec![output.into()]);
+        NodeProto { domain, op_type, output, attribute, ..Default::default() }
+    }
+
+    fn read_graph(graph: GraphProto) -> OnnxFacts {
+        let import = |domain: &str, version| OperatorSetIdProto { domain: domain.into(), version };
+        let opset_import = vec![import("", 17), import("ai.onnx.ml", 3)];
+        let producer_name = "exporter".into();
+        facts(&ModelProto { graph: Some(graph), opset_import, producer_name, ..Default::default() })
+    }
+
+    #[test]
+    fn dimensions_are_fixed_named_or_unknown_and_a_rank_may_be_missing() {
+        let name = |text: &str| Some(DimValue::DimParam(text.into()));
+        let dims = vec![name("N"), Some(DimValue::DimValue(4)), None, name("?"), Some(DimValue::DimValue(-1))];
+        let x = info("x", OnnxType::String, Some(dims));
+        let facts = read_graph(GraphProto { input: vec![x, info("any", OnnxType::Int64, None)], ..Default::default() });
+        let x = facts.inputs[0].spec("e").unwrap();
+        assert_eq!(x.dtype, DataType::Bytes);
+        let expected = [Dim::Named("N".into()), Dim::Fixed(4), Dim::Unknown, Dim::Unknown, Dim::Unknown];
+        assert_eq!(x.dims.unwrap(), expected);
+        assert_eq!(facts.inputs[1].spec("e").unwrap().dims, None);
+    }
+
+    #[test]
+    fn an_input_with_an_initialiser_is_no_input() {
+        let initializer = vec![TensorProto { name: "w".into(), ..Default::default() }];
+        let input = vec![info("x", OnnxType::Float, None), info("w", OnnxType::Float, None)];
+        let facts = read_graph(GraphProto { input, initializer, ..Default::default() });
+        assert_eq!(facts.inputs.iter().map(|input| input.name.as_str()).collect::<Vec<_>>(), ["x"]);
+    }
+
+    #[test]
+    fn operators_are_counted_by_domain_inside_branches_too() {
+        let body = GraphProto { node: vec![node("ai.onnx", "Add", "b", vec![])], ..Default::default() };
+        let branch = AttributeProto { g: Some(body), ..Default::default() };
+        let nodes = vec![
+            node("", "Add", "a", vec![]),
+            node("ai.onnx.ml", "Scaler", "s", vec![]),
+            node("", "If", "i", vec![branch]),
+        ];
+        let facts = read_graph(GraphProto { node: nodes, ..Default::default() });
+        let counts: Vec<_> =
+            facts.operators.iter().map(|op| (op.domain.as_str(), op.name.as_str(), op.nodes)).collect();
+        assert_eq!(counts, [("ai.onnx", "Add", 2), ("ai.onnx", "If", 1), ("ai.onnx.ml", "Scaler", 1)]);
+        assert_eq!(facts.opsets, BTreeMap::from([("ai.onnx".into(), 17), ("ai.onnx.ml".into(), 3)]));
+        assert_eq!(facts.producer, "exporter");
+    }
+
+    #[test]
+    fn what_is_no_tensor_is_served_only_if_it_is_a_zip_map() {
+        let classes = AttributeProto { ints: vec![0, 1, 2], ..Default::default() };
+        let untyped = |name: &str| ValueInfoProto { name: name.into(), ..Default::default() };
+        let graph = GraphProto {
+            node: vec![node("ai.onnx.ml", "ZipMap", "maps", vec![classes])],
+            output: vec![untyped("maps"), untyped("sequence"), info("f8", OnnxType::Float8e4m3fn, None)],
+            ..Default::default()
+        };
+        let facts = read_graph(graph);
+        let maps = facts.outputs[0].spec("e").unwrap();
+        assert_eq!((maps.dtype, maps.dims), (DataType::Fp32, Some(vec![Dim::Unknown, Dim::Fixed(3)])));
+        let refused = |output: usize| facts.outputs[output].spec("e").unwrap_err().to_string();
+        assert!(refused(1).contains("'sequence' is a sequence"), "{}", refused(1));
+        assert!(refused(2).contains("'f8' is a tensor of FLOAT8E4M3FN"), "{}", refused(2));
+    }
+}

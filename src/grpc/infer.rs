@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::context::CallContext;
 use super::encode::{self, Answer};
-use super::{decode, framing::MessageLease};
+use super::{decode, deframer::MessageLease};
 use crate::data_plane::DataPlane;
 use crate::error::{Error, Result};
 use crate::inference::{ModelRef, Protocol};

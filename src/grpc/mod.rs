@@ -9,6 +9,7 @@ pub mod codec;
 mod contents;
 mod context;
 mod decode;
+mod deframer;
 mod encode;
 mod framing;
 mod health;
@@ -46,7 +47,8 @@ use crate::data_plane::DataPlane;
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
 use context::Received;
-use framing::{FramedBody, Leases, Pace};
+use deframer::Leases;
+use framing::{FramedBody, Pace};
 use service::InferenceService;
 
 /// What can be set about gRPC calls.

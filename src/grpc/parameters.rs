@@ -57,8 +57,10 @@ pub fn classification(output: &str, parameters: &Parameters) -> Result<Option<us
     Ok(Some(usize::try_from(classes).unwrap_or(usize::MAX)))
 }
 
+/// Checks that a tensor travels with its request. `kind` is for the error's text: `input` or `output`.
+///
 /// # Errors
-/// `Unsupported` where a tensor's parameters place it in shared memory.
+/// `Unsupported` where its parameters place it in shared memory.
 pub fn refuse_shared_memory(kind: &str, tensor: &str, parameters: &Parameters) -> Result<()> {
     if parameters.keys().any(|name| name.starts_with("shared_memory_")) {
         let tensor = printable(tensor);

@@ -47,6 +47,8 @@ pub fn check_repository(name: &str) -> Result<()> {
     }
 }
 
+/// Checks the name of a model to load or unload, which takes no label.
+///
 /// # Errors
 /// `BadName` for what can't be a model's plain name.
 pub fn check_model(name: &str) -> Result<()> {

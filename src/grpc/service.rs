@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Extensions, Request, Response, Status, Streaming};
 
 use super::context::{CallContext, Received};
+use super::deframer::Leases;
 use super::encode::Answer;
-use super::framing::Leases;
 use super::infer::infer;
 use super::status::with_request_id;
 use super::stream::{self, StreamCall};

@@ -9,8 +9,8 @@ use tonic::metadata::MetadataMap;
 use tonic::{Status, Streaming};
 
 use super::context::CallContext;
+use super::deframer::{Leases, MessageLease};
 use super::encode::Answer;
-use super::framing::{Leases, MessageLease};
 use super::infer::infer;
 use super::status::with_request_id;
 use crate::data_plane::DataPlane;

@@ -35,7 +35,7 @@ pub struct TimeLimits {
     pub header: Duration,
     /// A connection without a request in flight, from its start or the last answer on.
     pub idle: Duration,
-    /// Bytes of an answer wait and the peer takes none.
+    /// The peer takes none of the bytes that wait for it, or less than a piece of an answer (64 KiB).
     pub send: Duration,
     /// What a connection that was told to close may still take for it, once nothing is in flight.
     pub linger: Duration,

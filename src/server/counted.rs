@@ -14,9 +14,9 @@ use hyper::service::Service;
 use super::Serve;
 use super::activity::{Activity, InFlight};
 
-/// Largest piece of an answer that is handed down at once. What is handed down is out of sight: a piece waits in
-/// hyper's buffers for as long as the peer likes, and a large answer in one piece would escape every limit.
-const MAX_CHUNK_BYTES: usize = 256 << 10;
+/// Largest piece of an answer that is handed down at once. What is handed down is out of sight: it waits in hyper's
+/// buffers for as long as the peer likes, so a large answer in one piece would escape every limit.
+const MAX_CHUNK_BYTES: usize = 64 << 10;
 
 /// A service whose requests count as in flight on their connection.
 pub struct Counted<S> {
@@ -109,5 +109,36 @@ impl<B: Body<Data = Bytes> + Unpin> Body for CountedBody<B> {
         }
         hint.set_lower(inner.lower() + rest);
         hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::activity::{Limit, Verdict};
+    use crate::server::config::TimeLimits;
+    use http_body_util::{BodyExt, Full};
+
+    #[tokio::test]
+    async fn a_large_answer_goes_down_in_pieces_and_stays_in_flight_until_the_last() {
+        let start = Instant::now();
+        let activity = Activity::new(start);
+        let limits = TimeLimits::default();
+        let verdict = |after| activity.verdict(start + after, &limits, None);
+        let sent: Vec<u8> = (0..3 * MAX_CHUNK_BYTES + 5).map(|i| i as u8).collect();
+        let mut body = CountedBody::new(Some(Full::<Bytes>::from(sent.clone())), activity.begin());
+        let mut received = Vec::new();
+        for expected in [MAX_CHUNK_BYTES, MAX_CHUNK_BYTES, MAX_CHUNK_BYTES, 5] {
+            assert_eq!(body.size_hint().exact(), Some((sent.len() - received.len()) as u64));
+            assert!(!body.is_end_stream());
+            let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
+            assert_eq!(piece.len(), expected);
+            received.extend_from_slice(&piece);
+            assert_eq!(verdict(2 * limits.send), Verdict::Cut(Limit::Send));
+        }
+        assert!(body.is_end_stream());
+        assert_eq!(received, sent);
+        drop(body);
+        assert_eq!(verdict(limits.send), Verdict::Keep);
     }
 }

@@ -38,7 +38,7 @@ struct Rule {
     matches: fn(&Scope, &NodeProto) -> bool,
 }
 
-const RULES: [Rule; 6] = [
+const RULES: [Rule; 7] = [
     Rule {
         pattern: "a Softmax between DequantizeLinear and QuantizeLinear",
         advice: "Quantize the model without its Softmax (op_types_to_quantize)",
@@ -48,6 +48,11 @@ const RULES: [Rule; 6] = [
         pattern: "a recurrent operator with direction=reverse",
         advice: "Export it as bidirectional, or reverse the sequence before a forward one",
         matches: reverse_recurrence,
+    },
+    Rule {
+        pattern: "a recurrent operator with activations of its own, clip or input_forget, which the engine passes over",
+        advice: "Export the recurrence as its basic operators",
+        matches: unusual_recurrence,
     },
     Rule {
         pattern: "an Attention that is causal with past keys, or has a window",
@@ -81,6 +86,21 @@ fn quantized_softmax(scope: &Scope, node: &NodeProto) -> bool {
 
 fn reverse_recurrence(_: &Scope, node: &NodeProto) -> bool {
     matches!(node.op_type.as_str(), "RNN" | "LSTM" | "GRU") && text(node, "direction") == Some(b"reverse")
+}
+
+fn unusual_recurrence(_: &Scope, node: &NodeProto) -> bool {
+    let usual: &[&[u8]] = match node.op_type.as_str() {
+        "RNN" => &[b"tanh"],
+        "GRU" => &[b"sigmoid", b"tanh"],
+        "LSTM" => &[b"sigmoid", b"tanh", b"tanh"],
+        _ => return false,
+    };
+    // The list holds the functions of one direction after the other; names are compared without case (ONNX, RNN).
+    let activations = attribute(node, "activations").map(|attribute| attribute.strings.as_slice()).unwrap_or_default();
+    let is_usual = activations.iter().zip(usual.iter().cycle()).all(|(name, usual)| name.eq_ignore_ascii_case(usual));
+    let has_clip = attribute(node, "clip").is_some();
+    let couples_gates = attribute(node, "input_forget").is_some_and(|attribute| attribute.i != 0);
+    !is_usual || has_clip || couples_gates
 }
 
 fn causal_past_attention(_: &Scope, node: &NodeProto) -> bool {
@@ -285,6 +305,21 @@ mod tests {
             assert!(directed("forward").is_ok());
             assert!(directed("bidirectional").is_ok());
         }
+    }
+
+    #[test]
+    fn recurrences_are_refused_with_what_the_engine_passes_over() {
+        let activated = |op_type, names: &[&str]| {
+            let strings = names.iter().map(|name| name.as_bytes().to_vec()).collect();
+            let mut node = node(op_type, &["x"], &["y"]);
+            node.attribute.push(AttributeProto { name: "activations".into(), strings, ..Default::default() });
+            checked(vec![node], vec![])
+        };
+        assert!(activated("RNN", &["Relu"]).is_err());
+        assert!(activated("LSTM", &["HardSigmoid", "Tanh", "Tanh"]).is_err());
+        assert!(activated("GRU", &["Sigmoid", "Tanh", "sigmoid", "tanh"]).is_ok());
+        assert!(checked(vec![with_int(node("LSTM", &["x"], &["y"]), "input_forget", 1)], vec![]).is_err());
+        assert!(checked(vec![with_int(node("GRU", &["x"], &["y"]), "clip", 0)], vec![]).is_err());
     }
 
     #[test]

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use tract_onnx::Onnx;
 
 use self::graph::Graph;
+pub use self::guard::quiet_caught_panics;
 use self::model::TractModel;
 pub use self::plan_policy::MAX_REMEMBERED_SHAPES;
 pub use self::plans::MAX_CONCRETE_PLANS;

@@ -39,22 +39,23 @@ pub fn prepare(graph: Graph, inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>) 
     let symbolic = workshop.symbolic(&start);
     let mut notes = vec![];
     if let Some(cause) = &start.failure {
-        notes.push(format!("no warm-up run: the model did not run on made-up inputs ({cause})"));
+        tracing::warn!(%cause, "the model did not run on made-up inputs");
+        notes.push("not warmed up: it ran on none of the inputs made up for it; the log has the cause".into());
     }
     let Workshop { graph, signature, .. } = workshop;
     let first = start.plan.as_ref().map(|(cost, plan)| (start.inputs.as_slice(), *cost, plan.clone()));
     let mut model = TractModel { signature, notes, plans: Plans::new(graph, first, symbolic) };
-    prove_batch_axis(&mut model, start.sizes.other);
+    prove_batch_axis(&mut model, &start);
     Ok(model)
 }
 
 /// Proves the batch axis by running the model as it will serve, and corrects the declared outputs by what it gave.
-fn prove_batch_axis(model: &mut TractModel, other: usize) {
-    let mut observed: Vec<Vec<Vec<usize>>> = vec![];
+fn prove_batch_axis(model: &mut TractModel, start: &Start) {
+    let mut observed = vec![start.output_shapes.clone()];
     let (inputs, outputs) = (&model.signature.inputs, &model.signature.outputs);
-    let (batching, dim) = prove(inputs, outputs, other, &mut |rows| {
+    let (batching, dim) = prove(inputs, outputs, start.sizes.other, &mut |rows| {
         let tensors = model.run(rows, &|| false)?.tensors;
-        observed.push(tensors.iter().map(|tensor| tensor.shape().to_vec()).collect());
+        observed.push(shapes(&tensors));
         Ok(tensors)
     });
     declared_shapes::correct(&mut model.signature.outputs, &observed, &batching, dim.as_deref());
@@ -74,6 +75,8 @@ struct Start {
     sizes: Sizes,
     /// Inputs at these sizes, which ran unless `failure` says why not.
     inputs: Vec<Tensor>,
+    /// What the run gave; nothing if it failed.
+    output_shapes: Vec<Vec<usize>>,
     /// The plan for these inputs and the time it took to build; `None` where only a symbolic plan may work.
     plan: Option<(Duration, Plan)>,
     failure: Option<String>,
@@ -98,11 +101,14 @@ impl Workshop {
             for style in WARM_UP_STYLES {
                 let inputs = self.inputs(sizes, style);
                 match self.run(&plan.1, &inputs) {
-                    Ok(_) => return Ok(Start { sizes, inputs, plan: Some(plan), failure: None }),
+                    Ok(outputs) => {
+                        let output_shapes = shapes(&outputs);
+                        return Ok(Start { sizes, inputs, output_shapes, plan: Some(plan), failure: None });
+                    }
                     Err(error) => failure = failure.or(Some(error.to_string())),
                 }
             }
-            built.get_or_insert(Start { sizes, inputs, plan: Some(plan), failure });
+            built.get_or_insert(Start { sizes, inputs, output_shapes: vec![], plan: Some(plan), failure });
         }
         match (built, refused) {
             (Some(start), _) => Ok(start),
@@ -116,8 +122,8 @@ impl Workshop {
             for other in self.other_sizes() {
                 let sizes = Sizes { rows: 1, other };
                 let inputs = self.inputs(sizes, Style::Signed);
-                if self.run(&plan, &inputs).is_ok() {
-                    return Ok(Start { sizes, inputs, plan: None, failure: None });
+                if let Ok(outputs) = self.run(&plan, &inputs) {
+                    return Ok(Start { sizes, inputs, output_shapes: shapes(&outputs), plan: None, failure: None });
                 }
             }
         }
@@ -183,8 +189,8 @@ impl Workshop {
     }
 }
 
-fn shapes(inputs: &[Tensor]) -> Vec<Vec<usize>> {
-    inputs.iter().map(|input| input.shape().to_vec()).collect()
+fn shapes(tensors: &[Tensor]) -> Vec<Vec<usize>> {
+    tensors.iter().map(|tensor| tensor.shape().to_vec()).collect()
 }
 
 fn all_close(got: &[Tensor], expected: &[Tensor]) -> bool {

@@ -98,3 +98,64 @@ fn node_elem_types(node: &NodeProto) -> Vec<i32> {
     };
     node.attribute.iter().filter_map(of).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use tract_onnx::pb::{AttributeProto, TensorProto};
+
+    use crate::engine::onnx::OperatorCount;
+
+    fn lacking(operators: &[(&str, &str, usize)]) -> Vec<MissingOperator> {
+        let count = |(domain, name, nodes): &(&str, &str, usize)| OperatorCount {
+            domain: (*domain).into(),
+            name: (*name).into(),
+            nodes: *nodes,
+        };
+        let facts = OnnxFacts {
+            ir_version: 8,
+            producer: String::new(),
+            opsets: BTreeMap::from([(DEFAULT_DOMAIN.into(), 17)]),
+            operators: operators.iter().map(count).collect(),
+            inputs: vec![],
+            outputs: vec![],
+        };
+        match super::operators(&facts, &tract_onnx::onnx().op_register) {
+            Err(LoadError::MissingOperators { missing, .. }) => missing,
+            other => other.map(|()| vec![]).unwrap(),
+        }
+    }
+
+    #[test]
+    fn every_missing_operator_is_named_with_its_opset_and_count() {
+        let missing = lacking(&[("ai.onnx", "Add", 1), ("ai.onnx", "Loop", 2), ("ai.onnx", "Unique", 1)]);
+        let named: Vec<_> = missing.iter().map(|op| (op.name.as_str(), op.opset, op.nodes)).collect();
+        assert_eq!(named, [("Loop", 17, 2), ("Unique", 17, 1)]);
+    }
+
+    #[test]
+    fn another_domains_operator_is_not_taken_for_onnxs_of_the_same_name() {
+        assert_eq!(lacking(&[("com.microsoft", "Attention", 1), ("my.domain", "Add", 1)]).len(), 2);
+        assert!(lacking(&[("com.microsoft", "FastGelu", 1), ("ai.onnx.ml", "Normalizer", 1)]).is_empty());
+    }
+
+    #[test]
+    fn datatypes_that_the_engine_lacks_are_named_wherever_they_occur() {
+        let check = |graph| datatypes(&ModelProto { graph: Some(graph), ..Default::default() });
+        let weight = |of: OnnxType| TensorProto { data_type: of as i32, ..Default::default() };
+        let cast = |of: OnnxType| {
+            let to = AttributeProto { name: "to".into(), i: of as i64, ..Default::default() };
+            NodeProto { op_type: "Cast".into(), attribute: vec![to], ..Default::default() }
+        };
+        let graph = GraphProto {
+            node: vec![cast(OnnxType::Bfloat16)],
+            initializer: vec![weight(OnnxType::Int4)],
+            ..Default::default()
+        };
+        let text = check(graph).unwrap_err().to_string();
+        assert!(text.contains("BFLOAT16, INT4"), "{text}");
+        let fine = GraphProto { node: vec![cast(OnnxType::Float16)], ..Default::default() };
+        assert!(check(fine).is_ok());
+    }
+}

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{MAX_CONCRETE_PLANS, TractEngine};
-use crate::engine::closeness::floats;
+use crate::engine::closeness::{floats, is_close};
 use crate::engine::{Engine, LoadError, Model, RunError};
 use crate::npz::{Example, read_example};
 use crate::signature::{Batching, Dim};
@@ -124,6 +124,41 @@ fn what_goes_wrong_in_a_run_stays_in_that_run() {
     let latin1 = Tensor::from_byte_elements(vec![1, 2], &[&b"ok"[..], b"caf\xe9"]).unwrap();
     let error = text.run(&[latin1], &|| false).unwrap_err();
     assert_eq!(error, RunError::BadInput("input 's': element 1 is not UTF-8 text".into()));
+}
+
+#[test]
+fn a_shape_that_keeps_coming_gets_a_plan_of_its_own() {
+    let model = TractEngine::new().prepared(&zoo().join("digits_cnn_v1/model.onnx")).unwrap();
+    let batch = Tensor::zeros(DataType::Fp32, vec![5, 1, 8, 8]);
+    let run = || model.run(std::slice::from_ref(&batch), &|| false).unwrap().tensors;
+    let first = run();
+    assert_eq!(model.plans.concrete(), 1, "one request is no reason to build");
+    // Each run adds to what the shape has cost, so that on any machine some number of them is enough.
+    let earned = (0..10_000).any(|_| {
+        run();
+        model.plans.concrete() == 2
+    });
+    assert!(earned);
+    assert!(is_close(&run()[0], &first[0], 1e-5));
+}
+
+#[test]
+fn sessions_share_their_plans_and_run_side_by_side() {
+    let model = load("superres_dynamic_hw");
+    let image = |size: usize| [Tensor::zeros(DataType::Fp32, vec![1, 1, size, size])];
+    std::thread::scope(|scope| {
+        let runner = |_| {
+            let mut session = model.clone().session();
+            scope.spawn(move || {
+                (8..14).map(|size| session.run(&image(size), &|| false).unwrap().tensors).collect::<Vec<_>>()
+            })
+        };
+        let runners: Vec<_> = (0..4).map(runner).collect();
+        let outputs: Vec<_> = runners.into_iter().map(|runner| runner.join().unwrap()).collect();
+        let same =
+            |output: &Vec<Vec<Tensor>>| output.iter().zip(&outputs[0]).all(|(a, b)| is_close(&a[0], &b[0], 1e-5));
+        assert!(outputs.iter().all(same));
+    });
 }
 
 #[test]

@@ -8,8 +8,22 @@ use crate::support::repository::TempDir;
 use crate::support::server::Server;
 use crate::support::zoo;
 
-/// The models that are not served, and a word that the reason must hold: the operator or the pattern to blame.
-const NOT_SERVED: [(&str, &str); 0] = [];
+/// The models that are not served, and what the reason must hold: the operators that are missing, the pattern that is
+/// computed wrongly, or what else the engine can't take.
+const NOT_SERVED: [(&str, &[&str]); 12] = [
+    ("bf16_cast", &["no datatype BFLOAT16"]),
+    ("codelang_tfidf_string", &["lacks operators", "ai.onnx.TfIdfVectorizer", "com.microsoft.Tokenizer"]),
+    ("digits_cnn_fp16", &["Gemm", "F16"]),
+    ("digits_cnn_int8_qdq", &["known to compute it wrongly", "Softmax between DequantizeLinear and QuantizeLinear"]),
+    ("digits_cnn_int8_qop", &["lacks operators", "com.microsoft.QGemm", "com.microsoft.QLinearSoftmax"]),
+    ("digits_svc", &["lacks operators", "ai.onnx.ml.SVMClassifier"]),
+    ("loop_const_trip", &["lacks operators", "ai.onnx.Loop"]),
+    ("loop_while", &["lacks operators", "ai.onnx.Loop"]),
+    ("nms", &["NonMaxSuppression"]),
+    ("sequence_ops", &["lacks operators", "ai.onnx.SequenceConstruct", "ai.onnx.ConcatFromSequence"]),
+    ("silero_vad", &["Squeeze"]),
+    ("string_concat", &["lacks operators", "ai.onnx.StringConcat"]),
+];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_model_answers_as_recorded_or_says_why_not() {
@@ -25,8 +39,8 @@ async fn every_model_answers_as_recorded_or_says_why_not() {
     for name in &names {
         let (state, reason) = server.state(name, 1);
         match NOT_SERVED.iter().find(|(refused, _)| refused == name) {
-            Some((_, word)) if state == "failed" && reason.contains(word) => {}
-            Some((_, word)) => faults.push(format!("{name}: expected failed for '{word}', it is {state}: {reason}")),
+            Some((_, words)) if state == "failed" && words.iter().all(|word| reason.contains(word)) => {}
+            Some((_, words)) => faults.push(format!("{name}: expected failed for {words:?}, it is {state}: {reason}")),
             None if state != "ready" => faults.push(format!("{name}: {state}: {reason}")),
             None => {
                 for tag in zoo::tags(name) {
@@ -75,7 +89,7 @@ async fn compare(wires: &Wires, model: &str, tag: &str, faults: &mut Vec<String>
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_model_that_is_not_served_is_told_to_clients() {
     let repository = TempDir::new();
-    let (refused, word) = NOT_SERVED[0];
+    let (refused, word) = ("loop_while", "ai.onnx.Loop");
     repository.add(refused, refused, 1);
     repository.add("iris_logreg", "iris", 1);
     let server = Server::start(repository.path(), &[]);

@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // With comments, which become the documentation of the generated types.
     let annotated = protox::compile(&files, ["proto"])?;
-    tonic_prost_build::configure().bytes(".").compile_fds(annotated)?;
+    tonic_prost_build::configure().bytes(".").codec_path("crate::grpc::codec::Codec").compile_fds(annotated)?;
 
     // Without comments, for reflection and for reading config.pbtxt.
     let mut compiler = protox::Compiler::new(["proto"])?;

@@ -1,6 +1,13 @@
 //! Headgate: a model serving gateway.
 
+// the whole, and the way in
+pub mod app;
+pub mod cli;
+
 // data plane, in the order a request meets it
+pub mod server;
+pub mod grpc;
+pub mod http;
 pub mod inference;
 pub mod pipeline;
 pub mod routing;
@@ -13,10 +20,10 @@ pub mod data_plane;
 
 // control plane
 pub mod registry;
+pub mod store;
 pub mod admin;
 
 // what the binary runs
-pub mod cli;
 
 // between the planes
 pub mod config;
@@ -30,9 +37,8 @@ pub mod npz;
 pub mod proto;
 pub mod served_config;
 pub mod signature;
-pub mod store;
 pub mod telemetry;
 pub mod tensor;
+pub mod yaml;
 #[doc(hidden)]
 pub mod testing;
-pub mod yaml;

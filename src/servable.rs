@@ -5,8 +5,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-
 use crate::engine::Model;
 use crate::error::{Error, Fault, Result, nearest};
 use crate::inference::{InferRequest, RequestedOutput};
@@ -108,8 +106,6 @@ pub struct Servable {
     /// The configuration as clients read it.
     pub config: ModelConfig,
     pub stats: Arc<ServableStats>,
-    /// Dropped with the servable, which tells whoever drains it.
-    pub alive: watch::Sender<()>,
 }
 
 impl fmt::Debug for Servable {

@@ -56,7 +56,7 @@ pub fn served_config(name: &str, signature: &Signature, settings: &ModelSettings
         input: signature.inputs.iter().map(input).collect(),
         output: signature.outputs.iter().map(output).collect(),
         instance_group: vec![group],
-        default_model_filename: crate::registry::directory::MODEL_FILE.to_owned(),
+        default_model_filename: crate::registry::listing::MODEL_FILE.to_owned(),
         scheduling_choice: dynamic_batching(settings).map(SchedulingChoice::DynamicBatching),
         ..ModelConfig::default()
     }

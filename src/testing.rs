@@ -132,7 +132,6 @@ pub fn backend(name: &str, version: u64, model: Arc<dyn Model>) -> Arc<Backend> 
         limits: ServingLimits { default_timeout: Some(Duration::from_secs(60)), ..ServingLimits::default() },
         config: ModelConfig { name: name.to_owned(), ..ModelConfig::default() },
         stats,
-        alive: watch::Sender::new(()),
     });
     Arc::new(Backend { arm: STABLE_ARM, servable, pool })
 }

@@ -7,6 +7,7 @@ use tokio::runtime;
 
 use super::failure::Failure;
 use super::settings_file;
+use crate::app;
 use crate::config::{Config, ConfigError, Settings};
 use crate::telemetry::logging;
 
@@ -46,7 +47,7 @@ impl Args {
 }
 
 async fn serve(config: Config) -> Result<(), Failure> {
-    Err(Failure::Refused(format!("nothing in this build can serve {} repositories", config.repositories.len())))
+    app::run(config).await.map_err(|cause| Failure::Refused(cause.to_string()))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::proto::inference::model_version_policy::PolicyChoice;
 use crate::proto::inference::{ModelConfig, ModelDynamicBatching, ModelInstanceGroup, model_config::SchedulingChoice};
 use crate::proto::model_config_descriptor;
 use crate::registry::declared::{Declared, DeclaredTensor};
-use crate::registry::directory::MODEL_FILE;
+use crate::registry::listing::MODEL_FILE;
 use crate::registry::model_config::{DynamicBatching, MAX_POLICY_VERSIONS, MAX_WORKERS, ModelFile, TimeoutAction};
 use crate::registry::version_policy::{MAX_VERSION, VersionPolicy};
 use crate::served_config::dtype_of;
@@ -325,7 +325,7 @@ mod tests {
         let file = parse(
             "m",
             br#"
-            optimization { cuda { graphs: true } }
+            optimization { execution_accelerators { gpu_execution_accelerator : [ { name : "tensorrt" } ] } }
             parameters { key: "intra_op_thread_count" value { string_value: "2" } }
             model_warmup [ { name: "w" batch_size: 1 } ]
             input [ { name: "a" reshape { shape: [1] } }, { name: "b" reshape { shape: [1] } optional: true } ]
@@ -349,6 +349,11 @@ mod tests {
                 "optimization",
                 "parameters",
             ]
+        );
+        let file = parse("m", b"input { name: 'a' dims: 3 dims: 4 }; version_policy: { all { } } # all").unwrap();
+        assert_eq!(
+            (file.version_policy, &file.declared.unwrap().inputs[0].dims),
+            (Some(VersionPolicy::All), &vec![3, 4])
         );
         let file = parse("m", b"sequence_batching { direct {} }").unwrap();
         assert_eq!(file.not_honoured, ["sequence_batching"]);

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::registry::directory::VersionFiles;
+use crate::registry::listing::VersionFiles;
 
 /// What is read at a time; a file is never held whole.
 const CHUNK_BYTES: usize = 1 << 16;

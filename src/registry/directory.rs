@@ -12,11 +12,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 use crate::inference::{name_fault, printable};
-use crate::registry::version_policy::MAX_VERSION;
+use crate::registry::listing::{Fault, FileStamp, ListedModel, Listing, VersionFiles, version_number};
 use crate::yaml::MAX_SETTINGS_BYTES;
 
-/// The file that a version must have.
-pub const MODEL_FILE: &str = "model.onnx";
 const YAML_FILE: &str = "model.yaml";
 const PBTXT_FILE: &str = "config.pbtxt";
 
@@ -34,75 +32,6 @@ impl Default for DirectoryLimits {
     fn default() -> Self {
         Self { models: 10_000, versions_per_model: 1_000, files_per_version: 10_000, depth: 8 }
     }
-}
-
-/// What lay in the repository.
-#[derive(Debug, Clone)]
-pub struct Listing {
-    pub models: BTreeMap<String, ListedModel>,
-    /// What was passed over and belongs to no model.
-    pub faults: Vec<Fault>,
-    /// When the look began, on both clocks: file times are wall-clock times, waiting is not.
-    pub taken: Instant,
-    pub taken_wall: SystemTime,
-}
-
-/// One model's folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListedModel {
-    pub name: String,
-    /// Free of symbolic links below the root.
-    pub path: PathBuf,
-    pub model_yaml: Option<Vec<u8>>,
-    pub config_pbtxt: Option<Vec<u8>>,
-    /// Stamps of the two files above, as far as they are there.
-    pub config_files: Vec<FileStamp>,
-    pub versions: BTreeMap<u64, VersionFiles>,
-    pub faults: Vec<Fault>,
-    /// False where part of the folder could not be read, or where it is not clear whose it is: then what is missing
-    /// here is not known to be gone, and what is loaded stays.
-    pub certain: bool,
-}
-
-/// One version's folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VersionFiles {
-    /// Free of symbolic links below the root.
-    pub path: PathBuf,
-    /// In the order of their names.
-    pub files: Vec<FileStamp>,
-    /// What in it is not taken; a version with a fault is not loaded.
-    pub faults: Vec<Fault>,
-}
-
-/// A file as far as it can be told apart without reading it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileStamp {
-    /// Relative to the version's (or the model's) folder, `/` between parts.
-    pub name: String,
-    pub len: u64,
-    pub mtime: SystemTime,
-}
-
-/// Something in the repository that is not served, and why. Texts hold names below the root, never a path.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
-    #[error("folder '{name}' can't be a model: {reason}")]
-    BadModelName { name: String, reason: &'static str },
-    #[error("folder '{name}' is not a version: expected a whole number above 0 without leading zeros")]
-    BadVersionName { name: String },
-    #[error("'{name}' is a symbolic link that leads out of the model repository or nowhere")]
-    BadLink { name: String },
-    #[error("'{name}' is neither a file nor a folder")]
-    Special { name: String },
-    #[error("'{name}' has {got} bytes, expected at most {limit}")]
-    TooLong { name: String, got: u64, limit: u64 },
-    #[error("more than {limit} {what}")]
-    TooMany { what: &'static str, limit: usize },
-    #[error("'{name}' can't be read: {cause}")]
-    Unreadable { name: String, cause: String },
-    #[error("the model is in two repositories, '{first}' and '{second}': expected one")]
-    InTwoRoots { first: String, second: String },
 }
 
 /// A root that could not be read; nothing is known of what lies in it.
@@ -143,33 +72,6 @@ pub fn look(roots: &[PathBuf], limits: &DirectoryLimits) -> Result<Listing, Look
         }
     }
     Ok(listing)
-}
-
-impl ListedModel {
-    fn empty(name: String, path: PathBuf) -> Self {
-        Self {
-            name,
-            path,
-            model_yaml: None,
-            config_pbtxt: None,
-            config_files: Vec::new(),
-            versions: BTreeMap::new(),
-            faults: Vec::new(),
-            certain: true,
-        }
-    }
-}
-
-impl VersionFiles {
-    pub fn has(&self, name: &str) -> bool {
-        self.files.iter().any(|file| file.name == name)
-    }
-}
-
-/// The version number that a folder's name is; `None` for any other text.
-pub fn version_number(name: &str) -> Option<u64> {
-    let digits = !name.starts_with('0') && name.bytes().all(|b| b.is_ascii_digit());
-    name.parse().ok().filter(|&number: &u64| digits && number <= MAX_VERSION)
 }
 
 /// Whether a name is passed over in silence.
@@ -424,13 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn version_numbers_are_plain() {
-        for (name, number) in [("1", Some(1)), ("9223372036854775807", Some(MAX_VERSION))] {
-            assert_eq!(version_number(name), number);
-        }
-        for name in ["0", "01", "+1", "-1", "1.0", "", "one", "1 ", "9223372036854775808", "١"] {
-            assert_eq!(version_number(name), None, "{name}");
-        }
+    fn folders_with_other_names_are_told() {
         let dir = repository(&["m/01/model.onnx", "m/latest/model.onnx", "m/2/model.onnx", "a@b/1/model.onnx"]);
         let listing = look_at(dir.path());
         assert_eq!(

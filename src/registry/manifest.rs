@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::inference::printable;
 use crate::registry::digest::Digest;
-use crate::registry::directory::{MODEL_FILE, VersionFiles};
+use crate::registry::listing::{MODEL_FILE, VersionFiles};
 
 /// The manifest's name in the version's folder.
 pub const MANIFEST_FILE: &str = "manifest.json";

@@ -2,19 +2,24 @@
 //! files beside a model say, and which versions that makes wanted.
 //!
 //! Reading and deciding are kept apart. [`directory`], [`manifest`], [`digest`] and [`model_files`] read files;
-//! [`settle`], [`version_policy`], [`labels`], [`model_config`], [`model_yaml`], [`config_pbtxt`] and [`declared`]
+//! [`listing`], [`settle`], [`version_policy`], [`labels`], [`model_config`], [`model_yaml`], [`config_pbtxt`] and [`declared`]
 //! decide over what was read and do no I/O.
 
 pub mod config_pbtxt;
 pub mod declared;
 pub mod digest;
 pub mod directory;
+pub mod example_json;
+pub mod examples;
 pub mod labels;
+pub mod listing;
+pub mod loader;
 pub mod manager;
 pub mod manifest;
 pub mod model_config;
 pub mod model_files;
 pub mod model_yaml;
+pub mod probe;
 pub mod probe_report;
 pub mod settle;
 pub mod version_policy;

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use crate::registry::config_pbtxt::{self, PbtxtError};
-use crate::registry::directory::ListedModel;
+use crate::registry::listing::ListedModel;
 use crate::registry::model_config::{MAX_CLASSES, ModelFile, ModelSettings};
 use crate::registry::model_yaml;
 use crate::yaml::SettingsError;

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::registry::directory::{Fault, FileStamp, ListedModel, Listing, MODEL_FILE, VersionFiles};
+use crate::registry::listing::{Fault, FileStamp, ListedModel, Listing, MODEL_FILE, VersionFiles};
 use crate::registry::manifest::{MANIFEST_FILE, ManifestError};
 
 /// How long files must be quiet unless the configuration says otherwise.
@@ -47,7 +47,7 @@ pub enum Broken {
 }
 
 /// One model after a look.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SettledModel {
     /// Whether model.yaml and config.pbtxt are quiet; half a file may well be valid and mean something else.
     pub config_whole: bool,

@@ -23,7 +23,8 @@ const SEPARATOR: char = '/';
 /// Why a version is not to be loaded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quarantine {
-    /// The files that were rejected; other files under the same number would be a fresh start.
+    /// The files that were rejected. Other files under the same number stay in quarantine too: a version is immutable,
+    /// and what is mended gets a new number.
     pub digest: Digest,
     /// What an operator reads.
     pub reason: String,

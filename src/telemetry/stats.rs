@@ -4,9 +4,10 @@
 //! gone, and the request's path hashes no labels.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use dashmap::DashMap;
 
 use super::histogram::Histogram;
 use crate::engine::RunTiming;
@@ -40,7 +41,8 @@ pub struct BatchCount {
     pub output_ns: u64,
 }
 
-/// Batch sizes that are counted apart; executions of further sizes are only in the totals.
+/// Batch sizes that are counted apart; executions of further sizes are only in the totals. Workers that meet a new size
+/// at the same moment may pass it by their number.
 pub const MAX_BATCH_SIZES: usize = 64;
 
 /// The counters of one version.
@@ -67,18 +69,17 @@ pub struct ServableStats {
     pub stage_encode: Histogram,
     failures: [AtomicU64; Kind::ALL.len()],
     last_inference_ms: AtomicU64,
-    batches: Mutex<BTreeMap<usize, BatchCount>>,
+    batches: DashMap<usize, BatchCount>,
 }
 
 impl ServableStats {
     /// One run of the model over `rows` rows, whether its requests succeed or not.
     pub fn record_execution(&self, rows: usize, timing: &RunTiming) {
         self.execution_count.fetch_add(1, Ordering::Relaxed);
-        let mut batches = self.batches.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if batches.len() >= MAX_BATCH_SIZES && !batches.contains_key(&rows) {
+        if self.batches.len() >= MAX_BATCH_SIZES && !self.batches.contains_key(&rows) {
             return;
         }
-        let batch = batches.entry(rows).or_default();
+        let mut batch = self.batches.entry(rows).or_default();
         batch.count += 1;
         batch.input_ns += timing.input.as_nanos() as u64;
         batch.infer_ns += timing.infer.as_nanos() as u64;
@@ -115,7 +116,7 @@ impl ServableStats {
 
     /// Executions by batch size.
     pub fn batches(&self) -> BTreeMap<usize, BatchCount> {
-        self.batches.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        self.batches.iter().map(|batch| (*batch.key(), *batch.value())).collect()
     }
 }
 

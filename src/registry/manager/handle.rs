@@ -112,7 +112,12 @@ impl ModelControl for ClientControl {
                     "load of model '{model}' with its own configuration or files is not supported: put them in the model repository"
                 )));
             }
-            manager.load(&model).await
+            match manager.load(&model).await {
+                Err(Error::UnknownModel { .. }) => {
+                    Err(Error::Internal(format!("failed to load '{model}', failed to poll from model repository")))
+                }
+                other => other,
+            }
         })
     }
 

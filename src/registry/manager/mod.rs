@@ -3,6 +3,15 @@
 //! Everything that happens reaches it as an event: a look at the repositories, a load that ended, a version that has
 //! drained, a command. It holds the state of every model, asks the pure policy what follows, and acts.
 
+mod actor;
+mod backend;
 mod handle;
+mod model;
+mod pending;
+mod scanner;
+#[cfg(test)]
+mod tests;
 
+pub use actor::{ManagerConfig, StartError, start};
 pub use handle::{ClientControl, Command, ManagerHandle, Reply};
+pub use scanner::ScannerConfig;

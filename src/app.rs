@@ -1,0 +1,301 @@
+//! The composition root: from a configuration to bound sockets, and from there to the end of the process.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use hyper::service::service_fn;
+use hyper_util::service::TowerToHyperService;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin;
+use crate::budget::ByteBudget;
+use crate::config::{Config, Limits, ModelControlMode};
+use crate::data_plane::DataPlane;
+use crate::engine::tract::TractEngine;
+use crate::grpc::{GrpcConfig, GrpcService};
+use crate::health::Health;
+use crate::http::{HttpLimits, HttpService};
+use crate::registry::loader::LoaderConfig;
+use crate::registry::manager::{self, ClientControl, ManagerConfig, ManagerHandle, ScannerConfig, StartError};
+use crate::registry::probe::ProbeConfig;
+use crate::server::{self, ServerConfig, TimeLimits};
+use crate::store::records::Records;
+use crate::store::{MemoryStore, RedbStore, Store, StoreError};
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::settings::WireSettings;
+use crate::telemetry::{logging, recorder};
+
+/// Serves until SIGTERM or SIGINT, then finishes what is in flight; a second signal ends it at once.
+///
+/// # Errors
+/// `AppError`.
+pub async fn run(config: Config) -> Result<(), AppError> {
+    let mut signals = Signals::listen().map_err(AppError::Signals)?;
+    let app = App::start(config).await?;
+    let (first, second) = signals.split();
+    app.run(first, second).await
+}
+
+/// A server whose sockets are bound and whose models are being loaded.
+pub struct App {
+    listeners: Listeners,
+    plane: Arc<DataPlane>,
+    manager: ManagerHandle,
+    metrics: PrometheusHandle,
+    limits: Limits,
+    pre_drain: Duration,
+    drain_timeout: Duration,
+    stop_manager: CancellationToken,
+}
+
+struct Listeners {
+    http: TcpListener,
+    grpc: TcpListener,
+    admin: TcpListener,
+    metrics: Option<TcpListener>,
+}
+
+/// Why a server does not start, or ends before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    #[error("the {listener} listener can't be bound to {address}: {cause}")]
+    Bind { listener: &'static str, address: SocketAddr, cause: std::io::Error },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the model manager can't be started: {0}")]
+    Manager(#[from] StartError),
+    #[error("the metrics recorder can't be started: {0}")]
+    Metrics(std::io::Error),
+    #[error("signals can't be received: {0}")]
+    Signals(std::io::Error),
+    #[error("stopped by a second signal: requests in flight were cut off")]
+    Forced,
+}
+
+/// Files count as whole once they were unchanged for as long as this, or for one poll interval where that lies between
+/// the two. A writer that pauses for longer needs a manifest.
+const QUIET_MIN: Duration = Duration::from_millis(250);
+const QUIET_MAX: Duration = Duration::from_secs(1);
+
+/// Tells this build's engine from another's: a file that one of them loaded may crash the other.
+const ENGINE_BUILD: &str = concat!("headgate ", env!("CARGO_PKG_VERSION"));
+
+impl App {
+    /// Binds the sockets, opens the state, and begins to load models.
+    ///
+    /// # Errors
+    /// `AppError`, saying which address, file or thread could not be had.
+    pub async fn start(config: Config) -> Result<Self, AppError> {
+        let metrics = recorder::install().map_err(AppError::Metrics)?;
+        let listeners = Listeners {
+            http: bind("http", config.http_address).await?,
+            grpc: bind("grpc", config.grpc_address).await?,
+            admin: bind("admin", config.admin_address).await?,
+            metrics: match config.metrics_address {
+                None => None,
+                Some(address) => Some(bind("metrics", address).await?),
+            },
+        };
+        let records = Arc::new(Records::open(open_store(&config)?)?);
+        let (manager, commands) = ManagerHandle::channel();
+        let plane = Arc::new(data_plane(&config, &records, &manager));
+        let stop_manager = CancellationToken::new();
+        manager::start(
+            manager_config(&config),
+            plane.clone(),
+            Arc::new(TractEngine::new()),
+            records,
+            commands,
+            stop_manager.clone(),
+        )?;
+        Ok(Self {
+            listeners,
+            plane,
+            manager,
+            metrics,
+            limits: config.limits,
+            pre_drain: config.pre_drain,
+            drain_timeout: config.drain_timeout,
+            stop_manager,
+        })
+    }
+
+    /// Serves until `stop` resolves, then finishes what is in flight. When `force` resolves first, it returns at once.
+    ///
+    /// # Errors
+    /// `Forced`.
+    pub async fn run(
+        self,
+        stop: impl Future<Output = ()>,
+        force: impl Future<Output = ()>,
+    ) -> Result<(), AppError> {
+        let drain = CancellationToken::new();
+        let plane = self.plane.clone();
+        let pre_drain = self.pre_drain;
+        let (drain_when_told, stop_manager) = (drain.clone(), self.stop_manager.clone());
+        let announce = async move {
+            stop.await;
+            tracing::info!("draining");
+            server::announce(&plane.health, pre_drain, &drain_when_told).await;
+        };
+        let outcome = tokio::select! {
+            _ = async { tokio::join!(announce, self.serve(drain)) } => Ok(()),
+            () = force => Err(AppError::Forced),
+        };
+        stop_manager.cancel();
+        outcome
+    }
+
+    async fn serve(self, drain: CancellationToken) {
+        let Self { listeners, plane, manager, metrics, limits, drain_timeout, .. } = self;
+        // Admin and metrics answer until the data ports are done, so that a drain can be watched.
+        let data_done = CancellationToken::new();
+        let http = HttpService { plane: plane.clone(), limits: HttpLimits { body_timeout: limits.body_timeout } };
+        let http = service_fn(move |request| {
+            let http = http.clone();
+            async move { Ok::<_, Infallible>(http.handle(request).await) }
+        });
+        let grpc_config = GrpcConfig { body_timeout: limits.body_timeout, ..GrpcConfig::default() };
+        let grpc = GrpcService::new(plane.clone(), grpc_config, drain.clone());
+        let data = async {
+            let configure = |config| configure(config, &limits, drain_timeout);
+            let (http, grpc) = tokio::join!(
+                server::serve(listeners.http, http, configure(ServerConfig::http()), drain.clone()),
+                server::serve(listeners.grpc, grpc, configure(ServerConfig::grpc()), drain.clone()),
+            );
+            data_done.cancel();
+            if http.cut + grpc.cut > 0 {
+                tracing::warn!(http = http.cut, grpc = grpc.cut, "connections were cut off at the end of the drain");
+            }
+        };
+        let admin = TowerToHyperService::new(admin::router(plane.clone(), manager, metrics.clone()));
+        let admin_config = ServerConfig { listener: "admin", ..configure(ServerConfig::http(), &limits, DRAIN_ADMIN) };
+        let admin = server::serve(listeners.admin, admin, admin_config.clone(), data_done.clone());
+        let metrics = async {
+            if let Some(listener) = listeners.metrics {
+                let router = TowerToHyperService::new(admin::metrics_router(plane, metrics));
+                let config = ServerConfig { listener: "metrics", ..admin_config };
+                server::serve(listener, router, config, data_done.clone()).await;
+            }
+        };
+        tokio::join!(data, admin, metrics);
+    }
+}
+
+/// What the admin listener may still take once the data ports are done.
+const DRAIN_ADMIN: Duration = Duration::from_millis(500);
+
+fn configure(config: ServerConfig, limits: &Limits, drain_timeout: Duration) -> ServerConfig {
+    ServerConfig {
+        max_connections: limits.max_connections,
+        times: TimeLimits {
+            header: limits.header_timeout,
+            idle: limits.idle_timeout,
+            send: limits.send_timeout,
+            ..config.times
+        },
+        drain_timeout,
+        ..config
+    }
+}
+
+async fn bind(listener: &'static str, address: SocketAddr) -> Result<TcpListener, AppError> {
+    let bound = async {
+        let socket = TcpListener::bind(address).await?;
+        let address = socket.local_addr()?;
+        tracing::info!(listener, %address, "listening");
+        Ok(socket)
+    };
+    bound.await.map_err(|cause| AppError::Bind { listener, address, cause })
+}
+
+fn open_store(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
+    match &config.data_dir {
+        Some(directory) => Ok(Arc::new(RedbStore::open(directory)?)),
+        None => {
+            tracing::warn!("no data directory (--data-dir): labels, quarantine and the like end with this process");
+            Ok(Arc::new(MemoryStore::default()))
+        }
+    }
+}
+
+fn data_plane(config: &Config, records: &Records, manager: &ManagerHandle) -> DataPlane {
+    let loopback = config.http_address.ip().is_loopback() && config.grpc_address.ip().is_loopback();
+    let clients_may_load = config.model_control_mode == ModelControlMode::Explicit
+        && (loopback || config.allow_repository_control);
+    DataPlane {
+        serving: ArcSwap::default(),
+        served: watch::Sender::new(0),
+        control: Arc::new(ClientControl::new(manager.clone(), clients_may_load)),
+        health: Health::default(),
+        budget: ByteBudget::new(config.limits.max_bytes_in_flight),
+        access_log: AccessLog::new(config.access_log),
+        settings: WireSettings::new(logging::apply),
+        gateway_id: records.gateway(),
+        server_name: config.server_name.clone(),
+        max_body_bytes: config.limits.max_body_bytes,
+    }
+}
+
+fn manager_config(config: &Config) -> ManagerConfig {
+    let polls = config.model_control_mode == ModelControlMode::Poll;
+    ManagerConfig {
+        mode: config.model_control_mode,
+        scanner: ScannerConfig {
+            roots: config.repositories.clone(),
+            interval: polls.then_some(config.poll_interval),
+            quiet: config.poll_interval.clamp(QUIET_MIN, QUIET_MAX),
+        },
+        loader: LoaderConfig {
+            threads: config.loading.threads,
+            probe: ProbeConfig {
+                program: config.loading.probe_program.clone(),
+                timeout: config.loading.timeout,
+                memory_limit_bytes: config.loading.memory_limit_bytes,
+            },
+            build: ENGINE_BUILD.to_owned(),
+        },
+        serving: config.serving,
+    }
+}
+
+/// SIGTERM and SIGINT, counted.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    count: watch::Sender<u32>,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            count: watch::Sender::new(0),
+        })
+    }
+
+    /// Futures of the first signal and of the second. The second one receives; both must be polled together.
+    fn split(&mut self) -> (impl Future<Output = ()> + use<>, impl Future<Output = ()> + use<'_>) {
+        let mut counted = self.count.subscribe();
+        let first = async move { _ = counted.wait_for(|count| *count >= 1).await };
+        let second = async move {
+            for _ in 0..2 {
+                tokio::select! {
+                    _ = self.terminate.recv() => {}
+                    _ = self.interrupt.recv() => {}
+                }
+                self.count.send_modify(|count| *count += 1);
+            }
+        };
+        (first, second)
+    }
+}

@@ -1,0 +1,78 @@
+//! What the server and its models say of themselves.
+
+use crate::data_plane::DataPlane;
+use crate::error::{Error, Result};
+use crate::inference::{ModelRef, VersionChoice};
+use crate::proto::inference::model_metadata_response::TensorMetadata;
+use crate::proto::inference::{ModelConfig, ModelMetadataResponse, ServerMetadataResponse};
+use crate::signature::TensorSpec;
+
+/// The protocol's extensions that this server speaks.
+const EXTENSIONS: [&str; 9] = [
+    "classification",
+    "model_repository",
+    "model_repository(unload_dependents)",
+    "model_configuration",
+    "binary_tensor_data",
+    "parameters",
+    "statistics",
+    "trace",
+    "logging",
+];
+
+/// Name, version and extensions of the server.
+pub fn server(plane: &DataPlane) -> ServerMetadataResponse {
+    ServerMetadataResponse {
+        name: plane.server_name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        extensions: EXTENSIONS.map(str::to_owned).to_vec(),
+    }
+}
+
+/// Whether a model answers now.
+///
+/// # Errors
+/// For what is not known: `UnknownModel`, `UnknownVersion`, `UnknownLabel`, `BadName`.
+pub fn model_ready(plane: &DataPlane, name: &str, version: &str) -> Result<bool> {
+    match plane.serving.load().route(&ModelRef::parse(name, version)?) {
+        Ok(_) => Ok(true),
+        Err(Error::NotReady { .. } | Error::NoVersions { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Names, datatypes and shapes of a model's tensors, and its ready versions (the one asked for, if one was).
+///
+/// # Errors
+/// As routing: the model is unknown or not ready.
+pub fn model(plane: &DataPlane, name: &str, version: &str) -> Result<ModelMetadataResponse> {
+    let model = ModelRef::parse(name, version)?;
+    let serving = plane.serving.load();
+    let backend = serving.route(&model)?;
+    let versions = match model.version {
+        VersionChoice::Default => serving.model(&model.name)?.backends.keys().map(u64::to_string).collect(),
+        VersionChoice::Number(_) | VersionChoice::Label(_) => vec![backend.servable.id.version.to_string()],
+    };
+    let signature = backend.servable.signature();
+    Ok(ModelMetadataResponse {
+        name: model.asked,
+        versions,
+        platform: format!("{}_onnx", backend.servable.model.engine()),
+        inputs: signature.inputs.iter().map(tensor).collect(),
+        outputs: signature.outputs.iter().map(tensor).collect(),
+    })
+}
+
+/// A model's configuration, under the name it was asked by.
+///
+/// # Errors
+/// As routing.
+pub fn config(plane: &DataPlane, name: &str, version: &str) -> Result<ModelConfig> {
+    let model = ModelRef::parse(name, version)?;
+    let backend = plane.serving.load().route(&model)?;
+    Ok(ModelConfig { name: model.asked, ..backend.servable.config.clone() })
+}
+
+fn tensor(spec: &TensorSpec) -> TensorMetadata {
+    TensorMetadata { name: spec.name.clone(), datatype: spec.dtype.name().to_owned(), shape: spec.wire_shape() }
+}

@@ -1,0 +1,116 @@
+//! Health, metadata and configuration. Each answer has a body, because some clients read it where others look at the
+//! status alone.
+
+use http::{Response, StatusCode};
+use serde::Serialize;
+use serde_json::json;
+
+use super::reply::{self, Body};
+use crate::data_plane::DataPlane;
+use crate::error::{Kind, Result};
+use crate::inference::{ModelRef, VersionChoice};
+use crate::signature::TensorSpec;
+
+/// What server metadata says of us; a client uses an extension only if it is here.
+const EXTENSIONS: [&str; 10] = [
+    "classification",
+    "model_repository",
+    "model_repository(unload_dependents)",
+    "schedule_policy",
+    "model_configuration",
+    "binary_tensor_data",
+    "parameters",
+    "statistics",
+    "trace",
+    "logging",
+];
+
+/// Name, datatype and shape as the protocol writes them, -1 for a dimension that varies.
+#[derive(Serialize)]
+struct TensorMetadata<'a> {
+    name: &'a str,
+    datatype: &'static str,
+    shape: Vec<i64>,
+}
+
+impl<'a> From<&'a TensorSpec> for TensorMetadata<'a> {
+    fn from(spec: &'a TensorSpec) -> Self {
+        Self { name: &spec.name, datatype: spec.dtype.name(), shape: spec.wire_shape() }
+    }
+}
+
+pub fn alive() -> Response<Body> {
+    reply::json(&json!({ "status": "alive" }))
+}
+
+pub fn live() -> Response<Body> {
+    reply::json(&json!({ "live": true }))
+}
+
+/// 503 until the server is ready, and from the first signal to stop.
+pub fn ready(plane: &DataPlane) -> Response<Body> {
+    let ready = plane.health.is_ready();
+    reply::with_status(status_of_ready(ready), &json!({ "ready": ready }))
+}
+
+/// 200 for something ready, else 503.
+pub fn status_of_ready(ready: bool) -> StatusCode {
+    if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}
+
+pub fn server(plane: &DataPlane) -> Response<Body> {
+    reply::json(&json!({
+        "name": plane.server_name,
+        "version": env!("CARGO_PKG_VERSION"),
+        "extensions": EXTENSIONS,
+    }))
+}
+
+/// Inputs and outputs of the version that answers, and the versions that the reference covers.
+///
+/// # Errors
+/// As routing: the model or version is unknown or not ready.
+pub fn model(plane: &DataPlane, model: &ModelRef) -> Result<Response<Body>> {
+    let serving = plane.serving.load();
+    let servable = &serving.route(model)?.servable;
+    let versions: Vec<String> = match model.version {
+        VersionChoice::Default => serving.model(&model.name)?.backends.keys().map(u64::to_string).collect(),
+        _ => vec![servable.id.version.to_string()],
+    };
+    let signature = servable.signature();
+    let tensors = |specs: &[TensorSpec]| serde_json::to_value(specs.iter().map(TensorMetadata::from).collect::<Vec<_>>());
+    Ok(reply::json(&json!({
+        "name": model.asked,
+        "versions": versions,
+        "platform": format!("{}_onnx", servable.model.engine()),
+        "inputs": tensors(&signature.inputs).unwrap_or_default(),
+        "outputs": tensors(&signature.outputs).unwrap_or_default(),
+    })))
+}
+
+/// 200 when the version answers, 400 when it is known and does not, as existing clients expect.
+///
+/// # Errors
+/// As routing, for what is unknown.
+pub fn model_ready(plane: &DataPlane, model: &ModelRef) -> Result<Response<Body>> {
+    match plane.serving.load().route(model) {
+        Ok(_) => Ok(reply::json(&json!({ "name": model.asked, "ready": true }))),
+        Err(error) if error.kind() == Kind::Unavailable => Ok(reply::with_status(
+            StatusCode::BAD_REQUEST,
+            &json!({ "name": model.asked, "ready": false, "error": format!("Model version not ready: {error}") }),
+        )),
+        Err(error) => Err(error),
+    }
+}
+
+/// The model's configuration, with the name it was asked by.
+///
+/// # Errors
+/// As routing.
+pub fn config(plane: &DataPlane, model: &ModelRef) -> Result<Response<Body>> {
+    let serving = plane.serving.load();
+    let servable = &serving.route(model)?.servable;
+    let mut config = servable.config.clone();
+    config.name.clone_from(&model.asked);
+    Ok(reply::of_json_text(StatusCode::OK, crate::served_config::to_json(&config)))
+}

@@ -1,0 +1,187 @@
+//! The threads that load versions: a bounded share of the cores, whatever is asked of them.
+//!
+//! Loading one version: its digest, a probe in a child process if the digest is new, the load and warm-up here, its
+//! recorded examples. The manager hears of each step by an event.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::SystemTime;
+
+use crate::engine::{Engine, LoadError, Model};
+use crate::registry::declared::DeclaredError;
+use crate::registry::digest::Digest;
+use crate::registry::examples::{ExampleError, run_examples};
+use crate::registry::listing::{MODEL_FILE, VersionFiles};
+use crate::registry::model_config::ModelSettings;
+use crate::registry::probe::{ProbeConfig, ProbeError, probe};
+use crate::servable::{ServableId, State};
+use crate::store::records::Records;
+
+/// One version to load.
+pub struct LoadJob {
+    pub id: ServableId,
+    /// Told back with every event, so that the manager can tell a load from one that it has given up.
+    pub attempt: u64,
+    pub files: VersionFiles,
+    pub settings: Arc<ModelSettings>,
+}
+
+/// What happened to a load.
+pub struct LoadEvent {
+    pub id: ServableId,
+    pub attempt: u64,
+    pub step: LoadStep,
+}
+
+pub enum LoadStep {
+    /// It moved on to this state.
+    Entered(State),
+    Done(Result<LoadedVersion, FailedLoad>),
+}
+
+/// A version that may serve.
+pub struct LoadedVersion {
+    pub model: Arc<dyn Model>,
+    pub digest: Digest,
+    pub slot: u32,
+    /// Recorded examples that were run and agreed.
+    pub examples: usize,
+}
+
+/// A load that failed.
+pub struct FailedLoad {
+    /// `None` where it failed before its files were read.
+    pub digest: Option<Digest>,
+    pub cause: LoadFailure,
+}
+
+/// Why a version may not serve. The text is what an operator reads.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadFailure {
+    #[error("its files can't be read: {0}")]
+    Unreadable(String),
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Declared(#[from] DeclaredError),
+    #[error("class_labels names output '{output}', which the model does not have")]
+    ClassLabels { output: String },
+    #[error(transparent)]
+    Example(#[from] ExampleError),
+    #[error("its files changed while it was loaded")]
+    Changed,
+    #[error("the server's state can't be written: {0}")]
+    Store(String),
+}
+
+impl LoadFailure {
+    /// Whether the version is to be set aside until an operator clears it: it gave a wrong answer, or it endangers
+    /// whoever loads it.
+    pub fn is_rejection(&self) -> bool {
+        match self {
+            Self::Example(cause) => cause.is_wrong_answer(),
+            Self::Probe(cause) => cause.blames_file(),
+            _ => false,
+        }
+    }
+}
+
+/// How versions are loaded.
+#[derive(Clone)]
+pub struct LoaderConfig {
+    pub threads: usize,
+    pub probe: ProbeConfig,
+    /// Tells this build from another: a file that one build loaded may crash the next.
+    pub build: String,
+}
+
+/// The way to the loader threads, which end when it is dropped.
+pub struct Loader {
+    jobs: mpsc::Sender<LoadJob>,
+}
+
+impl Loader {
+    /// Starts the threads. `report` is called from them.
+    ///
+    /// # Errors
+    /// The operating system's, when a thread can't be started.
+    pub fn start(
+        config: LoaderConfig,
+        engine: Arc<dyn Engine>,
+        records: Arc<Records>,
+        report: impl Fn(LoadEvent) + Send + Sync + 'static,
+    ) -> std::io::Result<Self> {
+        let (jobs, queue) = mpsc::channel();
+        let queue = Arc::new(Mutex::new(queue));
+        let worker = Arc::new(Worker { config, engine, records, report: Box::new(report) });
+        for _ in 0..worker.config.threads.max(1) {
+            let (queue, worker) = (queue.clone(), worker.clone());
+            thread::Builder::new().name("load".to_owned()).spawn(move || {
+                while let Some(job) = next(&queue) {
+                    worker.run(job);
+                }
+            })?;
+        }
+        Ok(Self { jobs })
+    }
+
+    /// Queues a load. The manager has at most one under way for each version, which bounds the queue.
+    pub fn submit(&self, job: LoadJob) {
+        // The threads live as long as this sender.
+        let _ = self.jobs.send(job);
+    }
+}
+
+fn next(queue: &Mutex<mpsc::Receiver<LoadJob>>) -> Option<LoadJob> {
+    queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).recv().ok()
+}
+
+struct Worker {
+    config: LoaderConfig,
+    engine: Arc<dyn Engine>,
+    records: Arc<Records>,
+    report: Box<dyn Fn(LoadEvent) + Send + Sync>,
+}
+
+impl Worker {
+    fn run(&self, job: LoadJob) {
+        let result = match Digest::of_version(&job.files) {
+            Ok(digest) => self.load(&job, digest).map_err(|cause| FailedLoad { digest: Some(digest), cause }),
+            Err(cause) => Err(FailedLoad { digest: None, cause: LoadFailure::Unreadable(cause.to_string()) }),
+        };
+        (self.report)(LoadEvent { id: job.id, attempt: job.attempt, step: LoadStep::Done(result) });
+    }
+
+    fn load(&self, job: &LoadJob, digest: Digest) -> Result<LoadedVersion, LoadFailure> {
+        let store = |cause: crate::store::StoreError| LoadFailure::Store(cause.to_string());
+        let path = job.files.path.join(MODEL_FILE);
+        if !self.records.known_good(&digest, &self.config.build).map_err(store)? {
+            probe(&self.config.probe, &path)?;
+            self.records.set_known_good(&digest, &self.config.build, SystemTime::now()).map_err(store)?;
+        }
+        let model = self.engine.load(&path)?;
+        if let Some(declared) = &job.settings.declared {
+            declared.check(model.signature())?;
+        }
+        check_class_labels(&job.settings.class_labels, &model)?;
+        let (id, attempt) = (job.id.clone(), job.attempt);
+        (self.report)(LoadEvent { id, attempt, step: LoadStep::Entered(State::Validating) });
+        let examples = run_examples(&job.files.path, &model, job.settings.tolerance)?;
+        // What was hashed must be what was loaded.
+        if Digest::of_version(&job.files).map_err(|_| LoadFailure::Changed)? != digest {
+            return Err(LoadFailure::Changed);
+        }
+        let slot = self.records.slot_for(&job.id.model, job.id.version, digest).map_err(store)?;
+        Ok(LoadedVersion { model, digest, slot, examples })
+    }
+}
+
+fn check_class_labels(labels: &BTreeMap<String, Vec<String>>, model: &Arc<dyn Model>) -> Result<(), LoadFailure> {
+    match labels.keys().find(|output| model.signature().output(output).is_none()) {
+        None => Ok(()),
+        Some(output) => Err(LoadFailure::ClassLabels { output: output.clone() }),
+    }
+}

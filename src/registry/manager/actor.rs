@@ -1,0 +1,399 @@
+//! The manager's loop: events in, decisions of the pure policy, loads and snapshots out.
+//!
+//! It runs on a thread of its own, so that it may block on the store without anyone noticing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::backend::{BackendFactory, same_backend};
+use super::handle::Command;
+use super::model::{Model, Ready, Stage};
+use super::pending::Pending;
+use super::scanner::{self, Look, ScanEvent, ScannerConfig, ScannerHandle};
+use crate::config::{ModelControlMode, ServingDefaults};
+use crate::data_plane::DataPlane;
+use crate::engine::Engine;
+use crate::health::Phase;
+use crate::registry::labels::effective_labels;
+use crate::registry::loader::{FailedLoad, LoadEvent, LoadJob, LoadStep, LoadedVersion, Loader, LoaderConfig};
+use crate::registry::model_config::ModelSettings;
+use crate::registry::settle::SettledModel;
+use crate::routing::{ModelEntry, Serving};
+use crate::servable::{ServableId, State};
+use crate::store::StoreError;
+use crate::store::records::{Quarantine, Records, Wanted};
+use crate::telemetry::metrics;
+
+/// What the manager needs to know beside the models.
+#[derive(Clone)]
+pub struct ManagerConfig {
+    pub mode: ModelControlMode,
+    pub scanner: ScannerConfig,
+    pub loader: LoaderConfig,
+    pub serving: ServingDefaults,
+}
+
+/// Events that may wait for the manager; whoever has more to say waits.
+const MAX_WAITING_EVENTS: usize = 256;
+/// Time between two looks at whether a version has drained.
+const DRAIN_TICK: Duration = Duration::from_millis(10);
+const IDLE_TICK: Duration = Duration::from_secs(1);
+/// Files that keep changing at start hold back readiness for no longer than this.
+const START_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why the manager does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("a thread can't be started: {0}")]
+    Thread(#[from] std::io::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+enum Event {
+    Scan(ScanEvent),
+    Load(LoadEvent),
+}
+
+/// Starts the manager; it ends on `shutdown`, letting go of every version.
+///
+/// # Errors
+/// The operating system's, when a thread can't be started, or the store's, when it can't be read.
+pub fn start(
+    config: ManagerConfig,
+    plane: Arc<DataPlane>,
+    engine: Arc<dyn Engine>,
+    records: Arc<Records>,
+    commands: mpsc::Receiver<Command>,
+    shutdown: CancellationToken,
+) -> Result<(), StartError> {
+    let (events, received) = mpsc::channel(MAX_WAITING_EVENTS);
+    let scans = events.clone();
+    let scanner = scanner::start(config.scanner.clone(), move |event| _ = scans.blocking_send(Event::Scan(event)))?;
+    let report = move |event| _ = events.blocking_send(Event::Load(event));
+    let loader = Loader::start(config.loader.clone(), engine, records.clone(), report)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let backends = BackendFactory { defaults: config.serving };
+    let actor = Actor {
+        wanted: records.wanted()?,
+        mode: config.mode,
+        plane,
+        records,
+        scanner,
+        loader,
+        backends,
+        models: BTreeMap::new(),
+        pending: Vec::new(),
+        attempts: 0,
+        started: Instant::now(),
+        last_look: None,
+    };
+    thread::Builder::new()
+        .name("manage".to_owned())
+        .spawn(move || runtime.block_on(actor.run(commands, received, shutdown)))?;
+    Ok(())
+}
+
+pub(super) struct Actor {
+    mode: ModelControlMode,
+    plane: Arc<DataPlane>,
+    pub(super) records: Arc<Records>,
+    pub(super) scanner: ScannerHandle,
+    loader: Loader,
+    backends: BackendFactory,
+    pub(super) models: BTreeMap<String, Model>,
+    pub(super) pending: Vec<Pending>,
+    /// Models that an operator or a client asked to load or to unload.
+    pub(super) wanted: BTreeMap<String, Wanted>,
+    attempts: u64,
+    started: Instant,
+    /// When the last look began, and whether its files were quiet.
+    pub(super) last_look: Option<(Instant, bool)>,
+}
+
+impl Actor {
+    async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut events: mpsc::Receiver<Event>,
+        shutdown: CancellationToken,
+    ) {
+        loop {
+            let draining = self.models.values().flat_map(|model| model.versions.values()).any(|v| v.draining.is_some());
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(command) = commands.recv() => self.command(command),
+                Some(event) = events.recv() => self.event(event),
+                () = tokio::time::sleep(if draining { DRAIN_TICK } else { IDLE_TICK }) => {}
+            }
+            self.finish_drains();
+            self.answer_pending();
+            self.check_start();
+        }
+        self.plane.publish(Serving::default());
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Scan(ScanEvent::Looked(look)) => self.looked(*look),
+            Event::Scan(ScanEvent::Unreadable(cause)) => {
+                tracing::error!(cause, "a model repository can't be read; what is loaded goes on serving");
+            }
+            Event::Load(event) => self.load_event(event),
+        }
+    }
+
+    // -- what a look says
+
+    fn looked(&mut self, mut look: Look) {
+        self.last_look = Some((look.listing.taken, look.is_settled()));
+        let gone: Vec<String> =
+            self.models.keys().filter(|name| !look.listing.models.contains_key(*name)).cloned().collect();
+        for name in gone {
+            self.model_gone(&name);
+        }
+        for (name, listed) in std::mem::take(&mut look.listing.models) {
+            if !self.models.contains_key(&name) {
+                let model = self.remember(&name);
+                self.models.insert(name.clone(), model);
+            }
+            if let Some(settings) = look.settings.remove(&name) {
+                self.apply_settings(&name, settings);
+            }
+            let model = self.models.get_mut(&name).expect("inserted above");
+            model.gone = false;
+            model.folder_faults = listed.faults.iter().map(ToString::to_string).collect();
+            if let (true, Some(settled)) = (listed.certain, look.settled.get(&name)) {
+                model.observe(&listed.versions, settled);
+            }
+            self.recall_quarantine(&name);
+            self.reconcile(&name);
+        }
+    }
+
+    /// A model with what the store knows of it.
+    fn remember(&self, name: &str) -> Model {
+        let by_default = self.mode != ModelControlMode::Explicit || self.asked_to_load(name);
+        Model {
+            wanted: self.wanted.get(name).map_or(by_default, |wanted| *wanted == Wanted::Loaded),
+            moves: self.logged("reading label moves", self.records.label_moves(name)).unwrap_or_default(),
+            answered: self.logged("reading the version that answered", self.records.answered(name)).flatten(),
+            ..Model::default()
+        }
+    }
+
+    fn recall_quarantine(&mut self, name: &str) {
+        let Some(quarantined) = self.logged("reading the quarantine", self.records.quarantined(name)) else { return };
+        let model = self.models.get_mut(name).expect("called for a known model");
+        for (number, version) in &mut model.versions {
+            version.quarantine = quarantined.get(number).map(|entry| entry.reason.clone());
+        }
+    }
+
+    /// The model's folder was taken away, which is an operator's way to take it out of service.
+    fn model_gone(&mut self, name: &str) {
+        let Some(model) = self.models.get_mut(name) else { return };
+        model.gone = true;
+        model.observe(&BTreeMap::new(), &SettledModel::default());
+        self.reconcile(name);
+        let model = self.models.get_mut(name).expect("still there");
+        model.forget();
+        if model.versions.is_empty() {
+            self.models.remove(name);
+            self.publish(name, None);
+        }
+    }
+
+    fn apply_settings(&mut self, name: &str, settings: Result<ModelSettings, String>) {
+        let model = self.models.get_mut(name).expect("called for a known model");
+        let settings = match settings {
+            Ok(settings) => settings,
+            Err(fault) => {
+                tracing::error!(model = name, fault, "the model's settings are refused, the last good ones stay");
+                model.settings_fault = Some(fault);
+                return;
+            }
+        };
+        for key in &settings.not_honoured {
+            tracing::warn!(model = name, key, "this setting is understood but not acted on by this build");
+        }
+        let overruled = effective_labels(&settings.labels, &model.moves).overruled;
+        model.moves.retain(|label, _| !overruled.contains(label));
+        model.settings_fault = None;
+        model.settings_known = true;
+        let before = std::mem::replace(&mut model.settings, Arc::new(settings));
+        if !same_backend(&before, &model.settings) {
+            self.rebuild_backends(name);
+        }
+        if !overruled.is_empty() {
+            self.logged("forgetting label moves", self.records.forget_moves(name, &overruled));
+        }
+    }
+
+    /// Gives every ready version the limits and the pool that the new settings ask for, around the same loaded model.
+    fn rebuild_backends(&mut self, name: &str) {
+        let model = self.models.get_mut(name).expect("called for a known model");
+        let settings = model.settings.clone();
+        for version in model.versions.values_mut() {
+            let Stage::Ready(ready) = &mut version.stage else { continue };
+            match self.backends.rebuild(&ready.backend, &settings) {
+                Ok(backend) => ready.backend = backend,
+                Err(cause) => tracing::error!(model = name, %cause, "the version keeps its old settings"),
+            }
+        }
+    }
+
+    // -- what a load says
+
+    fn load_event(&mut self, event: LoadEvent) {
+        let ServableId { model: name, version: number } = event.id;
+        let Some(version) = self.models.get_mut(&name).and_then(|model| model.versions.get_mut(&number)) else {
+            return;
+        };
+        let Stage::Loading { attempt, state } = &mut version.stage else { return };
+        if *attempt != event.attempt {
+            return;
+        }
+        match event.step {
+            LoadStep::Entered(entered) => *state = entered,
+            LoadStep::Done(Ok(loaded)) => self.loaded(&name, number, loaded),
+            LoadStep::Done(Err(failed)) => self.failed(&name, number, &failed),
+        }
+        self.reconcile(&name);
+    }
+
+    fn loaded(&mut self, name: &str, number: u64, loaded: LoadedVersion) {
+        let model = self.models.get_mut(name).expect("checked by load_event");
+        let id = ServableId { model: name.to_owned(), version: number };
+        let notes = loaded.model.notes().to_vec();
+        let (engine, examples) = (loaded.model.engine(), loaded.examples);
+        let backend = self.backends.build(id, loaded, &model.settings);
+        let version = model.versions.get_mut(&number).expect("checked by load_event");
+        let stamps = version.files.as_ref().map(|files| files.files.clone()).unwrap_or_default();
+        match backend {
+            Ok(backend) => {
+                metrics::count_load("ready");
+                tracing::info!(model = name, version = number, engine, examples, notes = notes.join("; "), "ready");
+                version.stage = Stage::Ready(Box::new(Ready { backend, stamps, notes }));
+            }
+            Err(cause) => {
+                metrics::count_load("failed");
+                let reason = format!("its workers can't be started: {cause}");
+                tracing::error!(model = name, version = number, reason, "failed");
+                version.stage = Stage::Failed { reason, stamps };
+            }
+        }
+    }
+
+    fn failed(&mut self, name: &str, number: u64, failed: &FailedLoad) {
+        let rejected = failed.cause.is_rejection();
+        metrics::count_load(if rejected { "rejected" } else { "failed" });
+        let reason = failed.cause.to_string();
+        tracing::error!(model = name, version = number, reason, rejected, "failed");
+        let version = self.models.get_mut(name).and_then(|model| model.versions.get_mut(&number));
+        let version = version.expect("checked by load_event");
+        let stamps = version.files.as_ref().map(|files| files.files.clone()).unwrap_or_default();
+        version.stage = Stage::Failed { reason: reason.clone(), stamps };
+        if let (true, Some(digest)) = (rejected, failed.digest) {
+            version.quarantine = Some(reason.clone());
+            let since_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+            let row = Quarantine { digest, reason, since_ms };
+            self.logged("writing the quarantine", self.records.quarantine(name, number, &row));
+        }
+    }
+
+    // -- what follows
+
+    /// Brings one model to what its policy, labels and operator want, as far as that goes now, and publishes it.
+    pub(super) fn reconcile(&mut self, name: &str) {
+        let pinned = self.pinned_by_pending(name);
+        let Some(model) = self.models.get_mut(name) else { return };
+        let decision = model.decide(&pinned);
+        if decision.answers != model.answers {
+            tracing::info!(model = name, from = ?model.answers, to = ?decision.answers, "the version that answers changes");
+            model.answers = decision.answers;
+        }
+        let changed_to = decision.answers.filter(|_| model.answered != decision.answers);
+        if let Some(answers) = changed_to {
+            model.answered = Some(answers);
+        }
+        for number in decision.load {
+            self.attempts += 1;
+            let version = model.versions.get_mut(&number).expect("decided over these versions");
+            let Some(files) = version.files.clone() else { continue };
+            let (attempt, settings) = (self.attempts, model.settings.clone());
+            version.stage = Stage::Loading { attempt, state: State::Loading };
+            let id = ServableId { model: name.to_owned(), version: number };
+            self.loader.submit(LoadJob { id, attempt, files, settings });
+        }
+        for number in decision.unload {
+            let version = model.versions.get_mut(&number).expect("decided over these versions");
+            if let Stage::Ready(ready) = std::mem::replace(&mut version.stage, Stage::WasUnloaded) {
+                tracing::info!(model = name, version = number, "draining");
+                version.draining = Some(Arc::downgrade(&ready.backend.servable));
+            }
+        }
+        let entry = model.entry();
+        if let Some(answers) = changed_to {
+            // Written before it is published: what was seen to serve is what serves after a restart.
+            self.logged("writing the version that answers", self.records.set_answered(name, answers));
+        }
+        self.publish(name, Some(entry));
+    }
+
+    fn publish(&self, name: &str, entry: Option<ModelEntry>) {
+        let mut models = self.plane.serving.load().models.clone();
+        match entry {
+            Some(entry) => _ = models.insert(name.to_owned(), Arc::new(entry)),
+            None => _ = models.remove(name),
+        }
+        self.plane.publish(Serving { models });
+    }
+
+    /// Notices versions whose last request is done.
+    fn finish_drains(&mut self) {
+        let mut done = BTreeSet::new();
+        for (name, model) in &mut self.models {
+            for (number, version) in &mut model.versions {
+                if version.draining.is_some() && !version.is_draining() {
+                    version.draining = None;
+                    tracing::info!(model = name, version = number, "unloaded");
+                    done.insert(name.clone());
+                }
+            }
+        }
+        for name in done {
+            let model = self.models.get_mut(&name).expect("seen above");
+            model.forget();
+            let gone = model.versions.is_empty() && model.gone;
+            let entry = (!gone).then(|| model.entry());
+            if gone {
+                self.models.remove(&name);
+            }
+            self.publish(&name, entry);
+        }
+    }
+
+    /// The server is ready once every version that is selected at start is ready or has failed.
+    fn check_start(&self) {
+        if self.plane.health.phase() != Phase::Starting {
+            return;
+        }
+        let Some((_, quiet)) = self.last_look else { return };
+        let loading = |model: &Model| model.versions.values().any(|v| matches!(v.stage, Stage::Loading { .. }));
+        if (quiet || self.started.elapsed() > START_PATIENCE) && !self.models.values().any(loading) {
+            self.plane.health.advance(Phase::Ready);
+            tracing::info!(after_ms = self.started.elapsed().as_millis() as u64, "ready");
+        }
+    }
+
+    /// The value, or a line in the log: a store that can't be read or written must not stop what serves.
+    pub(super) fn logged<T, E: std::fmt::Display>(&self, doing: &str, result: Result<T, E>) -> Option<T> {
+        result.inspect_err(|cause| tracing::error!(%cause, doing, "the state in the data directory failed")).ok()
+    }
+}

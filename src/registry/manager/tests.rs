@@ -1,0 +1,247 @@
+//! The manager over real files and real loads; only the child process is a script that approves of everything.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{ManagerConfig, ManagerHandle, ScannerConfig, start};
+use crate::config::{ModelControlMode, ServingDefaults};
+use crate::data_plane::DataPlane;
+use crate::engine::tract::TractEngine;
+use crate::error::Error;
+use crate::registry::loader::LoaderConfig;
+use crate::registry::probe::ProbeConfig;
+use crate::routing::ModelEntry;
+use crate::servable::State;
+use crate::store::MemoryStore;
+use crate::store::records::Records;
+use crate::testing;
+
+/// A hundred times what anything here takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Fixture {
+    root: tempfile::TempDir,
+    plane: Arc<DataPlane>,
+    manager: ManagerHandle,
+    records: Arc<Records>,
+    stop: CancellationToken,
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Fixture {
+    fn new(mode: ModelControlMode) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let records = Arc::new(Records::open(Arc::new(MemoryStore::default())).unwrap());
+        Self::over(root, records, mode)
+    }
+
+    /// A manager over what another one left.
+    fn over(root: tempfile::TempDir, records: Arc<Records>, mode: ModelControlMode) -> Self {
+        let program = root.path().join(".probe.sh");
+        if !program.exists() {
+            fs::write(&program, "#!/bin/sh\necho '{\"ok\":true}'\n").unwrap();
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let plane = testing::data_plane(&[]);
+        let (manager, commands) = ManagerHandle::channel();
+        let interval = (mode == ModelControlMode::Poll).then_some(Duration::from_millis(10));
+        let probe = ProbeConfig { program, timeout: PATIENCE, memory_limit_bytes: 1 << 33 };
+        let config = ManagerConfig {
+            mode,
+            scanner: ScannerConfig { roots: vec![root.path().to_owned()], interval, quiet: Duration::from_millis(50) },
+            loader: LoaderConfig { threads: 1, probe, build: "test".to_owned() },
+            serving: ServingDefaults { max_queue_size: 8, workers: 1 },
+        };
+        let stop = CancellationToken::new();
+        let engine = Arc::new(TractEngine::new());
+        start(config, plane.clone(), engine, records.clone(), commands, stop.clone()).unwrap();
+        Self { root, plane, manager, records, stop }
+    }
+
+    fn add(&self, zoo_model: &str, version: &str) {
+        let target = self.root.path().join(version);
+        fs::create_dir_all(&target).unwrap();
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/zoo").join(zoo_model).join("model.onnx");
+        fs::copy(source, target.join("model.onnx")).unwrap();
+    }
+
+    fn write(&self, file: &str, content: impl AsRef<[u8]>) {
+        let path = self.root.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    /// Waits until the model is as wanted.
+    async fn until(&self, model: &str, wanted: impl Fn(&ModelEntry) -> bool) -> Arc<ModelEntry> {
+        let mut served = self.plane.served.subscribe();
+        let reached = async {
+            loop {
+                if let Ok(entry) = self.plane.serving.load().model(model)
+                    && wanted(entry)
+                {
+                    return entry.clone();
+                }
+                served.changed().await.unwrap();
+            }
+        };
+        match tokio::time::timeout(PATIENCE, reached).await {
+            Ok(entry) => entry,
+            Err(_) => panic!("never as wanted: {:?}", self.plane.serving.load().models),
+        }
+    }
+
+    fn state(entry: &ModelEntry, version: u64) -> Option<State> {
+        entry.statuses.get(&version).map(|status| status.state)
+    }
+}
+
+#[tokio::test]
+async fn a_new_version_takes_over_and_the_old_one_is_unloaded() {
+    let fixture = Fixture::new(ModelControlMode::Poll);
+    fixture.add("digits_cnn_v1", "digits/1");
+    fixture.until("digits", |entry| entry.default == Some(1)).await;
+    fixture.add("digits_cnn_v2", "digits/2");
+    let entry = fixture.until("digits", |entry| Fixture::state(entry, 1) == Some(State::Unloaded)).await;
+    assert_eq!(entry.default, Some(2));
+    assert_eq!(entry.backends.keys().collect::<Vec<_>>(), [&2]);
+}
+
+#[tokio::test]
+async fn a_version_in_use_drains_until_its_last_request_is_done() {
+    let fixture = Fixture::new(ModelControlMode::Poll);
+    fixture.add("digits_cnn_v1", "digits/1");
+    let in_flight = fixture.until("digits", |entry| entry.default == Some(1)).await.backends[&1].clone();
+    fixture.add("digits_cnn_v2", "digits/2");
+    fixture.until("digits", |entry| Fixture::state(entry, 1) == Some(State::Draining)).await;
+    drop(in_flight);
+    fixture.until("digits", |entry| Fixture::state(entry, 1) == Some(State::Unloaded)).await;
+}
+
+#[tokio::test]
+async fn a_version_that_fails_leaves_the_old_one_serving() {
+    let fixture = Fixture::new(ModelControlMode::Poll);
+    fixture.add("digits_cnn_v1", "digits/1");
+    fixture.until("digits", |entry| entry.default == Some(1)).await;
+    fixture.write("digits/2/model.onnx", b"this is no model");
+    let entry = fixture.until("digits", |entry| Fixture::state(entry, 2) == Some(State::Failed)).await;
+    assert_eq!((entry.default, Fixture::state(&entry, 1)), (Some(1), Some(State::Ready)));
+    assert!(entry.statuses[&2].reason.contains("not a valid ONNX model"), "{}", entry.statuses[&2].reason);
+    // Mended files are tried again, for a failure that was nobody's wrong answer.
+    fixture.add("digits_cnn_v2", "digits/2");
+    fixture.until("digits", |entry| entry.default == Some(2)).await;
+}
+
+#[tokio::test]
+async fn a_wrong_answer_to_a_recorded_example_quarantines_the_version_across_restarts() {
+    let mut fixture = Fixture::new(ModelControlMode::Poll);
+    fixture.add("iris_logreg", "iris/1");
+    fixture.until("iris", |entry| entry.default == Some(1)).await;
+    fixture.add("iris_gnb", "iris/2");
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/zoo/iris_logreg/case_b3.npz");
+    fixture.write("iris/2/examples/case.npz", fs::read(example).unwrap());
+    let entry = fixture.until("iris", |entry| Fixture::state(entry, 2) == Some(State::Failed)).await;
+    let status = &entry.statuses[&2];
+    assert!(status.quarantined);
+    assert!(status.reason.contains("recorded example case.npz disagrees: output '"), "{}", status.reason);
+    assert_eq!(entry.default, Some(1));
+
+    let root = std::mem::replace(&mut fixture.root, tempfile::tempdir().unwrap());
+    let again = Fixture::over(root, fixture.records.clone(), ModelControlMode::Poll);
+    let entry = again.until("iris", |entry| entry.default == Some(1)).await;
+    assert!(entry.statuses[&2].quarantined);
+    fs::remove_dir_all(again.root.path().join("iris/2/examples")).unwrap();
+    again.until("iris", |entry| Fixture::state(entry, 2) == Some(State::Failed)).await;
+    again.manager.clear_quarantine("iris", 2).await.unwrap();
+    again.until("iris", |entry| entry.default == Some(2)).await;
+}
+
+#[tokio::test]
+async fn a_label_moves_once_its_version_is_ready_and_survives_a_restart() {
+    let mut fixture = Fixture::new(ModelControlMode::Poll);
+    fixture.add("digits_cnn_v1", "digits/1");
+    fixture.add("digits_cnn_v2", "digits/2");
+    fixture.until("digits", |entry| entry.default == Some(2)).await;
+    fixture.manager.set_label("digits", "stable", Some(1)).await.unwrap();
+    let entry = fixture.until("digits", |entry| entry.default == Some(1)).await;
+    assert_eq!(entry.labels["stable"], 1);
+    assert!(entry.backends.contains_key(&2), "the newest stays loaded beside it");
+    assert!(matches!(fixture.manager.set_label("digits", "stable", Some(9)).await, Err(Error::UnknownVersion { .. })));
+
+    let root = std::mem::replace(&mut fixture.root, tempfile::tempdir().unwrap());
+    let again = Fixture::over(root, fixture.records.clone(), ModelControlMode::Poll);
+    again.until("digits", |entry| entry.default == Some(1)).await;
+    again.manager.set_label("digits", "stable", None).await.unwrap();
+    again.until("digits", |entry| entry.default == Some(2)).await;
+}
+
+#[tokio::test]
+async fn explicit_mode_loads_only_on_request() {
+    let fixture = Fixture::new(ModelControlMode::Explicit);
+    fixture.add("iris_logreg", "iris/1");
+    fixture.manager.load("iris").await.unwrap();
+    assert_eq!(fixture.plane.serving.load().model("iris").unwrap().default, Some(1));
+    assert!(matches!(fixture.manager.load("nothing").await, Err(Error::UnknownModel { .. })));
+    fixture.manager.unload("iris").await.unwrap();
+    let entry = fixture.until("iris", |entry| Fixture::state(entry, 1) == Some(State::Unloaded)).await;
+    assert!(entry.backends.is_empty());
+    fixture.write("iris/2/model.onnx", b"this is no model");
+    let failure = fixture.manager.load("iris").await.unwrap_err().to_string();
+    assert!(failure.starts_with("failed to load 'iris', version 2: "), "{failure}");
+    assert!(failure.ends_with("version 1 goes on serving"), "{failure}");
+}
+
+#[tokio::test]
+async fn broken_settings_keep_the_last_good_ones() {
+    let fixture = Fixture::new(ModelControlMode::Poll);
+    fixture.add("digits_cnn_v1", "digits/1");
+    fixture.write("digits/model.yaml", "max_batch_size: 4\n");
+    let entry = fixture.until("digits", |entry| entry.default == Some(1)).await;
+    assert_eq!(entry.backends[&1].servable.limits.max_batch_size, Some(4));
+    fixture.write("digits/model.yaml", "max_batch_siz: 8\n");
+    let entry = fixture.until("digits", |entry| !entry.fault.is_empty()).await;
+    assert!(entry.fault.contains("did you mean 'max_batch_size'"), "{}", entry.fault);
+    assert_eq!(entry.backends[&1].servable.limits.max_batch_size, Some(4));
+    fixture.write("digits/model.yaml", "max_batch_size: 16\n");
+    let limit = |entry: &ModelEntry| entry.backends.get(&1).and_then(|b| b.servable.limits.max_batch_size);
+    let entry = fixture.until("digits", |entry| limit(entry) == Some(16)).await;
+    assert_eq!(entry.fault, "");
+}
+
+#[tokio::test]
+async fn a_model_whose_folder_is_taken_away_is_unloaded() {
+    let fixture = Fixture::new(ModelControlMode::Poll);
+    fixture.add("iris_logreg", "iris/1");
+    fixture.add("digits_cnn_v1", "digits/1");
+    fixture.until("iris", |entry| entry.default == Some(1)).await;
+    fixture.until("digits", |entry| entry.default == Some(1)).await;
+    fs::remove_dir_all(fixture.root.path().join("iris")).unwrap();
+    let mut served = fixture.plane.served.subscribe();
+    let gone = async {
+        while fixture.plane.serving.load().models.contains_key("iris") {
+            served.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("unloaded");
+    assert_eq!(fixture.plane.serving.load().model("digits").unwrap().default, Some(1));
+}
+
+#[tokio::test]
+async fn a_version_that_changes_after_it_was_loaded_is_an_alarm_and_no_reload() {
+    let fixture = Fixture::new(ModelControlMode::Poll);
+    fixture.add("digits_cnn_v1", "digits/1");
+    let before = fixture.until("digits", |entry| entry.default == Some(1)).await;
+    fixture.add("digits_cnn_v2", "digits/1");
+    let entry = fixture.until("digits", |entry| !entry.statuses[&1].reason.is_empty()).await;
+    assert!(entry.statuses[&1].reason.contains("'model.onnx' was changed"), "{}", entry.statuses[&1].reason);
+    assert!(Arc::ptr_eq(&before.backends[&1], &entry.backends[&1]));
+}

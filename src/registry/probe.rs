@@ -1,0 +1,107 @@
+//! The first load of an unknown file happens in a child process, under limits of time and memory.
+//!
+//! A model file is untrusted input: it may ask for absurd memory, loop, or crash the process that reads it. The child is
+//! this program's own `inspect --probe`, which limits itself before it reads the file.
+
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::registry::probe_report::ProbeReport;
+
+/// How the child is run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeConfig {
+    pub program: PathBuf,
+    /// Wall-clock time, after which the child is killed; the same in CPU time.
+    pub timeout: Duration,
+    /// Address space, in bytes.
+    pub memory_limit_bytes: u64,
+}
+
+/// Why a file did not survive its probe.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProbeError {
+    /// The child says why it can't be served.
+    #[error("{0}")]
+    Refused(String),
+    #[error("loading took longer than {} s in a process of its own; raise load_timeout if the model is sound", .0.as_secs_f64())]
+    TimedOut(Duration),
+    #[error(
+        "loading crashed in a process of its own ({how}), as it does when the model needs more than {memory_limit_bytes} \
+         bytes of address space (load_memory_limit_bytes) or is malformed"
+    )]
+    Crashed { how: String, memory_limit_bytes: u64 },
+    #[error("the process that tries unknown models could not be run: {0}")]
+    NotRun(String),
+}
+
+impl ProbeError {
+    /// Whether the file itself is to blame, so that trying again would end the same.
+    pub fn blames_file(&self) -> bool {
+        matches!(self, Self::TimedOut(_) | Self::Crashed { .. })
+    }
+}
+
+/// Most bytes of the child's answer that are read.
+const MAX_REPORT_BYTES: u64 = 1 << 20;
+/// Time between two looks at a running child. Most files load in a few milliseconds.
+const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+
+/// Loads and warms up `model` in a child process. Blocks until it is done or its time is over.
+///
+/// # Errors
+/// `ProbeError`.
+pub fn probe(config: &ProbeConfig, model: &Path) -> Result<(), ProbeError> {
+    let mut child = Command::new(&config.program)
+        .args(["inspect", "--json", "--probe"])
+        .args(["--memory-limit-bytes", &config.memory_limit_bytes.to_string()])
+        .args(["--cpu-limit-seconds", &config.timeout.as_secs().max(1).to_string()])
+        .arg("--")
+        .arg(model)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|cause| ProbeError::NotRun(cause.to_string()))?;
+    let Some(status) = wait(&mut child, config.timeout).map_err(|cause| ProbeError::NotRun(cause.to_string()))? else {
+        return Err(ProbeError::TimedOut(config.timeout));
+    };
+    let mut report = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        let _ = stdout.take(MAX_REPORT_BYTES).read_to_end(&mut report);
+    }
+    match serde_json::from_slice::<ProbeReport>(&report) {
+        Ok(ProbeReport::Loaded) if status.success() => Ok(()),
+        Ok(ProbeReport::Refused { error, .. }) => Err(ProbeError::Refused(error)),
+        _ => Err(ProbeError::Crashed { how: describe(status), memory_limit_bytes: config.memory_limit_bytes }),
+    }
+}
+
+/// `None` when the child had to be killed. Its answer is one short line, which the pipe holds until it is read.
+fn wait(child: &mut Child, timeout: Duration) -> std::io::Result<Option<ExitStatus>> {
+    let started = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if started.elapsed() >= timeout {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        thread::sleep(LOOK_INTERVAL);
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => format!("signal {signal}"),
+        (None, Some(code)) => format!("exit status {code}"),
+        (None, None) => "no exit status".to_owned(),
+    }
+}

@@ -1,0 +1,3 @@
+//! What users rely on, tested as users meet it: a server process, real sockets, real clients, real files.
+
+mod support;

@@ -1,0 +1,146 @@
+//! `headgate serve` as a process.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use super::client::Http;
+
+/// Ten times and more of what anything here takes.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A running server, killed when it is dropped.
+pub struct Server {
+    child: Child,
+    pub http: SocketAddr,
+    pub grpc: SocketAddr,
+    pub admin: SocketAddr,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    /// Serves a repository with more flags, and waits until it is ready.
+    pub fn start(repository: &Path, flags: &[&str]) -> Self {
+        let server = Self::spawn(repository, flags);
+        server.wait_ready();
+        server
+    }
+
+    /// Starts a server and waits until it listens, not until it is ready.
+    pub fn spawn(repository: &Path, flags: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_headgate"))
+            .arg("serve")
+            .arg(repository)
+            .args(["--http-address", "127.0.0.1:0", "--grpc-address", "127.0.0.1:0"])
+            .args(["--admin-address", "127.0.0.1:0", "--log-format", "json"])
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let addresses = follow(child.stderr.take().expect("stderr is piped"), log.clone());
+        let mut address = |listener: &str| {
+            let deadline = Instant::now() + PATIENCE;
+            loop {
+                match addresses.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                    Ok((name, address)) if name == listener => return address,
+                    Ok(_) => {}
+                    Err(_) => {
+                        let _ = child.kill();
+                        panic!("no {listener} address in the log:\n{}", log.lock().unwrap().join("\n"));
+                    }
+                }
+            }
+        };
+        let (http, grpc, admin) = (address("http"), address("grpc"), address("admin"));
+        Self { child, http, grpc, admin, log }
+    }
+
+    pub fn wait_ready(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while Http::new(self.http).get_blocking("/v2/health/ready").0 != 200 {
+            assert!(Instant::now() < deadline, "not ready in time:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().join("\n")
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Resident memory in KiB.
+    pub fn rss_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// Sends a signal by its name, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn wait(mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "still running:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("log of the server:\n{}", self.log());
+        }
+    }
+}
+
+/// Keeps the log and reports each `listening` line.
+fn follow(stderr: std::process::ChildStderr, log: Arc<Mutex<Vec<String>>>) -> mpsc::Receiver<(String, SocketAddr)> {
+    const KEPT_LINES: usize = 2000;
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            if let Ok(event) = serde_json::from_str::<serde_json::Value>(&line)
+                && event["message"] == "listening"
+                && let (Some(listener), Some(address)) = (event["listener"].as_str(), event["address"].as_str())
+            {
+                let _ = sender.send((listener.to_owned(), address.parse().unwrap()));
+            }
+            let mut log = log.lock().unwrap();
+            if log.len() < KEPT_LINES {
+                log.push(line);
+            }
+        }
+    });
+    receiver
+}
+
+/// The repository that the project ships.
+pub fn models() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models")
+}

@@ -1,3 +1,5 @@
 //! What users rely on, tested as users meet it: a server process, real sockets, real clients, real files.
 
+mod docs;
+mod inspect;
 mod support;

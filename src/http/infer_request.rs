@@ -11,9 +11,9 @@ use http::HeaderMap;
 
 use super::body::Received;
 use super::infer_response::OutputForm;
+use super::json::once;
 use super::json::reader::{Kind, Number, Reader};
 use super::json::tensor::TensorReader;
-use super::json::once;
 use super::parameters::{self, InputParameters, OutputParameters};
 use super::raw_tensor;
 use crate::budget::ByteLease;
@@ -267,9 +267,8 @@ fn shape_of(reader: &mut Reader<'_>, name: Option<&str>) -> Result<Vec<usize>> {
             Number::Whole(text) => text.parse().ok(),
             _ => None,
         };
-        let dim = dim.ok_or_else(|| {
-            Error::Invalid(format!("the shape of input '{}' expects whole numbers", shown(name)))
-        })?;
+        let dim =
+            dim.ok_or_else(|| Error::Invalid(format!("the shape of input '{}' expects whole numbers", shown(name))))?;
         // Longer shapes are refused anyway; one element more than allowed shows it.
         if wire.len() <= crate::tensor::MAX_RANK {
             wire.push(dim);

@@ -78,7 +78,8 @@ pub fn model(plane: &DataPlane, model: &ModelRef) -> Result<Response<Body>> {
         _ => vec![servable.id.version.to_string()],
     };
     let signature = servable.signature();
-    let tensors = |specs: &[TensorSpec]| serde_json::to_value(specs.iter().map(TensorMetadata::from).collect::<Vec<_>>());
+    let tensors =
+        |specs: &[TensorSpec]| serde_json::to_value(specs.iter().map(TensorMetadata::from).collect::<Vec<_>>());
     Ok(reply::json(&json!({
         "name": model.asked,
         "versions": versions,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::json::reader::{Kind, Number, Reader};
 use super::json::once;
+use super::json::reader::{Kind, Number, Reader};
 use crate::error::{Error, Result};
 use crate::inference::printable;
 
@@ -61,10 +61,9 @@ pub fn custom(key: &str, reader: &mut Reader<'_>) -> Result<()> {
         )));
     }
     match reader.peek()? {
-        Kind::Array | Kind::Object | Kind::Null => Err(Error::Invalid(format!(
-            "parameter '{}' expects a string, a number, true or false",
-            printable(key)
-        ))),
+        Kind::Array | Kind::Object | Kind::Null => {
+            Err(Error::Invalid(format!("parameter '{}' expects a string, a number, true or false", printable(key))))
+        }
         _ => Ok(reader.skip_value()?),
     }
 }
@@ -144,9 +143,17 @@ mod tests {
         assert_eq!(request(text), Ok(RequestParameters { timeout, binary_data_output: true }));
         assert_eq!(request(r#"{"timeout":0}"#), Ok(RequestParameters::default()));
         for bad in [
-            r#"{"timeout":-1}"#, r#"{"timeout":"1"}"#, r#"{"priority":"high"}"#, r#"{"binary_data_output":1}"#,
-            r#"{"sequence_start":1}"#, r#"{"sequence_id":1.5}"#, r#"{"triton_x":1}"#, r#"{"x":[1]}"#, r#"{"x":null}"#,
-            r#"{"timeout":1,"timeout":2}"#, "[]",
+            r#"{"timeout":-1}"#,
+            r#"{"timeout":"1"}"#,
+            r#"{"priority":"high"}"#,
+            r#"{"binary_data_output":1}"#,
+            r#"{"sequence_start":1}"#,
+            r#"{"sequence_id":1.5}"#,
+            r#"{"triton_x":1}"#,
+            r#"{"x":[1]}"#,
+            r#"{"x":null}"#,
+            r#"{"timeout":1,"timeout":2}"#,
+            "[]",
         ] {
             assert!(request(bad).is_err(), "{bad}");
         }

@@ -253,7 +253,7 @@ mod tests {
             ("/v2", ServerMetadata),
             ("/v2/openapi.json", OpenApi),
             ("/v2/health/live", Live),
-            ("/v2/health/ready", Ready),
+            ("/v2/health/ready", Route::Ready),
             ("/v2/models/stats", AllStatistics),
             ("/v2/models/m", Model(model("m", ""), Metadata)),
             ("/v2/models/m/versions/2", Model(model("m", "2"), Metadata)),
@@ -304,7 +304,9 @@ mod tests {
         assert_eq!(post("/v1/MODELS/m:Predict").unwrap(), Route::V1(model("m", ""), V1Call::Predict));
         assert_eq!(post("/v1/models/m/versions/3:predict").unwrap(), Route::V1(model("m", "3"), V1Call::Predict));
         assert_eq!(post("/v1/models/m:explain").unwrap(), Route::V1(model("m", ""), V1Call::Explain));
-        let Route::V1(labelled, V1Call::Predict) = post("/v1/models/m/labels/stable:predict").unwrap() else { panic!() };
+        let Route::V1(labelled, V1Call::Predict) = post("/v1/models/m/labels/stable:predict").unwrap() else {
+            panic!()
+        };
         assert_eq!((labelled.name.as_str(), labelled.asked.as_str()), ("m", "m"));
         assert_eq!(labelled.version, VersionChoice::Label("stable".into()));
     }
@@ -312,10 +314,30 @@ mod tests {
     #[test]
     fn what_is_no_path_is_not_found() {
         for path in [
-            "", "*", "//v2", "/v2/", "/V2", "/v3", "/v2/health", "/v2/health/live/", "/v2/models", "/v2/models/m/",
-            "/v2/models/m/versions", "/v2/models/m/versions/one", "/v2/models/m/versions/-1", "/v2/models/m/versions//ready",
-            "/v2/models/m/versions/1/trace/setting", "/v2/models/a/b/ready", "/%76%32", "/v2/models/m/infer/x", "/v1",
-            "/v1/models/m:what", "/v1/models/m/versions/x", "/v1/models/m/labels", "/v1/models/m/versions/1/2", "/metrics",
+            "",
+            "*",
+            "//v2",
+            "/v2/",
+            "/V2",
+            "/v3",
+            "/v2/health",
+            "/v2/health/live/",
+            "/v2/models",
+            "/v2/models/m/",
+            "/v2/models/m/versions",
+            "/v2/models/m/versions/one",
+            "/v2/models/m/versions/-1",
+            "/v2/models/m/versions//ready",
+            "/v2/models/m/versions/1/trace/setting",
+            "/v2/models/a/b/ready",
+            "/%76%32",
+            "/v2/models/m/infer/x",
+            "/v1",
+            "/v1/models/m:what",
+            "/v1/models/m/versions/x",
+            "/v1/models/m/labels",
+            "/v1/models/m/versions/1/2",
+            "/metrics",
         ] {
             assert!(matches!(get(path), Err(Miss::NotFound)), "{path}");
         }

@@ -42,7 +42,7 @@ pub fn log(plane: &DataPlane) -> Response<Body> {
 /// # Errors
 /// `Invalid` or `Unsupported` for a setting that can't be so.
 pub fn update_log(plane: &DataPlane, body: &[u8]) -> Result<Response<Body>> {
-    let change = |(name, value)| {
+    let change = |(name, value): (String, Value)| {
         let value = match value {
             Value::Bool(on) => LogValue::Bool(on),
             Value::String(text) => LogValue::Text(text),

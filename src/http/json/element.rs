@@ -93,7 +93,7 @@ fn float<T: Element + FromStr + Into<f64>>(reader: &mut Reader<'_>, out: &mut Ve
     let read = number(reader, "a number")?;
     let text = match read {
         Number::Whole(text) | Number::Decimal(text) => text,
-        Number::NotANumber => "NaN",
+        Number::Nan => "NaN",
         Number::Infinity { negative: false } => "inf",
         Number::Infinity { negative: true } => "-inf",
     };
@@ -123,7 +123,7 @@ fn half<T: Element + Into<f64>>(
             }
             value
         }
-        Number::NotANumber => round(f64::NAN),
+        Number::Nan => round(f64::NAN),
         Number::Infinity { negative: false } => round(f64::INFINITY),
         Number::Infinity { negative: true } => round(f64::NEG_INFINITY),
     };
@@ -170,7 +170,7 @@ fn base64_object(reader: &mut Reader<'_>) -> Result<Vec<u8>, ElementFault> {
 fn number_text(number: Number<'_>) -> String {
     match number {
         Number::Whole(text) | Number::Decimal(text) => printable(text),
-        Number::NotANumber => "NaN".to_owned(),
+        Number::Nan => "NaN".to_owned(),
         Number::Infinity { negative: false } => "Infinity".to_owned(),
         Number::Infinity { negative: true } => "-Infinity".to_owned(),
     }

@@ -33,7 +33,7 @@ pub enum Number<'a> {
     /// Digits and perhaps a sign: no fraction, no exponent.
     Whole(&'a str),
     Decimal(&'a str),
-    NotANumber,
+    Nan,
     Infinity {
         negative: bool,
     },
@@ -106,19 +106,16 @@ impl<'a> Reader<'a> {
     /// Reads an array: `each` reads one element, and is called with the reader in front of it.
     pub fn array<E: From<JsonError>>(&mut self, mut each: impl FnMut(&mut Self) -> Result<(), E>) -> Result<(), E> {
         self.open(b'[', "an array")?;
-        if self.eat(b']') {
-            return Ok(self.close());
-        }
-        loop {
+        let mut done = self.eat(b']');
+        while !done {
             each(self)?;
-            if self.eat(b',') {
-                continue;
+            done = self.eat(b']');
+            if !done && !self.eat(b',') {
+                return Err(self.expected("',' or ']'").into());
             }
-            if self.eat(b']') {
-                return Ok(self.close());
-            }
-            return Err(self.expected("',' or ']'").into());
         }
+        self.depth -= 1;
+        Ok(())
     }
 
     /// Reads an object: `each` gets a key and reads its value. Whether a key may come twice is its decision.
@@ -127,23 +124,20 @@ impl<'a> Reader<'a> {
         mut each: impl FnMut(&str, &mut Self) -> Result<(), E>,
     ) -> Result<(), E> {
         self.open(b'{', "an object")?;
-        if self.eat(b'}') {
-            return Ok(self.close());
-        }
-        loop {
+        let mut done = self.eat(b'}');
+        while !done {
             let key = self.string()?;
             if !self.eat(b':') {
                 return Err(self.expected("':'").into());
             }
             each(&key, self)?;
-            if self.eat(b',') {
-                continue;
+            done = self.eat(b'}');
+            if !done && !self.eat(b',') {
+                return Err(self.expected("',' or '}'").into());
             }
-            if self.eat(b'}') {
-                return Ok(self.close());
-            }
-            return Err(self.expected("',' or '}'").into());
         }
+        self.depth -= 1;
+        Ok(())
     }
 
     /// Reads a string, borrowed from the text where it holds no escape.
@@ -172,7 +166,7 @@ impl<'a> Reader<'a> {
     /// Reads a number.
     pub fn number(&mut self) -> Result<Number<'a>> {
         match self.next_byte() {
-            Some(b'N') => self.word("NaN").map(|()| Number::NotANumber),
+            Some(b'N') => self.word("NaN").map(|()| Number::Nan),
             Some(b'I') => self.word("Infinity").map(|()| Number::Infinity { negative: false }),
             Some(b'-') if self.text.get(self.at + 1) == Some(&b'I') => {
                 self.word("-Infinity").map(|()| Number::Infinity { negative: true })
@@ -240,10 +234,6 @@ impl<'a> Reader<'a> {
             return Err(self.fault(Problem::TooDeep));
         }
         Ok(())
-    }
-
-    fn close(&mut self) {
-        self.depth -= 1;
     }
 
     fn word(&mut self, word: &'static str) -> Result<()> {
@@ -372,12 +362,34 @@ mod tests {
 
     #[test]
     fn what_json_is_and_is_not() {
-        for good in ["{}", " [ ] ", "[1,2]", "-0", "0.5e-7", r#"{"a":[true,null,"x"]}"#, "NaN", "[-Infinity,Infinity]"] {
+        for good in ["{}", " [ ] ", "[1,2]", "-0", "0.5e-7", r#"{"a":[true,null,"x"]}"#, "NaN", "[-Infinity,Infinity]"]
+        {
             assert_eq!(check(good), Ok(()), "{good}");
         }
         for bad in [
-            "", "[", "[1,]", "[1 2]", "{", "{1:2}", r#"{"a"}"#, r#"{"a":1,}"#, "01", "1.", ".5", "1e", "+1", "-", "nan",
-            "-NaN", "Infinit", "tru", "'a'", "\"a", "1 1", "{} x", "[]]",
+            "",
+            "[",
+            "[1,]",
+            "[1 2]",
+            "{",
+            "{1:2}",
+            r#"{"a"}"#,
+            r#"{"a":1,}"#,
+            "01",
+            "1.",
+            ".5",
+            "1e",
+            "+1",
+            "-",
+            "nan",
+            "-NaN",
+            "Infinit",
+            "tru",
+            "'a'",
+            "\"a",
+            "1 1",
+            "{} x",
+            "[]]",
         ] {
             assert!(check(bad).is_err(), "{bad}");
         }
@@ -388,7 +400,8 @@ mod tests {
         let read = |text: &str| Reader::new(text.as_bytes()).string().map(Cow::into_owned);
         assert_eq!(read(r#""a\"\\\/\b\f\n\r\té""#).unwrap(), "a\"\\/\u{8}\u{c}\n\r\té");
         assert_eq!(read(r#""\ud83d\ude00!""#).unwrap(), "😀!");
-        for bad in [r#""\ud83d""#, r#""\ud83dx""#, r#""\ude00""#, r#""\ud83d\u0041""#, r#""\x""#, r#""\u12"#, "\"\n\""] {
+        for bad in [r#""\ud83d""#, r#""\ud83dx""#, r#""\ude00""#, r#""\ud83d\u0041""#, r#""\x""#, r#""\u12"#, "\"\n\""]
+        {
             assert!(read(bad).is_err(), "{bad}");
         }
         let err = Reader::new(b"\"\xff\"").string().unwrap_err();

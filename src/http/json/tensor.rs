@@ -164,12 +164,7 @@ impl TensorReader {
         Ok(self.nesting.close(depth, length)?)
     }
 
-    fn read_scalar(
-        &mut self,
-        depth: usize,
-        reader: &mut Reader<'_>,
-        lease: &mut ByteLease,
-    ) -> Result<(), TensorFault> {
+    fn read_scalar(&mut self, depth: usize, reader: &mut Reader<'_>, lease: &mut ByteLease) -> Result<(), TensorFault> {
         self.nesting.scalar(depth)?;
         let index = self.elements;
         self.elements += 1;
@@ -315,7 +310,7 @@ mod tests {
 
     #[test]
     fn the_nesting_tells_the_shape() {
-        assert_eq!(any_shape("7").unwrap(), []);
+        assert_eq!(any_shape("7").unwrap(), [0usize; 0]);
         assert_eq!(any_shape("[]").unwrap(), [0]);
         assert_eq!(any_shape("[[],[]]").unwrap(), [2, 0]);
         assert_eq!(any_shape("[[[1],[2]]]").unwrap(), [1, 2, 1]);

@@ -19,7 +19,7 @@ fn tensor(dtype: DataType, rows: usize, raw: &[u8]) -> Tensor {
             DataType::Bool => taken(index) & 1,
             // The highest byte of a float below 0x7f: neither NaN nor infinite, whose payloads a text does not keep.
             DataType::Fp16 | DataType::Bf16 | DataType::Fp32 | DataType::Fp64 if index % size == size - 1 => {
-                taken(index) % 0x78 | taken(index + 1) & 0x80
+                (taken(index) % 0x78) | (taken(index + 1) & 0x80)
             }
             _ => taken(index),
         })

@@ -64,8 +64,8 @@ fn row_count(outputs: &[(String, Tensor)]) -> Result<usize> {
 }
 
 fn write_rows(text: &mut Vec<u8>, outputs: &[(String, Tensor)], rows: usize) -> Result<(), NotText> {
-    let elements = |(name, tensor): &(String, Tensor)| Elements::new(tensor, style(name));
-    let mut cursors: Vec<Elements<'_>> = outputs.iter().map(elements).collect();
+    let mut cursors: Vec<Elements<'_>> =
+        outputs.iter().map(|(name, tensor)| Elements::new(tensor, style(name))).collect();
     text.push(b'[');
     for row in 0..rows {
         if row > 0 {

@@ -6,8 +6,10 @@ use std::process::{Command, Output};
 use headgate::registry::probe_report::{CHILD_ENVIRONMENT, ProbeReport, RefusalKind};
 use serde_json::{Value, json};
 
+use crate::support::repository;
+
 fn zoo(model: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/zoo").join(model).join("model.onnx")
+    repository::zoo().join(model).join("model.onnx")
 }
 
 fn inspect(args: &[&str], file: &Path) -> Output {

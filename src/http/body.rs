@@ -1,6 +1,6 @@
 //! A request's body: collected under a limit of bytes, a budget and a limit of time.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -20,6 +20,9 @@ pub const INLINE_CODING_BYTES: usize = 256 << 10;
 /// Room taken at once on the word of a `Content-Length`; beyond it a body must really arrive.
 const TRUSTED_BYTES: usize = 1 << 20;
 
+/// How long a refused body may take to be thrown away.
+const DISCARD_TIME: Duration = Duration::from_secs(2);
+
 /// A whole body, and what it holds of the budget until it is dropped.
 #[derive(Debug)]
 pub struct Received {
@@ -38,13 +41,33 @@ pub struct BodyDeadline {
 
 /// Collects and decodes a request's body.
 ///
+/// What is refused is still read, within bounds, and thrown away: many clients send their whole body before they look
+/// for an answer, and would see a broken connection in its place.
+///
 /// # Errors
-/// `TooLarge` before anything is read where the headers tell, else as soon as it is; `OutOfBudget`; `Unsupported` for
-/// an unknown coding; `BodyTimeout` or `DeadlineExceeded`; `Cancelled` when the client went away.
+/// `TooLarge`; `OutOfBudget`; `Unsupported` for an unknown coding; `BodyTimeout` or `DeadlineExceeded`; `Cancelled`
+/// when the client went away.
 pub async fn receive<B: http_body::Body>(
     plane: &DataPlane,
     headers: &HeaderMap,
     body: B,
+    until: BodyDeadline,
+) -> Result<Received> {
+    let mut body = pin!(body);
+    let received = receive_within(plane, headers, body.as_mut(), until).await;
+    let refused = matches!(received, Err(Error::TooLarge { .. } | Error::OutOfBudget { .. } | Error::Unsupported(_)));
+    let bound = plane.max_body_bytes.saturating_mul(2);
+    if refused && announced(headers).is_none_or(|length| length <= bound as u64) {
+        // Whether all of it came or not, the answer goes out now.
+        let _ = tokio::time::timeout(DISCARD_TIME, discard(body, bound)).await;
+    }
+    received
+}
+
+async fn receive_within<B: http_body::Body>(
+    plane: &DataPlane,
+    headers: &HeaderMap,
+    body: Pin<&mut B>,
     until: BodyDeadline,
 ) -> Result<Received> {
     let coding = coding::of_request(headers)?;
@@ -68,8 +91,22 @@ pub async fn receive<B: http_body::Body>(
     decoded(coding, Received { bytes, lease }, limit).await
 }
 
-async fn collect(body: impl http_body::Body, announced: usize, limit: usize, lease: &mut ByteLease) -> Result<Bytes> {
-    let mut body = pin!(body);
+async fn discard<B: http_body::Body>(mut body: Pin<&mut B>, mut bound: usize) {
+    while let Some(Ok(frame)) = body.frame().await {
+        let length = frame.data_ref().map_or(0, Buf::remaining);
+        if length > bound {
+            return;
+        }
+        bound -= length;
+    }
+}
+
+async fn collect<B: http_body::Body>(
+    mut body: Pin<&mut B>,
+    announced: usize,
+    limit: usize,
+    lease: &mut ByteLease,
+) -> Result<Bytes> {
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         // hyper tells a client that left from one that breaks the framing only by its text; neither gets an answer.
@@ -114,6 +151,7 @@ fn too_large(got: u64, limit: usize) -> Error {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use http_body::Frame;
     use http_body_util::{Full, StreamBody};
@@ -143,13 +181,31 @@ mod tests {
     async fn a_body_over_the_limit_is_refused_by_its_header_and_by_its_bytes() {
         let plane = testing::data_plane(&[]);
         let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_LENGTH, (plane.max_body_bytes as u64 + 1).into());
+        headers.insert(CONTENT_LENGTH, (plane.max_body_bytes as u64 * 2 + 1).into());
         let never = StreamBody::new(tokio_stream::pending::<Result<Frame<Bytes>, Infallible>>());
         let err = receive(&plane, &headers, never, until(LONG, Deadline::NONE)).await.unwrap_err();
         assert!(matches!(err, Error::TooLarge { .. }));
         let body = Full::new(Bytes::from(vec![0; plane.max_body_bytes + 1]));
         let err = receive(&plane, &HeaderMap::new(), body, until(LONG, Deadline::NONE)).await.unwrap_err();
         assert!(matches!(err, Error::TooLarge { .. }));
+    }
+
+    #[tokio::test]
+    async fn a_refused_body_is_read_to_its_end_if_that_is_near() {
+        let mut plane = testing::data_plane(&[]);
+        std::sync::Arc::get_mut(&mut plane).unwrap().max_body_bytes = 10;
+        for (count, left) in [(4, 0), (100, 95)] {
+            let left_over = AtomicUsize::new(count);
+            let pieces = std::iter::repeat_with(|| {
+                left_over.fetch_sub(1, Ordering::Relaxed);
+                Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"12345")))
+            });
+            let body = StreamBody::new(tokio_stream::iter(pieces.take(count)));
+            let err = receive(&plane, &HeaderMap::new(), body, until(LONG, Deadline::NONE)).await.unwrap_err();
+            assert!(matches!(err, Error::TooLarge { .. }));
+            let unread = left_over.load(Ordering::Relaxed);
+            assert!(unread <= left && unread + 5 > left, "{unread}");
+        }
     }
 
     #[tokio::test]

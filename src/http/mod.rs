@@ -7,9 +7,8 @@ mod body;
 mod call;
 mod coding;
 mod generate;
-mod infer_request;
-mod infer_response;
-mod json;
+pub mod infer_request;
+pub mod infer_response;
 mod metadata;
 mod openapi;
 mod parameters;
@@ -29,16 +28,17 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
 
-use self::body::{BodyDeadline, Received};
+use self::body::BodyDeadline;
 use self::call::Call;
 use self::coding::Coding;
+pub use self::body::Received;
 pub use self::reply::Body;
 use self::route::{Miss, ModelCall, Route};
 use crate::data_plane::DataPlane;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::inference::RequestId;
 
 /// Limits of this protocol; the size of a body is the data plane's.
@@ -71,13 +71,12 @@ impl HttpService {
         let offered = head.headers.get("x-request-id").and_then(|id| id.to_str().ok());
         let request_id = RequestId::take_over(offered);
         let call = Call { plane: &self.plane, headers: &head.headers, request_id: &request_id, received };
-        let answer = match route::find(&head.method, head.uri.path()) {
+        let mut answer = match route::find(&head.method, head.uri.path()) {
             Ok(route) => self.answer(&call, &head.method, route, body).await,
             Err(Miss::NotFound) => reply::error_text(StatusCode::NOT_FOUND, "Not Found"),
             Err(Miss::MethodNotAllowed(allowed)) => reply::method_not_allowed(allowed),
             Err(Miss::Bad(error)) => reply::error(&error),
         };
-        let mut answer = encoded(&head.headers, answer).await;
         if coding::of_request(&head.headers).is_err() {
             answer.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(coding::ACCEPTED));
         }
@@ -103,10 +102,12 @@ impl HttpService {
         let received = body::receive(&self.plane, call.headers, body, until).await;
         let answer = match route {
             // A prediction whose body failed goes down its path all the same, to be recorded there.
-            Route::Model(model, ModelCall::Infer) => predict::infer(call, model, received).await,
-            Route::Model(model, ModelCall::Generate) => generate::generate(call, model, received).await,
+            Route::Model(model, ModelCall::Infer) => encoded(call, predict::infer(call, model, received).await).await,
+            Route::Model(model, ModelCall::Generate) => {
+                encoded(call, generate::generate(call, model, received).await).await
+            }
             Route::Model(model, ModelCall::GenerateStream) => Ok(generate::stream(call, model, received).await),
-            Route::V1(model, verb) => Ok(v1::post(call, model, verb, received).await),
+            Route::V1(model, verb) => encoded(call, Ok(v1::post(call, model, verb, received).await)).await,
             route => match received {
                 Ok(received) => write(call, route, &received).await,
                 Err(error) => Err(error),
@@ -158,20 +159,17 @@ async fn write(call: &Call<'_>, route: Route, body: &Received) -> Result<Respons
     }
 }
 
-/// Codes an answer as its reader likes it. Errors and events go out plain: they are short, and read by simple clients.
-async fn encoded(headers: &HeaderMap, answer: Response<Body>) -> Response<Body> {
-    let coding = coding::for_response(headers);
-    let events = answer.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == generate::EVENT_STREAM);
-    let Some(name) = coding.name().filter(|_| answer.status().is_success() && !answer.body().is_empty() && !events)
-    else {
-        return answer;
-    };
+/// Codes a prediction as its reader likes it. Everything else goes out plain: it is short, and tritonclient's aio
+/// client asks for gzip without reading it anywhere but here.
+async fn encoded(call: &Call<'_>, answer: Result<Response<Body>>) -> Result<Response<Body>> {
+    let answer = answer?;
+    let coding = coding::for_response(call.headers);
+    let Some(name) = coding.name().filter(|_| answer.status().is_success()) else { return Ok(answer) };
     let (mut head, plain) = answer.into_parts();
-    let Ok(coded) = encode_body(coding, plain).await else {
-        return reply::error_text(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be compressed");
-    };
+    let coded = encode_body(coding, plain).await;
+    let coded = coded.map_err(|_| Error::Internal("the answer could not be compressed".to_owned()))?;
     head.headers.insert(CONTENT_ENCODING, HeaderValue::from_static(name));
-    Response::from_parts(head, coded)
+    Ok(Response::from_parts(head, coded))
 }
 
 async fn encode_body(coding: Coding, plain: Body) -> std::io::Result<Body> {

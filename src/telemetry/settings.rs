@@ -157,7 +157,7 @@ fn apply_log(log: &mut LogSettings, name: &str, value: &LogValue) -> Result<()> 
         ("log_format", LogValue::Text(format)) if format == "default" || format == "ISO8601" => {
             log.format.clone_from(format);
         }
-        ("log_file", _) => return Err(Error::Unsupported("log file location can not be updated".to_owned())),
+        ("log_file", _) => return Err(Error::Unsupported("log_file location can not be updated".to_owned())),
         ("log_info" | "log_warning" | "log_error", _) => {
             return Err(Error::invalid(format!("log setting '{name}' expects true or false")));
         }

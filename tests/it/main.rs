@@ -1,6 +1,9 @@
 //! What users rely on, tested as users meet it: a server process, real sockets, real clients, real files.
 
+mod cli;
+mod docs;
 mod encodings;
+mod inspect;
 mod interop;
 mod isolation;
 mod lifecycle;

@@ -2,5 +2,20 @@
 
 mod cli;
 mod docs;
+mod encodings;
 mod inspect;
+mod interop;
+mod isolation;
+mod lifecycle;
+mod limits;
+mod partial_upload;
+mod repository_files;
+mod restart;
+mod shutdown;
+mod startup;
+mod swap;
+mod tidy;
+mod validation;
+mod zoo;
+
 mod support;

@@ -132,11 +132,7 @@ impl App {
     ///
     /// # Errors
     /// `Forced`.
-    pub async fn run(
-        self,
-        stop: impl Future<Output = ()>,
-        force: impl Future<Output = ()>,
-    ) -> Result<(), AppError> {
+    pub async fn run(self, stop: impl Future<Output = ()>, force: impl Future<Output = ()>) -> Result<(), AppError> {
         let drain = CancellationToken::new();
         let plane = self.plane.clone();
         let pre_drain = self.pre_drain;
@@ -229,8 +225,8 @@ fn open_store(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
 
 fn data_plane(config: &Config, records: &Records, manager: &ManagerHandle) -> DataPlane {
     let loopback = config.http_address.ip().is_loopback() && config.grpc_address.ip().is_loopback();
-    let clients_may_load = config.model_control_mode == ModelControlMode::Explicit
-        && (loopback || config.allow_repository_control);
+    let clients_may_load =
+        config.model_control_mode == ModelControlMode::Explicit && (loopback || config.allow_repository_control);
     DataPlane {
         serving: ArcSwap::default(),
         served: watch::Sender::new(0),

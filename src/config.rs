@@ -41,7 +41,7 @@ pub struct Settings {
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     #[serde(deserialize_with = "duration")]
     pub poll_interval: Option<Duration>,
-    /// Let clients load and unload models in explicit mode on addresses other than loopback
+    /// Let clients load and unload models in explicit mode on addresses other than loopback [default: false]
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub allow_repository_control: Option<bool>,
     /// Name that server metadata gives [default: headgate]

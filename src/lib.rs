@@ -33,6 +33,7 @@ pub mod health;
 // foundations
 pub mod budget;
 pub mod error;
+pub mod json;
 pub mod npz;
 pub mod proto;
 pub mod served_config;

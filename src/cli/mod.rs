@@ -37,7 +37,7 @@ struct Cli {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Serve model repositories over HTTP and gRPC
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
     /// List a server's models with their versions, states and labels
     Models(models::Args),
     /// Show what an ONNX file takes and gives, which engine can run it, and how fast

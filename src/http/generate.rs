@@ -6,16 +6,16 @@ use http::{Response, StatusCode};
 use super::body::Received;
 use super::call::Call;
 use super::infer_response::add_headers;
-use super::json::reader::Kind;
-use super::json::tensor::TensorReader;
-use super::json::writer::{self, BytesStyle, Elements, write_integer, write_string};
-use super::json::{Reader, once};
 use super::parameters;
 use super::predict::predict;
 use super::rank::{self, Side};
 use super::reply::{self, Body};
 use crate::error::{Error, Fault, Result, nearest};
 use crate::inference::{InferRequest, InferResponse, ModelRef, printable};
+use crate::json::reader::Kind;
+use crate::json::tensor::TensorReader;
+use crate::json::writer::{self, BytesStyle, Elements, write_integer, write_string};
+use crate::json::{Reader, once};
 use crate::servable::Servable;
 
 /// The content type of an answer in events.

@@ -11,14 +11,14 @@ use http::HeaderMap;
 
 use super::body::Received;
 use super::infer_response::OutputForm;
-use super::json::once;
-use super::json::reader::{Kind, Number, Reader};
-use super::json::tensor::TensorReader;
 use super::parameters::{self, InputParameters, OutputParameters};
 use super::raw_tensor;
 use crate::budget::ByteLease;
 use crate::error::{Error, Result};
 use crate::inference::{InferRequest, RequestedOutput, printable};
+use crate::json::once;
+use crate::json::reader::{Kind, Number, Reader};
+use crate::json::tensor::TensorReader;
 use crate::signature::Signature;
 use crate::tensor::{DataType, Tensor, parse_shape};
 

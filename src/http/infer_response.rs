@@ -5,10 +5,10 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::infer_request::HEADER_LENGTH;
-use super::json::writer::{self, BytesStyle, write_integer, write_string};
 use super::reply::{self, Body};
 use crate::error::{Error, Result};
 use crate::inference::InferResponse;
+use crate::json::writer::{self, BytesStyle, write_integer, write_string};
 use crate::tensor::Tensor;
 
 /// In which form each output is wanted.

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::json::once;
-use super::json::reader::{Kind, Number, Reader};
 use crate::error::{Error, Result};
 use crate::inference::printable;
+use crate::json::once;
+use crate::json::reader::{Kind, Number, Reader};
 
 /// Of the request as a whole.
 #[derive(Debug, Default, PartialEq, Eq)]

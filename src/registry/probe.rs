@@ -10,7 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::registry::probe_report::ProbeReport;
+use crate::registry::probe_report::{CHILD_ENVIRONMENT, ProbeReport};
 
 /// How the child is run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +63,7 @@ pub fn probe(config: &ProbeConfig, model: &Path) -> Result<(), ProbeError> {
         .arg("--")
         .arg(model)
         .env_clear()
+        .envs([CHILD_ENVIRONMENT])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::LoadError;
 
+/// What the child must find in its environment: the allocator otherwise reserves address space a gibibyte at a time, and
+/// a limit of address space does not see what is taken out of that.
+pub const CHILD_ENVIRONMENT: (&str, &str) = ("MIMALLOC_ARENA_RESERVE", "32MiB");
+
 /// The outcome of a try.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]

@@ -1,3 +1,21 @@
 //! What users rely on, tested as users meet it: a server process, real sockets, real clients, real files.
 
+mod cli;
+mod docs;
+mod encodings;
+mod inspect;
+mod interop;
+mod isolation;
+mod lifecycle;
+mod limits;
+mod partial_upload;
+mod repository_files;
+mod restart;
+mod shutdown;
+mod startup;
+mod swap;
+mod tidy;
+mod validation;
+mod zoo;
+
 mod support;

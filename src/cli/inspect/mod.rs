@@ -7,7 +7,7 @@ mod probe;
 mod report;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,7 +59,8 @@ impl Args {
             return Err(Failure::NotFound(format!("there is no file {}", self.file.display())));
         }
         let engine = TractEngine::new();
-        let facts = onnx::read(&self.file).map_err(|error| refused(&self.file, &error))?;
+        let refused = |error: LoadError| Failure::Refused(format!("{}: {error}", self.file.display()));
+        let facts = onnx::read(&self.file).map_err(refused)?;
         let loaded = engine.load(&self.file);
         let report = self.report(&facts, engine.name(), &loaded);
         if self.json {
@@ -68,7 +69,10 @@ impl Args {
             write!(out, "{report}")?;
         }
         // The report is for whoever reads it, the exit status for a script that asks whether the file can be served.
-        loaded.map(drop).map_err(|error| refused(&self.file, &error))
+        match loaded {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Failure::Refused(format!("{}: no engine can run it", self.file.display()))),
+        }
     }
 
     fn report(&self, facts: &OnnxFacts, engine: &str, loaded: &Result<Arc<dyn Model>, LoadError>) -> Report {
@@ -79,10 +83,6 @@ impl Args {
         }
         report
     }
-}
-
-fn refused(file: &Path, error: &LoadError) -> Failure {
-    Failure::Refused(format!("{}: {error}", file.display()))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

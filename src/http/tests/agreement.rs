@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::http::json::writer::{BytesStyle, write_flat};
+use crate::json::writer::{BytesStyle, write_flat};
 
 /// A tensor of `[rows, 2]` made of arbitrary bytes that are a value of the datatype with a JSON form.
 fn tensor(dtype: DataType, rows: usize, raw: &[u8]) -> Tensor {

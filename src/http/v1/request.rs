@@ -5,11 +5,11 @@ use super::response::Form;
 use crate::budget::ByteLease;
 use crate::error::{Error, Fault, Result, nearest};
 use crate::http::body::Received;
-use crate::http::json::reader::Kind;
-use crate::http::json::tensor::TensorReader;
-use crate::http::json::{Reader, once};
 use crate::http::rank::{self, Side};
 use crate::inference::{InferRequest, printable};
+use crate::json::reader::Kind;
+use crate::json::tensor::TensorReader;
+use crate::json::{Reader, once};
 use crate::signature::Signature;
 use crate::tensor::{DataType, Tensor};
 

@@ -4,9 +4,9 @@ use http::{Response, StatusCode};
 
 use crate::error::{Error, Result};
 use crate::http::infer_response::add_headers;
-use crate::http::json::writer::{self, BytesStyle, Elements, NotText, write_string};
 use crate::http::reply::{self, Body};
 use crate::inference::InferResponse;
+use crate::json::writer::{self, BytesStyle, Elements, NotText, write_string};
 use crate::tensor::Tensor;
 
 /// How a request gave its tensors, and so how the answer gives them.

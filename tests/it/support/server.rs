@@ -7,7 +7,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use super::client::Http;
+use serde_json::Value;
+
+use super::client::{Http, get_blocking};
+use super::eventually;
 
 /// Ten times and more of what anything here takes.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -31,17 +34,7 @@ impl Server {
 
     /// Starts a server and waits until it listens, not until it is ready.
     pub fn spawn(repository: &Path, flags: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_headgate"))
-            .arg("serve")
-            .arg(repository)
-            .args(["--http-address", "127.0.0.1:0", "--grpc-address", "127.0.0.1:0"])
-            .args(["--admin-address", "127.0.0.1:0", "--log-format", "json"])
-            .args(flags)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
+        let mut child = command(repository, flags).spawn().expect("the server starts");
         let log = Arc::new(Mutex::new(Vec::new()));
         let addresses = follow(child.stderr.take().expect("stderr is piped"), log.clone());
         let mut address = |listener: &str| {
@@ -63,7 +56,7 @@ impl Server {
 
     pub fn wait_ready(&self) {
         let deadline = Instant::now() + PATIENCE;
-        while Http::new(self.http).get_blocking("/v2/health/ready").0 != 200 {
+        while get_blocking(self.http, "/v2/health/ready").0 != 200 {
             assert!(Instant::now() < deadline, "not ready in time:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -75,6 +68,64 @@ impl Server {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    pub fn admin_http(&self) -> Http {
+        Http::new(self.admin)
+    }
+
+    /// A model as the admin API shows it; `Null` where there is none.
+    pub fn model(&self, name: &str) -> Value {
+        match get_blocking(self.admin, &format!("/admin/v1/models/{name}")) {
+            (200, body) => serde_json::from_str(&body).unwrap(),
+            (404, _) => Value::Null,
+            (status, body) => panic!("{status}: {body}"),
+        }
+    }
+
+    /// State and reason of a version; empty where it isn't known.
+    pub fn state(&self, model: &str, version: u64) -> (String, String) {
+        let model = self.model(model);
+        let versions = model["versions"].as_array().map_or(&[][..], Vec::as_slice);
+        versions.iter().find(|entry| entry["version"] == version).map_or_else(Default::default, |entry| {
+            (entry["state"].as_str().unwrap().to_owned(), entry["reason"].as_str().unwrap().to_owned())
+        })
+    }
+
+    /// Waits until a version is in a state, and gives the reason.
+    pub async fn reaches(&self, model: &str, version: u64, state: &str) -> String {
+        eventually(&format!("{model} {version} becomes {state}"), async || match self.state(model, version) {
+            (now, reason) if now == state => Ok(reason),
+            (now, reason) => Err(format!("it is '{now}': {reason}\n{}", self.log())),
+        })
+        .await
+    }
+
+    /// Waits until the bare name is answered by a version.
+    pub async fn answers(&self, model: &str, version: u64) {
+        eventually(&format!("{model} is answered by {version}"), async || match &self.model(model) {
+            view if view["default_version"] == version => Ok(()),
+            view => Err(view.to_string()),
+        })
+        .await;
+    }
+
+    /// Waits until the log has a line with all of these words.
+    pub async fn logs(&self, words: &[&str]) {
+        let has_all = |line: &&String| words.iter().all(|word| line.contains(word));
+        eventually(&format!("the log has {words:?}"), async || {
+            let log = self.log.lock().unwrap();
+            log.iter().find(has_all).map(drop).ok_or_else(|| log.join("\n"))
+        })
+        .await;
+    }
+
+    /// The value of a series on /metrics, by its full name and labels; 0 where it isn't there.
+    pub fn metric(&self, series: &str) -> f64 {
+        let (status, text) = get_blocking(self.admin, "/metrics");
+        assert_eq!(status, 200);
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.parse().unwrap())
     }
 
     /// Resident memory in KiB.
@@ -91,15 +142,19 @@ impl Server {
     }
 
     /// Waits for the process to end by itself.
-    pub fn wait(mut self) -> ExitStatus {
+    pub async fn ends(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
             assert!(Instant::now() < deadline, "still running:\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(5));
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
     }
 
     /// `kill -9`.
@@ -117,6 +172,26 @@ impl Drop for Server {
             eprintln!("log of the server:\n{}", self.log());
         }
     }
+}
+
+/// Runs a server that is to refuse to start: its exit status and what it says.
+pub fn refused(repository: &Path, flags: &[&str]) -> (ExitStatus, String) {
+    let output = command(repository, flags).output().unwrap();
+    (output.status, String::from_utf8(output.stderr).unwrap())
+}
+
+fn command(repository: &Path, flags: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_headgate"));
+    command
+        .arg("serve")
+        .arg(repository)
+        .args(["--http-address", "127.0.0.1:0", "--grpc-address", "127.0.0.1:0"])
+        .args(["--admin-address", "127.0.0.1:0", "--log-format", "json"])
+        .args(flags)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    command
 }
 
 /// Keeps the log and reports each `listening` line.

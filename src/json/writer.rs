@@ -172,8 +172,8 @@ mod tests {
 
     use super::*;
     use crate::budget::ByteBudget;
-    use crate::http::json::Reader;
-    use crate::http::json::tensor::TensorReader;
+    use crate::json::Reader;
+    use crate::json::tensor::TensorReader;
 
     fn flat(tensor: &Tensor) -> String {
         let mut out = Vec::new();

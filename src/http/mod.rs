@@ -32,9 +32,9 @@ use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 
 use self::body::BodyDeadline;
+pub use self::body::Received;
 use self::call::Call;
 use self::coding::Coding;
-pub use self::body::Received;
 pub use self::reply::Body;
 use self::route::{Miss, ModelCall, Route};
 use crate::data_plane::DataPlane;

@@ -5,6 +5,7 @@
 
 mod element;
 pub mod reader;
+mod strings;
 pub mod tensor;
 pub mod writer;
 

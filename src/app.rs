@@ -108,14 +108,8 @@ impl App {
         let (manager, commands) = ManagerHandle::channel();
         let plane = Arc::new(data_plane(&config, &records, &manager));
         let stop_manager = CancellationToken::new();
-        manager::start(
-            manager_config(&config),
-            plane.clone(),
-            Arc::new(TractEngine::new()),
-            records,
-            commands,
-            stop_manager.clone(),
-        )?;
+        let parts = manager::Parts { plane: plane.clone(), engine: Arc::new(TractEngine::new()), records };
+        manager::start(manager_config(&config), parts, commands, stop_manager.clone())?;
         Ok(Self {
             listeners,
             plane,

@@ -1,6 +1,5 @@
 //! THE path of a prediction: route, decode, check, admit, run, encode, record.
 
-use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use crate::batching::{self, Answer};
@@ -11,6 +10,7 @@ use crate::inference::{Deadline, InferRequest, InferResponse, PredictionId, Requ
 use crate::record::Record;
 use crate::routing::Backend;
 use crate::servable::Servable;
+use crate::tensor::Tensor;
 
 /// Answers one inference request.
 ///
@@ -60,7 +60,8 @@ async fn serve<R>(
     record.answered(&answer);
 
     let started = Instant::now();
-    let response = respond(plane, context, &backend, id, checked.outputs, answer)?;
+    let outputs = wanted_outputs(servable, checked.outputs, &answer)?;
+    let response = respond(plane, context, &backend, id, outputs);
     let encoded = encode(response)?;
     record.encoded(started);
     Ok(encoded)
@@ -73,15 +74,12 @@ fn deadline(context: &RequestContext, request: &InferRequest, servable: &Servabl
     context.deadline.min(own)
 }
 
-fn respond(
-    plane: &DataPlane,
-    context: &RequestContext,
-    backend: &Arc<Backend>,
-    id: String,
+/// The outputs that were asked for, in that order, each as a tensor or as its top classes.
+fn wanted_outputs(
+    servable: &Servable,
     wanted: Vec<(usize, RequestedOutput)>,
-    answer: Answer,
-) -> Result<InferResponse> {
-    let servable = &backend.servable;
+    answer: &Answer,
+) -> Result<Vec<(String, Tensor)>> {
     let output = |(position, wanted): (usize, RequestedOutput)| {
         let tensor = &answer.tensors[position];
         let tensor = match wanted.classification {
@@ -90,17 +88,27 @@ fn respond(
         };
         Ok((wanted.name, tensor))
     };
+    wanted.into_iter().map(output).collect()
+}
+
+fn respond(
+    plane: &DataPlane,
+    context: &RequestContext,
+    backend: &Backend,
+    id: String,
+    outputs: Vec<(String, Tensor)>,
+) -> InferResponse {
+    let Backend { arm, servable, .. } = backend;
     let random = fastrand::u64(..);
-    let arm = backend.arm;
-    Ok(InferResponse {
+    InferResponse {
         model: context.model.asked.clone(),
         version: servable.id.version,
         id,
-        outputs: wanted.into_iter().map(output).collect::<Result<_>>()?,
+        outputs,
         prediction_id: PredictionId::new(SystemTime::now(), plane.gateway_id, servable.slot, arm.number, random),
         arm: arm.name,
         request_id: context.request_id.clone(),
-    })
+    }
 }
 
 fn run_failed(context: &RequestContext, servable: &Servable, cause: &str) -> Error {

@@ -2,6 +2,8 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use redb::{
     Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageError, TableDefinition,
@@ -20,6 +22,9 @@ const SCHEMA_KEY: &str = "schema_version";
 
 /// The state is small and read at start; this is plenty.
 const CACHE_BYTES: usize = 8 << 20;
+/// How long a lock that another process holds is waited for, and how often it is tried.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 /// Rows in `<data-dir>/state.redb`. Every commit is on the disk when it returns. Holds a lock on the file, so that one
 /// process at a time has it open.
@@ -30,7 +35,7 @@ pub struct RedbStore {
 
 impl RedbStore {
     /// Opens the state of a data directory, and makes both if they are not there. Reads the whole file once, to find
-    /// damage now rather than later.
+    /// damage now rather than later. Waits for a moment where another process has it open.
     ///
     /// # Errors
     /// `InUse`, `Newer`, `Damaged` or `Unusable`.
@@ -38,8 +43,7 @@ impl RedbStore {
         let unusable = |cause: std::io::Error| StoreError::Unusable { dir: data_dir.into(), cause: cause.to_string() };
         make_private_dir(data_dir).map_err(unusable)?;
         let file = data_dir.join(STATE_FILE);
-        let opened = Database::builder().set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true).create(&file);
-        let store = Self { database: opened.map_err(|fault| open_error(fault, data_dir, &file))? };
+        let store = Self { database: open_database(&file).map_err(|fault| open_error(fault, data_dir, &file))? };
         store.check_schema(&file)?;
         // The file's name is durable only once its folder is.
         File::open(data_dir).and_then(|dir| dir.sync_all()).map_err(unusable)?;
@@ -61,6 +65,19 @@ impl RedbStore {
                 Err(StoreError::Newer { file: file.into(), got, known: SCHEMA_VERSION })
             }
             _ => transaction.commit().map_err(failed),
+        }
+    }
+}
+
+/// A process that was killed while it started a child leaves its lock to that child for as long as the child has not
+/// become another program.
+fn open_database(file: &Path) -> Result<Database, DatabaseError> {
+    let started = Instant::now();
+    loop {
+        let opened = Database::builder().set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true).create(file);
+        match opened {
+            Err(DatabaseError::DatabaseAlreadyOpen) if started.elapsed() < LOCK_PATIENCE => thread::sleep(LOCK_RETRY),
+            opened => return opened,
         }
     }
 }

@@ -183,8 +183,21 @@ async fn run(wires: Wires, script: Vec<Scripted>, rounds: usize) -> Vec<String> 
         let version = result.as_ref().map_or(0, |reply| reply.version);
         let expected = if alone.len() == 2 { &alone[(version % 2) as usize] } else { &alone[0] };
         if Outcome::of(&result) != *expected {
-            faults.push(format!("{model} version {version} {encoding:?}: expected {expected:?}, got {result:?}"));
+            faults.push(format!(
+                "{model} version {version} {encoding:?}: {}",
+                difference(expected, &Outcome::of(&result))
+            ));
         }
     }
     faults
+}
+
+fn difference(expected: &Outcome, got: &Outcome) -> String {
+    let (Outcome::Answer(expected), Outcome::Answer(got)) = (expected, got) else {
+        return format!("expected {expected:?}, got {got:?}");
+    };
+    let each = expected.iter().zip(got).filter_map(|((name, expected), (_, got))| {
+        Some(format!("output {name}, {}", crate::support::zoo::difference(got, expected, 0.0)?))
+    });
+    each.collect::<Vec<_>>().join("; ")
 }

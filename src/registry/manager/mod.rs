@@ -4,6 +4,7 @@
 //! drained, a command. It holds the state of every model, asks the pure policy what follows, and acts.
 
 mod actor;
+mod alarms;
 mod backend;
 mod handle;
 mod model;
@@ -12,6 +13,6 @@ mod scanner;
 #[cfg(test)]
 mod tests;
 
-pub use actor::{ManagerConfig, StartError, start};
+pub use actor::{ManagerConfig, Parts, StartError, start};
 pub use handle::{ClientControl, Command, ManagerHandle, Reply};
 pub use scanner::ScannerConfig;

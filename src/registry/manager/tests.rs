@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{ManagerConfig, ManagerHandle, ScannerConfig, start};
+use super::{ManagerConfig, ManagerHandle, Parts, ScannerConfig, start};
 use crate::config::{ModelControlMode, ServingDefaults};
 use crate::data_plane::DataPlane;
 use crate::engine::tract::TractEngine;
@@ -64,7 +64,8 @@ impl Fixture {
         };
         let stop = CancellationToken::new();
         let engine = Arc::new(TractEngine::new());
-        start(config, plane.clone(), engine, records.clone(), commands, stop.clone()).unwrap();
+        let parts = Parts { plane: plane.clone(), engine, records: records.clone() };
+        start(config, parts, commands, stop.clone()).unwrap();
         Self { root, plane, manager, records, stop }
     }
 

@@ -27,7 +27,7 @@ pub struct Server {
 impl Server {
     /// Serves a repository with more flags, and waits until it is ready.
     pub fn start(repository: &Path, flags: &[&str]) -> Self {
-        let server = Self::spawn(repository, flags);
+        let mut server = Self::spawn(repository, flags);
         server.wait_ready();
         server
     }
@@ -54,9 +54,10 @@ impl Server {
         Self { child, http, grpc, admin, log }
     }
 
-    pub fn wait_ready(&self) {
+    pub fn wait_ready(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         while get_blocking(self.http, "/v2/health/ready").0 != 200 {
+            assert!(self.is_running(), "ended before it was ready:\n{}", self.log());
             assert!(Instant::now() < deadline, "not ready in time:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -22,6 +22,17 @@ pub fn is_close(got: &Tensor, expected: &Tensor, tolerance: f64) -> bool {
         .all(|(a, b)| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= allowed)
 }
 
+/// Whether a tensor holds neither NaN nor an infinity.
+pub fn is_finite(tensor: &Tensor) -> bool {
+    match tensor.dtype() {
+        DataType::Fp32 => tensor.elements::<f32>().all(f32::is_finite),
+        DataType::Fp64 => tensor.elements::<f64>().all(f64::is_finite),
+        DataType::Fp16 => tensor.elements::<f16>().all(f16::is_finite),
+        DataType::Bf16 => tensor.elements::<bf16>().all(bf16::is_finite),
+        _ => true,
+    }
+}
+
 /// The elements of a float tensor; `None` for any other datatype.
 pub fn floats(tensor: &Tensor) -> Option<Vec<f64>> {
     Some(match tensor.dtype() {
@@ -39,6 +50,15 @@ mod tests {
 
     fn f32s(values: &[f32]) -> Tensor {
         Tensor::from_elements(DataType::Fp32, vec![values.len()], values).unwrap()
+    }
+
+    #[test]
+    fn infinities_and_nan_are_not_finite() {
+        assert!(is_finite(&f32s(&[0.0, -1.0, f32::MAX])));
+        for poison in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            assert!(!is_finite(&f32s(&[0.0, poison])));
+        }
+        assert!(is_finite(&Tensor::zeros(DataType::Int64, vec![2])));
     }
 
     #[test]

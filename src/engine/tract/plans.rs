@@ -15,6 +15,7 @@ use super::graph::{Graph, Plan};
 use super::guard::Fault;
 use super::plan_policy::Ledger;
 use crate::engine::RunError;
+use crate::engine::closeness::is_finite;
 use crate::engine::lru::Lru;
 use crate::tensor::Tensor;
 
@@ -72,7 +73,7 @@ impl Plans {
         stop: &dyn Fn() -> bool,
     ) -> Result<TVec<TValue>, RunError> {
         let key = ShapeKey::of(inputs);
-        match self.choose(&key) {
+        match self.choose(&key, inputs) {
             Choice::Ready(plan) => plan.run(converted, stop),
             Choice::Symbolic(plan) => {
                 let begun = Instant::now();
@@ -90,11 +91,18 @@ impl Plans {
         self.held().ready.len() + usize::from(self.first.is_some())
     }
 
-    fn choose(&self, key: &ShapeKey) -> Choice {
+    fn choose(&self, key: &ShapeKey, inputs: &[Tensor]) -> Choice {
         if let Some((first, plan)) = &self.first
             && first == key
         {
             return Choice::Ready(plan.clone());
+        }
+        // Plans agree on numbers, yet one may carry a NaN on where another drops it (a maximum of NaN and 0). Such
+        // inputs stay on the plan that never changes, so that the same request always has the same answer.
+        if let Some(symbolic) = &self.symbolic
+            && !inputs.iter().all(is_finite)
+        {
+            return Choice::Symbolic(symbolic.clone());
         }
         let mut held = self.held();
         if let Some(plan) = held.ready.get(key) {

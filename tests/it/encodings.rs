@@ -55,8 +55,18 @@ type Inputs = Vec<(String, Tensor)>;
 fn dtype_zoo() -> impl Strategy<Value = Inputs> {
     use DataType::*;
     let inputs = [
-        ("f32_in", Fp32), ("f64_in", Fp64), ("f16_in", Fp16), ("i8_in", Int8), ("i16_in", Int16), ("i32_in", Int32),
-        ("i64_in", Int64), ("u8_in", Uint8), ("u16_in", Uint16), ("u32_in", Uint32), ("u64_in", Uint64), ("bool_in", Bool),
+        ("f32_in", Fp32),
+        ("f64_in", Fp64),
+        ("f16_in", Fp16),
+        ("i8_in", Int8),
+        ("i16_in", Int16),
+        ("i32_in", Int32),
+        ("i64_in", Int64),
+        ("u8_in", Uint8),
+        ("u16_in", Uint16),
+        ("u32_in", Uint32),
+        ("u64_in", Uint64),
+        ("bool_in", Bool),
     ];
     rows().prop_flat_map(move |rows| {
         let tensors = inputs.map(|(_, dtype)| fixed_width(dtype, vec![rows, 4])).to_vec();

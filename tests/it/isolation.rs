@@ -143,7 +143,8 @@ fn inputs(client: usize, model: &str) -> Vec<(String, Tensor)> {
         }
         "addsub" => vec![named("a", floats(&[rows, 16])), named("b", floats(&[rows, 16]))],
         "strings" => {
-            let texts: Vec<String> = (0..rows * 2).map(|element| format!("client {client} element {element}")).collect();
+            let texts: Vec<String> =
+                (0..rows * 2).map(|element| format!("client {client} element {element}")).collect();
             vec![named("s", Tensor::from_byte_elements(vec![rows, 2], &texts).unwrap())]
         }
         other => panic!("no inputs for {other}"),

@@ -63,7 +63,9 @@ async fn version_policies() {
             let answer = ask(&wires, "digits", &version.to_string()).await;
             match ready.contains(&version) {
                 true => assert_eq!(answer, Ok(version), "{policy}"),
-                false => assert!(answer.as_ref().unwrap_err().contains("is not at ready state"), "{policy}: {answer:?}"),
+                false => {
+                    assert!(answer.as_ref().unwrap_err().contains("is not at ready state"), "{policy}: {answer:?}")
+                }
             }
         }
         assert!(ask(&wires, "digits", "9").await.unwrap_err().contains("version 9 is not found"));

@@ -22,8 +22,16 @@ use crate::support::{scaled, zoo};
 
 const BODY_LIMIT: usize = 1 << 20;
 const SMALL: [&str; 10] = [
-    "--header-timeout", "500ms", "--body-timeout", "500ms", "--idle-timeout", "500ms", "--max-body-bytes", "1048576",
-    "--send-timeout", "500ms",
+    "--header-timeout",
+    "500ms",
+    "--body-timeout",
+    "500ms",
+    "--idle-timeout",
+    "500ms",
+    "--max-body-bytes",
+    "1048576",
+    "--send-timeout",
+    "500ms",
 ];
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -221,7 +229,8 @@ async fn bodies_in_flight_share_a_budget() {
         .map(|_| {
             tokio::spawn(async move {
                 let length = BODY_LIMIT - 1000;
-                let head = format!("POST /v2/models/iris/infer HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n");
+                let head =
+                    format!("POST /v2/models/iris/infer HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n");
                 say(http, [head.as_bytes(), &vec![b' '; length - 1]].concat().as_slice()).await
             })
         })
@@ -238,7 +247,9 @@ async fn bodies_in_flight_share_a_budget() {
             _ => panic!("{heard}"),
         }
     }
-    println!("limits: of 8 bodies of 1 MiB in a budget of 4 MiB {shed} were shed, {timed_out} held it to their timeout");
+    println!(
+        "limits: of 8 bodies of 1 MiB in a budget of 4 MiB {shed} were shed, {timed_out} held it to their timeout"
+    );
     assert!((1..=4).contains(&timed_out), "{timed_out}");
     assert_eq!(watched.server.metric("headgate_request_bytes_in_flight_limit"), 4_194_304.0);
     watched.stop.store(true, SeqCst);
@@ -281,23 +292,31 @@ fn wrong_requests() -> Vec<Wrong> {
         not_found("iris", "7", "Request for unknown model: 'iris' version 7 is not found, ready versions: 1"),
         not_found("iris@stable", "", "Request for unknown model: 'iris' has no label 'stable'"),
         wrong(
-            "iris", "", x(Tensor::zeros(DataType::Int32, vec![1, 4])),
+            "iris",
+            "",
+            x(Tensor::zeros(DataType::Int32, vec![1, 4])),
             "inference input 'X' data-type is 'INT32', but model 'iris' expects 'FP32'",
         ),
-        wrong("iris", "", x(fp32(&[1, 5])), "unexpected shape for input 'X' for model 'iris'. Expected [-1,4], got [1,5]"),
+        wrong(
+            "iris",
+            "",
+            x(fp32(&[1, 5])),
+            "unexpected shape for input 'X' for model 'iris'. Expected [-1,4], got [1,5]",
+        ),
         wrong("iris", "", x(fp32(&[4])), "unexpected shape for input 'X' for model 'iris'. Expected [-1,4], got [4]"),
         wrong("iris", "", vec![], "expected 1 inputs but got 0 inputs for model 'iris', missing: 'X'"),
-        wrong(
-            "iris", "", vec![("x".to_owned(), fp32(&[1, 4]))],
-            "unexpected inference input 'x' for model 'iris'",
-        ),
+        wrong("iris", "", vec![("x".to_owned(), fp32(&[1, 4]))], "unexpected inference input 'x' for model 'iris'"),
         wrong("addsub", "", both(fp32(&[1, 16]), fp32(&[2, 16])), "unexpected shape for input 'b' for model 'addsub'"),
         wrong(
-            "addsub", "", vec![("a".to_owned(), fp32(&[1, 16]))],
+            "addsub",
+            "",
+            vec![("a".to_owned(), fp32(&[1, 16]))],
             "expected 2 inputs but got 1 inputs for model 'addsub', missing: 'b'",
         ),
         wrong(
-            "addsub", "", [both(fp32(&[1, 16]), fp32(&[1, 16])), both(fp32(&[1, 16]), fp32(&[1, 16]))].concat(),
+            "addsub",
+            "",
+            [both(fp32(&[1, 16]), fp32(&[1, 16])), both(fp32(&[1, 16]), fp32(&[1, 16]))].concat(),
             "'a' is given twice",
         ),
     ]
@@ -329,8 +348,10 @@ async fn names_that_could_be_paths_are_refused() {
     let wires = Wires::connect(&watched.server).await;
     for name in ["%2e%2e", "..%2f..%2fetc%2fpasswd", "a%2fb", "a%5cb", "a%00b", ".hidden", "%ff"] {
         for (method, path) in [
-            ("GET", format!("/v2/models/{name}")), ("POST", format!("/v2/models/{name}/infer")),
-            ("GET", format!("/v1/models/{name}")), ("POST", format!("/v2/repository/models/{name}/load")),
+            ("GET", format!("/v2/models/{name}")),
+            ("POST", format!("/v2/models/{name}/infer")),
+            ("GET", format!("/v1/models/{name}")),
+            ("POST", format!("/v2/repository/models/{name}/load")),
         ] {
             let request = http::Request::builder().method(method);
             let answer = wires.http.send(request, &path, "{}").await.unwrap();
@@ -346,7 +367,10 @@ async fn names_that_could_be_paths_are_refused() {
     for name in ["..", "../../etc/passwd", "a/b", "a\\b", "a\0b", ".hidden", ""] {
         let request = grpc_request(&Call { model: name, version: "", inputs: &inputs }, true);
         let refusal = wires.grpc_infer(request).await.unwrap_err().to_string();
-        assert!(refusal.starts_with("InvalidArgument: ") && refusal.contains("is not a model name"), "{name}: {refusal}");
+        assert!(
+            refusal.starts_with("InvalidArgument: ") && refusal.contains("is not a model name"),
+            "{name}: {refusal}"
+        );
     }
     watched.went_on("names that could be paths").await;
 }
@@ -356,9 +380,7 @@ async fn names_that_could_be_paths_are_refused() {
 async fn malformed_http_bodies_are_told_what_was_expected() {
     let watched = Watched::start(&[]).await;
     let wires = Wires::connect(&watched.server).await;
-    let input = |data: &str| {
-        format!(r#"{{"inputs":[{{"name":"X","shape":[1,4],"datatype":"FP32","data":{data}}}]}}"#)
-    };
+    let input = |data: &str| format!(r#"{{"inputs":[{{"name":"X","shape":[1,4],"datatype":"FP32","data":{data}}}]}}"#);
     let deep = "[".repeat(100_000);
     for (body, word) in [
         (String::new(), ""),
@@ -401,8 +423,11 @@ async fn malformed_http_bodies_are_told_what_was_expected() {
     (&stream).write_all(head.as_bytes()).unwrap();
     drop(stream);
     for (method, path, status) in [
-        ("GET", "/v2/nothing", 404), ("GET", "/v2/models/iris/infer", 405), ("POST", "/v2/health/live", 405),
-        ("DELETE", "/v2/models/iris", 405), ("GET", "/metrics", 404),
+        ("GET", "/v2/nothing", 404),
+        ("GET", "/v2/models/iris/infer", 405),
+        ("POST", "/v2/health/live", 405),
+        ("DELETE", "/v2/models/iris", 405),
+        ("GET", "/metrics", 404),
     ] {
         let answer = wires.http.send(http::Request::builder().method(method), path, "").await.unwrap();
         assert_eq!(answer.status, status, "{method} {path}");
@@ -428,7 +453,10 @@ async fn header_lengths(wires: &Wires) {
         assert_eq!((answer.status, answer.error()), (400, text));
     }
     let short = ask(length.to_string(), whole[..total - 2].to_vec()).await;
-    assert_eq!((short.status, short.error().as_str()), (400, "unexpected size for input 'X', expecting 2 additional bytes"));
+    assert_eq!(
+        (short.status, short.error().as_str()),
+        (400, "unexpected size for input 'X', expecting 2 additional bytes")
+    );
     let long = ask(length.to_string(), [&whole[..], b"xy"].concat()).await;
     assert_eq!(long.status, 400);
     assert!(long.error().starts_with("unexpected additional input data for model"), "{}", long.error());
@@ -482,7 +510,9 @@ async fn malformed_grpc_messages_are_told_what_was_expected() {
     let flagged = Full::new(framed(&bytes, true)).boxed();
     let cut_off = Full::new(framed(&bytes, false).slice(..20)).boxed();
     for (what, metadata, body) in [
-        ("no protobuf", None, garbage), ("compressed without an encoding", None, flagged), ("a frame cut off", None, cut_off),
+        ("no protobuf", None, garbage),
+        ("compressed without an encoding", None, flagged),
+        ("a frame cut off", None, cut_off),
         ("an unknown encoding", Some(("grpc-encoding", "br")), Full::new(framed(&bytes, true)).boxed()),
     ] {
         let metadata: Vec<_> = metadata.into_iter().collect();

@@ -114,7 +114,8 @@ async fn staged_names_are_never_loaded() {
     repository.add("digits_cnn_v1", "digits", 10);
     server.answers("digits", 10).await;
     let digits = server.model("digits");
-    let known: Vec<u64> = digits["versions"].as_array().unwrap().iter().map(|v| v["version"].as_u64().unwrap()).collect();
+    let known: Vec<u64> =
+        digits["versions"].as_array().unwrap().iter().map(|v| v["version"].as_u64().unwrap()).collect();
     assert_eq!(known, [1, 5, 9, 10]);
     let (state, reason) = server.state("digits", 5);
     assert_eq!((state.as_str(), reason.contains("no model.onnx")), ("failed", true), "{reason}");

@@ -43,7 +43,8 @@ async fn an_unknown_key_is_refused_with_the_nearest_known_one() {
     .await;
     let inputs = zoo::inputs("digits_cnn_v1", "b8");
     let wires = Wires::connect(&server).await;
-    let refusal = wires.infer(Encoding::Raw, &Call { model: "digits", version: "", inputs: &inputs }).await.unwrap_err();
+    let refusal =
+        wires.infer(Encoding::Raw, &Call { model: "digits", version: "", inputs: &inputs }).await.unwrap_err();
     assert!(refusal.to_string().contains("inference request batch-size must be <= 4 for 'digits'"), "{refusal}");
 }
 
@@ -60,7 +61,8 @@ async fn a_model_with_faulty_settings_is_not_loaded_at_start() {
     assert!(server.model("digits")["default_version"].is_null());
     let wires = Wires::connect(&server).await;
     let inputs = zoo::inputs("digits_cnn_v1", "b1");
-    let refusal = wires.infer(Encoding::Json, &Call { model: "digits", version: "", inputs: &inputs }).await.unwrap_err();
+    let refusal =
+        wires.infer(Encoding::Json, &Call { model: "digits", version: "", inputs: &inputs }).await.unwrap_err();
     assert!(refusal.to_string().contains("version_polcy"), "{refusal}");
 }
 

@@ -17,9 +17,8 @@ use crate::support::server::Server;
 use crate::support::{eventually, zoo};
 
 /// Limits so long that nothing but the drain itself ends a connection.
-const ENDLESS: [&str; 8] = [
-    "--drain-timeout", "600s", "--header-timeout", "600s", "--idle-timeout", "600s", "--body-timeout", "600s",
-];
+const ENDLESS: [&str; 8] =
+    ["--drain-timeout", "600s", "--header-timeout", "600s", "--idle-timeout", "600s", "--body-timeout", "600s"];
 
 fn serve_slow(flags: &[&str]) -> (TempDir, Server) {
     let repository = TempDir::new();

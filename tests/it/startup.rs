@@ -54,13 +54,20 @@ async fn statistics_and_metrics_count_what_was_done() {
     assert_eq!((&digits["name"], &digits["version"]), (&json!("digits"), &json!("1")));
     assert_eq!((&digits["inference_count"], &digits["execution_count"]), (&json!(rows), &json!(requests)));
     for (member, count) in [
-        ("success", requests), ("queue", requests), ("compute_input", requests), ("compute_infer", requests),
-        ("compute_output", requests), ("fail", 3), ("cache_hit", 0), ("cache_miss", 0),
+        ("success", requests),
+        ("queue", requests),
+        ("compute_input", requests),
+        ("compute_infer", requests),
+        ("compute_output", requests),
+        ("fail", 3),
+        ("cache_hit", 0),
+        ("cache_miss", 0),
     ] {
         assert_eq!(digits["inference_stats"][member]["count"], json!(count), "{member}: {digits}");
     }
     let batches = digits["batch_stats"].as_array().unwrap();
-    let batch = |batch: &Value| (batch["batch_size"].as_u64().unwrap(), batch["compute_infer"]["count"].as_u64().unwrap());
+    let batch =
+        |batch: &Value| (batch["batch_size"].as_u64().unwrap(), batch["compute_infer"]["count"].as_u64().unwrap());
     assert_eq!(batches.iter().map(batch).collect::<Vec<_>>(), [(1, 4), (3, 8), (8, 4)]);
 
     let request = ModelStatisticsRequest { name: "digits".to_owned(), version: String::new() };

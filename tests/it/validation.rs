@@ -68,7 +68,12 @@ async fn recorded_examples_are_held() {
         files
     };
     // What v1 answered is not what v2 answers.
-    repository.add_files("digits", 2, &with_example("digits_cnn_v2", "a.npz", example("digits_cnn_v1")), Manifest::None);
+    repository.add_files(
+        "digits",
+        2,
+        &with_example("digits_cnn_v2", "a.npz", example("digits_cnn_v1")),
+        Manifest::None,
+    );
     let reason = server.reaches("digits", 2, "failed").await;
     for word in ["a.npz", "'probabilities'", "row 0", "expected", "received", "quarantined"] {
         assert!(reason.contains(word), "'{word}' is missing: {reason}");
@@ -92,7 +97,12 @@ async fn recorded_examples_are_held() {
         assert!(reason.contains(word), "'{word}' is missing: {reason}");
     }
     // Right examples let a version pass.
-    repository.add_files("digits", 3, &with_example("digits_cnn_v2", "a.npz", example("digits_cnn_v2")), Manifest::None);
+    repository.add_files(
+        "digits",
+        3,
+        &with_example("digits_cnn_v2", "a.npz", example("digits_cnn_v2")),
+        Manifest::None,
+    );
     server.answers("digits", 3).await;
 }
 

@@ -63,8 +63,14 @@ pub struct Reply {
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    Http { status: u16, text: String },
-    Grpc { code: tonic::Code, text: String },
+    Http {
+        status: u16,
+        text: String,
+    },
+    Grpc {
+        code: tonic::Code,
+        text: String,
+    },
     /// The connection broke.
     Transport(String),
 }
@@ -117,7 +123,8 @@ impl Wires {
                 Some(_) => Refusal::Transport(format!("{status:?}")),
             }
         })?;
-        let version = response.metadata().get("headgate-version").expect("headgate-version").to_str().unwrap().to_owned();
+        let version =
+            response.metadata().get("headgate-version").expect("headgate-version").to_str().unwrap().to_owned();
         let response = response.into_inner();
         assert_eq!(response.model_version, version);
         assert_eq!(response.outputs.len(), response.raw_output_contents.len(), "one raw entry an output");

@@ -24,7 +24,9 @@ impl Json {
     /// The member of that name; `Null` where there is none.
     pub fn get(&self, name: &str) -> &Json {
         match self {
-            Self::Object(members) => members.iter().find(|(key, _)| key == name).map_or(&Self::Null, |(_, value)| value),
+            Self::Object(members) => {
+                members.iter().find(|(key, _)| key == name).map_or(&Self::Null, |(_, value)| value)
+            }
             _ => panic!("'{name}' asked of {self:?}"),
         }
     }

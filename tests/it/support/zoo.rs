@@ -51,7 +51,8 @@ pub fn difference(got: &Tensor, expected: &Tensor, tolerance: f64) -> Option<Str
     if got.dtype() != expected.dtype() || got.shape() != expected.shape() {
         return Some(format!("expected {expected:?}, got {got:?}"));
     }
-    let (Some(got_floats), Some(expected_floats)) = (super::tensors::floats(got), super::tensors::floats(expected)) else {
+    let (Some(got_floats), Some(expected_floats)) = (super::tensors::floats(got), super::tensors::floats(expected))
+    else {
         return (got != expected).then(|| format!("expected {:?}, got {:?}", expected.data(), got.data()));
     };
     let far = |(got, expected): (&f64, &f64)| {

@@ -91,7 +91,6 @@ pub fn start(
         pending: Vec::new(),
         attempts: 0,
         started: Instant::now(),
-        faults: Vec::new(),
         last_look: None,
     };
     thread::Builder::new()
@@ -113,8 +112,6 @@ pub(super) struct Actor {
     pub(super) wanted: BTreeMap<String, Wanted>,
     attempts: u64,
     started: Instant,
-    /// What the last look passed over that belongs to no model.
-    faults: Vec<String>,
     /// When the last look began, and whether its files were quiet.
     pub(super) last_look: Option<(Instant, bool)>,
 }
@@ -155,11 +152,6 @@ impl Actor {
 
     fn looked(&mut self, mut look: Look) {
         self.last_look = Some((look.listing.taken, look.is_settled()));
-        let faults: Vec<String> = look.listing.faults.iter().map(ToString::to_string).collect();
-        if faults != self.faults && !faults.is_empty() {
-            tracing::warn!(faults = faults.join("; "), "part of the model repository is not taken");
-        }
-        self.faults = faults;
         let gone: Vec<String> =
             self.models.keys().filter(|name| !look.listing.models.contains_key(*name)).cloned().collect();
         for name in gone {
@@ -175,16 +167,9 @@ impl Actor {
             }
             let model = self.models.get_mut(&name).expect("inserted above");
             model.gone = false;
-            let faults: Vec<String> = listed.faults.iter().map(ToString::to_string).collect();
-            if faults != model.folder_faults && !faults.is_empty() {
-                tracing::warn!(model = name, faults = faults.join("; "), "part of the model's folder is not taken");
-            }
-            model.folder_faults = faults;
+            model.folder_faults = listed.faults.iter().map(ToString::to_string).collect();
             if let (true, Some(settled)) = (listed.certain, look.settled.get(&name)) {
                 model.observe(&listed.versions, settled);
-            }
-            for (version, alarm) in model.new_alarms() {
-                tracing::error!(model = name, version, alarm, "a loaded version is not immutable");
             }
             self.recall_quarantine(&name);
             self.reconcile(&name);

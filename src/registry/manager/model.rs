@@ -42,8 +42,6 @@ pub struct Version {
     pub stage: Stage,
     /// The backend that was let go, until its last request is done.
     pub draining: Option<Weak<Servable>>,
-    /// The alarm about its files that was logged last.
-    pub alarm: Option<String>,
     /// Why an operator must clear it before it is loaded.
     pub quarantine: Option<String>,
 }
@@ -97,20 +95,6 @@ impl Model {
             pinned,
             answered: self.answered,
         })
-    }
-
-    /// Alarms that have not been logged yet: versions whose files changed or went while they serve.
-    pub fn new_alarms(&mut self) -> Vec<(u64, String)> {
-        let mut new = Vec::new();
-        for (&number, version) in &mut self.versions {
-            let Stage::Ready(ready) = &version.stage else { continue };
-            let alarm = version.alarm(ready);
-            if alarm != version.alarm {
-                new.extend(alarm.clone().map(|alarm| (number, alarm)));
-                version.alarm = alarm;
-            }
-        }
-        new
     }
 
     /// Takes over what a look says of the versions. What is not listed and not in memory is forgotten.
@@ -217,20 +201,20 @@ impl Version {
     }
 
     fn ready_reason(&self, ready: &Ready) -> String {
-        self.alarm(ready).iter().chain(&ready.notes).map(String::as_str).collect::<Vec<_>>().join("; ")
-    }
-
-    /// What happened to the files of a version that is loaded; versions are immutable, so anything is worth an alarm.
-    pub fn alarm(&self, ready: &Ready) -> Option<String> {
-        let Some(files) = &self.files else {
-            return Some("its folder is gone; what was loaded goes on serving".to_owned());
+        let changed = match &self.files {
+            None => vec!["its folder is gone; what was loaded goes on serving".to_owned()],
+            Some(files) => {
+                let names: Vec<String> = touched(&ready.stamps, &files.files).iter().map(ToString::to_string).collect();
+                if names.is_empty() {
+                    Vec::new()
+                } else {
+                    vec![format!(
+                        "its files changed after it was loaded ({}); what was loaded goes on serving, put changes into a new version",
+                        names.join(", ")
+                    )]
+                }
+            }
         };
-        let names: Vec<String> = touched(&ready.stamps, &files.files).iter().map(ToString::to_string).collect();
-        (!names.is_empty()).then(|| {
-            format!(
-                "its files changed after it was loaded ({}); what was loaded goes on serving, put changes into a new version",
-                names.join(", ")
-            )
-        })
+        changed.iter().chain(&ready.notes).map(String::as_str).collect::<Vec<_>>().join("; ")
     }
 }

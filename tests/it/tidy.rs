@@ -350,7 +350,7 @@ fn functions(source: &Source) -> Vec<Function> {
         }
         let end = |candidate: &&str| candidate.starts_with(&format!("{}}}", " ".repeat(indent)));
         let one_line = line.ends_with('}') || line.ends_with(';');
-        let lines_long = if one_line { 1 } else { lines[at..].iter().position(|l| end(l)).unwrap_or(0) + 1 };
+        let lines_long = if one_line { 1 } else { lines[at..].iter().position(end).unwrap_or(0) + 1 };
         let name = rest.split(['(', '<']).next().unwrap_or_default().to_owned();
         let parameters = parameters(&lines[at..].join("\n"));
         found.push(Function { name, line: at + 1, lines: lines_long, parameters });

@@ -102,7 +102,9 @@ fn response(width: usize) -> InferResponse {
 #[divan::bench(args = ["small", "image"])]
 fn encode_json(bencher: Bencher, size: &str) {
     let response = response(width(size));
-    bencher.bench(|| infer_response::encode(&response, &OutputForm::All { binary: false }).expect("floats have a JSON form"));
+    bencher.bench(|| {
+        infer_response::encode(&response, &OutputForm::All { binary: false }).expect("floats have a JSON form")
+    });
 }
 
 #[divan::bench]

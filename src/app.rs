@@ -19,7 +19,7 @@ use crate::admin;
 use crate::budget::ByteBudget;
 use crate::config::{Config, Limits, ModelControlMode};
 use crate::data_plane::DataPlane;
-use crate::engine::tract::TractEngine;
+use crate::engine::tract::{self, TractEngine};
 use crate::grpc::{GrpcConfig, GrpcService};
 use crate::health::Health;
 use crate::http::{HttpLimits, HttpService};
@@ -94,6 +94,7 @@ impl App {
     /// # Errors
     /// `AppError`, saying which address, file or thread could not be had.
     pub async fn start(config: Config) -> Result<Self, AppError> {
+        tract::quiet_caught_panics();
         let metrics = recorder::install().map_err(AppError::Metrics)?;
         let listeners = Listeners {
             http: bind("http", config.http_address).await?,

@@ -12,6 +12,19 @@ use crate::routing::Serving;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::settings::WireSettings;
 
+/// What server metadata advertises, by the protocol's names, on both protocols.
+pub const EXTENSIONS: [&str; 9] = [
+    "classification",
+    "model_repository",
+    "model_repository(unload_dependents)",
+    "model_configuration",
+    "binary_tensor_data",
+    "parameters",
+    "statistics",
+    "trace",
+    "logging",
+];
+
 /// The shared state of the data plane.
 pub struct DataPlane {
     /// Written by the control plane, loaded once a request.

@@ -1,4 +1,21 @@
 //! Headgate: a model serving gateway.
+//!
+//! # The life of a request
+//!
+//! [`server`] accepts the connection, within limits of count and time. [`http`] or [`grpc`] reads the call; only they know
+//! a wire. Both hand it to [`pipeline::infer`], one function that reads as the request's way:
+//!
+//! 1. **route**: one load of the snapshot ([`routing::Serving`]) gives the version that answers, held until the end;
+//! 2. **decode**: the wire's bytes become an [`inference::InferRequest`], knowing that version's signature;
+//! 3. **check**: names, datatypes and shapes fit ([`servable`], [`signature`]);
+//! 4. **admit**: a place in the version's bounded queue, or a refusal now ([`batching`]);
+//! 5. **run**: a worker thread runs the model ([`engine`]);
+//! 6. **encode**: the answer becomes the wire's bytes;
+//! 7. **record**: the outcome is counted once ([`record`]), also when the client has left.
+//!
+//! What is served is decided elsewhere: [`registry`] looks at the model repository, loads versions and publishes
+//! snapshots; [`store`] remembers what must outlive the process; [`admin`] lets an operator see and change it.
+//! [`app`] puts all of it together.
 
 // the whole, and the way in
 pub mod app;

@@ -1,24 +1,11 @@
 //! What the server and its models say of themselves.
 
-use crate::data_plane::DataPlane;
+use crate::data_plane::{DataPlane, EXTENSIONS};
 use crate::error::{Error, Result};
 use crate::inference::{ModelRef, VersionChoice};
 use crate::proto::inference::model_metadata_response::TensorMetadata;
 use crate::proto::inference::{ModelConfig, ModelMetadataResponse, ServerMetadataResponse};
 use crate::signature::TensorSpec;
-
-/// The protocol's extensions that this server speaks.
-const EXTENSIONS: [&str; 9] = [
-    "classification",
-    "model_repository",
-    "model_repository(unload_dependents)",
-    "model_configuration",
-    "binary_tensor_data",
-    "parameters",
-    "statistics",
-    "trace",
-    "logging",
-];
 
 /// Name, version and extensions of the server.
 pub fn server(plane: &DataPlane) -> ServerMetadataResponse {

@@ -6,24 +6,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::reply::{self, Body};
-use crate::data_plane::DataPlane;
+use crate::data_plane::{DataPlane, EXTENSIONS};
 use crate::error::{Kind, Result};
 use crate::inference::{ModelRef, VersionChoice};
 use crate::signature::TensorSpec;
-
-/// What server metadata says of us; a client uses an extension only if it is here.
-const EXTENSIONS: [&str; 10] = [
-    "classification",
-    "model_repository",
-    "model_repository(unload_dependents)",
-    "schedule_policy",
-    "model_configuration",
-    "binary_tensor_data",
-    "parameters",
-    "statistics",
-    "trace",
-    "logging",
-];
 
 /// Name, datatype and shape as the protocol writes them, -1 for a dimension that varies.
 #[derive(Serialize)]

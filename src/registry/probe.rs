@@ -10,7 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::registry::probe_report::{CHILD_ENVIRONMENT, ProbeReport};
+use crate::registry::probe_report::{CHILD_ENVIRONMENT, ProbeReport, RefusalKind};
 
 /// How the child is run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +78,13 @@ pub fn probe(config: &ProbeConfig, model: &Path) -> Result<(), ProbeError> {
     }
     match serde_json::from_slice::<ProbeReport>(&report) {
         Ok(ProbeReport::Loaded) if status.success() => Ok(()),
+        // The engine turns some failed allocations into refusals.
+        Ok(ProbeReport::Refused { kind: RefusalKind::Unsupported, error }) if error.contains("panicked") => {
+            Err(ProbeError::Refused(format!(
+                "{error} (it was tried with at most {} bytes of address space, load_memory_limit_bytes)",
+                config.memory_limit_bytes
+            )))
+        }
         Ok(ProbeReport::Refused { error, .. }) => Err(ProbeError::Refused(error)),
         _ => Err(ProbeError::Crashed { how: describe(status), memory_limit_bytes: config.memory_limit_bytes }),
     }

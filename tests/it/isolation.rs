@@ -123,11 +123,11 @@ fn inputs(client: usize, model: &str) -> Vec<(String, Tensor)> {
     match model {
         "digits" => {
             let image = floats(&[rows, 1, 8, 8]);
-            vec![named("image", if client % 5 == 0 { with_a_nan(&image) } else { image })]
+            vec![named("image", if client.is_multiple_of(5) { with_a_nan(&image) } else { image })]
         }
         "nan_on_bright" => {
             // Bright images, which it answers with NaN, for every other client.
-            let bright = if client % 2 == 0 { 16.0 } else { 0.01 };
+            let bright = if client.is_multiple_of(2) { 16.0 } else { 0.01 };
             let pixels = floats(&[rows, 1, 8, 8]).elements::<f32>().map(|v| v.abs() * bright).collect::<Vec<f32>>();
             vec![named("image", Tensor::from_elements(DataType::Fp32, vec![rows, 1, 8, 8], &pixels).unwrap())]
         }
@@ -137,7 +137,7 @@ fn inputs(client: usize, model: &str) -> Vec<(String, Tensor)> {
         }
         "gather" => {
             // The model has ten rows; every third client asks for one beyond.
-            let beyond = if client % 3 == 0 { 1000 } else { 0 };
+            let beyond = if client.is_multiple_of(3) { 1000 } else { 0 };
             let ids: Vec<i64> = (0..rows as i64).map(|row| (row * 7 + client as i64) % 10 + row / 2 * beyond).collect();
             vec![named("ix", Tensor::from_elements(DataType::Int64, vec![rows], &ids).unwrap())]
         }

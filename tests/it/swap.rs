@@ -82,7 +82,8 @@ async fn swaps_under_load_fail_no_request() {
 
 /// Asks in a closed loop until it is told to stop. Gives the number of good answers and what was wrong with the others.
 async fn load(wires: Wires, number: usize, window: Arc<Window>) -> (u64, Vec<String>) {
-    let encodings = if number % 2 == 0 { [Encoding::Json, Encoding::Binary] } else { [Encoding::Raw, Encoding::Typed] };
+    let encodings =
+        if number.is_multiple_of(2) { [Encoding::Json, Encoding::Binary] } else { [Encoding::Raw, Encoding::Typed] };
     let inputs = TAGS.map(|tag| zoo::inputs(MODELS[0], tag));
     let expected = MODELS.map(|model| TAGS.map(|tag| zoo::case(model, tag).outputs["probabilities"].clone()));
     // Both were recorded for the same images, which is what tells the versions apart by their answers.

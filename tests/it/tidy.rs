@@ -360,7 +360,7 @@ fn functions(source: &Source) -> Vec<Function> {
         }
         let end = |candidate: &&str| candidate.starts_with(&format!("{}}}", " ".repeat(indent)));
         let one_line = line.ends_with('}') || line.ends_with(';');
-        let lines_long = if one_line { 1 } else { lines[at..].iter().position(|l| end(&l)).unwrap_or(0) + 1 };
+        let lines_long = if one_line { 1 } else { lines[at..].iter().position(end).unwrap_or(0) + 1 };
         let name = rest.split(['(', '<']).next().unwrap_or_default().to_owned();
         let parameters = parameters(&lines[at..].join("\n"));
         found.push(Function { name, line: at + 1, lines: lines_long, parameters });
@@ -384,7 +384,7 @@ fn parameters(text: &str) -> usize {
         if begun && depth == 0 {
             break;
         }
-        if c == '(' && depth == 1 && (angle == 0 || begun) && !begun {
+        if c == '(' && depth == 1 && (angle == 0) && !begun {
             begun = true;
         } else if begun {
             list.push(if c == ',' && depth == 1 && angle == 0 {

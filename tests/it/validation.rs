@@ -31,7 +31,9 @@ async fn nothing_else_changed(server: &Server, wires: &Wires, version: u64, reas
     assert_eq!((answers(wires, "digits").await, answers(wires, "other").await), (1, 1));
     assert_eq!(wires.http.get("/v2/health/ready").await.status, 200);
     let index = wires.http.post("/v2/repository/index", "").await.json();
-    let is_it = |entry: &&serde_json::Value| entry["name"] == "digits" && entry["version"] == version.to_string();
+    let is_it = |entry: &&serde_json::Value| {
+        entry["name"] == "digits" && entry["version"].as_str() == Some(version.to_string().as_str())
+    };
     let entry = index.as_array().unwrap().iter().find(is_it).unwrap();
     assert_eq!(entry["state"], "UNAVAILABLE");
     assert_eq!(entry["reason"].as_str().unwrap(), reason);

@@ -40,6 +40,9 @@ pub struct Args {
     /// HTTP address of the server
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8000")]
     url: String,
+    /// Accepted as by every client command; a prediction does not ask the admin listener
+    #[arg(long, value_name = "URL")]
+    admin: Option<String>,
     /// Print JSON for programs; NaN and infinities, which JSON lacks, as strings
     #[arg(long)]
     json: bool,

@@ -57,7 +57,8 @@ pub fn difference(got: &Tensor, expected: &Tensor, tolerance: f64) -> Option<Str
     };
     let far = |(got, expected): (&f64, &f64)| {
         let same = got == expected || (got.is_nan() && expected.is_nan());
-        !same && !((got - expected).abs() <= tolerance * expected.abs().max(1.0))
+        let close = (got - expected).abs() <= tolerance * expected.abs().max(1.0);
+        !same && !close
     };
     let at = got_floats.iter().zip(&expected_floats).position(far)?;
     Some(format!("element {at}: expected {}, got {}", expected_floats[at], got_floats[at]))

@@ -96,6 +96,8 @@ impl App {
     pub async fn start(config: Config) -> Result<Self, AppError> {
         tract::quiet_caught_panics();
         let metrics = recorder::install().map_err(AppError::Metrics)?;
+        // First of all: a second process on the same directory must not take a port before it is refused.
+        let records = Arc::new(Records::open(open_store(&config)?)?);
         let listeners = Listeners {
             http: bind("http", config.http_address).await?,
             grpc: bind("grpc", config.grpc_address).await?,
@@ -105,7 +107,6 @@ impl App {
                 Some(address) => Some(bind("metrics", address).await?),
             },
         };
-        let records = Arc::new(Records::open(open_store(&config)?)?);
         let (manager, commands) = ManagerHandle::channel();
         let plane = Arc::new(data_plane(&config, &records, &manager));
         let stop_manager = CancellationToken::new();

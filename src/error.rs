@@ -91,6 +91,9 @@ pub enum Fault {
         output: String,
         nearest: Option<String>,
     },
+    DuplicateOutput {
+        output: String,
+    },
     InputType {
         input: String,
         expected: DataType,
@@ -137,6 +140,7 @@ impl fmt::Display for Mismatch {
             Fault::UnknownOutput { output, nearest } => {
                 write!(f, "unexpected inference output '{output}' for model '{model}'{}", nearest_text(nearest))
             }
+            Fault::DuplicateOutput { output } => write!(f, "output '{output}' of model '{model}' is asked for twice"),
             Fault::InputType { input, expected, got } => {
                 write!(f, "inference input '{input}' data-type is '{got}', but model '{model}' expects '{expected}'")
             }

@@ -49,7 +49,8 @@ impl ModelRef {
             }
             (Some(_), _) => {
                 return Err(Error::invalid(format!(
-                    "'{asked}' names a label and the request also names version {}: give one of the two",
+                    "'{}' names a label and the request also names version {}: give one of the two",
+                    printable(asked),
                     printable(version)
                 )));
             }

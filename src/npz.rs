@@ -218,6 +218,10 @@ fn text(element: &TypeStr, shape: Vec<usize>, data: &[u8]) -> Result<Tensor, Npz
     let is_unicode = element.type_char() == TypeChar::UnicodeStr;
     let units = usize::try_from(element.size_field()).unwrap_or(usize::MAX);
     let width = units.saturating_mul(if is_unicode { 4 } else { 1 });
+    // Elements of no width take no bytes: a header of a hundred bytes could ask for any number of them.
+    if width == 0 && element_count(&shape) > 0 {
+        return Err(TensorError::ElementCount { expected: element_count(&shape), got: 0, shape }.into());
+    }
     let expected = element_count(&shape).saturating_mul(width);
     if data.len() != expected {
         return Err(TensorError::ByteCount { expected, got: data.len(), dtype: DataType::Bytes, shape }.into());
@@ -265,6 +269,14 @@ mod tests {
         assert_eq!(bytes.byte_elements().collect::<Vec<_>>(), [&b"ab"[..], b""]);
         let unicode = read_npy(&npy("<U2", "False", "(1,)", &[0xe9, 0, 0, 0, 0, 0, 0, 0])).unwrap();
         assert_eq!(unicode.byte_elements().collect::<Vec<_>>(), ["é".as_bytes()]);
+    }
+
+    #[test]
+    fn elements_without_width_can_not_ask_for_memory() {
+        for descr in ["|S0", "<U0"] {
+            assert!(read_npy(&npy(descr, "False", "(9000000000000000,)", &[])).is_err());
+            assert_eq!(read_npy(&npy(descr, "False", "(0,)", &[])).unwrap().shape(), [0]);
+        }
     }
 
     #[test]

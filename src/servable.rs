@@ -1,13 +1,13 @@
 //! One loaded version of a model, and the life of a version.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::Model;
 use crate::error::{Error, Fault, Result, nearest};
-use crate::inference::{InferRequest, RequestedOutput};
+use crate::inference::{InferRequest, RequestedOutput, printable};
 use crate::proto::inference::ModelConfig;
 use crate::signature::Signature;
 use crate::telemetry::stats::ServableStats;
@@ -66,10 +66,11 @@ impl State {
     /// The word of the repository index (Triton's model states).
     pub fn index_name(self) -> &'static str {
         match self {
-            Self::Discovered | Self::Loading | Self::Validating => "LOADING",
+            Self::Loading | Self::Validating => "LOADING",
             Self::Ready => "READY",
             Self::Draining => "UNLOADING",
-            Self::Unloaded | Self::Failed => "UNAVAILABLE",
+            // What nothing asks for may stay discovered for ever.
+            Self::Discovered | Self::Unloaded | Self::Failed => "UNAVAILABLE",
         }
     }
 }
@@ -152,11 +153,21 @@ impl Servable {
             let all = specs.iter().map(|spec| RequestedOutput { name: spec.name.clone(), classification: None });
             return Ok(all.enumerate().collect());
         }
+        let mut names = HashSet::new();
+        if let Some(twice) = wanted.iter().find(|output| !names.insert(output.name.as_str())) {
+            // One answer a name: a short request must not become an answer of any length.
+            let fault = Fault::DuplicateOutput { output: printable(&twice.name) };
+            return Err(Error::mismatch(&self.id.model, id, fault));
+        }
         let find = |output: RequestedOutput| match specs.iter().position(|spec| spec.name == output.name) {
             Some(position) => Ok((position, output)),
             None => {
                 let nearest = nearest(&output.name, specs.iter().map(|spec| spec.name.as_str()));
-                Err(Error::mismatch(&self.id.model, id, Fault::UnknownOutput { output: output.name, nearest }))
+                Err(Error::mismatch(
+                    &self.id.model,
+                    id,
+                    Fault::UnknownOutput { output: printable(&output.name), nearest },
+                ))
             }
         };
         wanted.into_iter().map(find).collect()

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::error::{Error, Fault, Result, nearest};
+use crate::inference::printable;
 use crate::tensor::{DataType, Tensor, shape_text};
 
 /// One dimension of a declared shape.
@@ -100,10 +101,10 @@ impl Signature {
         for (name, tensor) in inputs {
             let Some(position) = self.inputs.iter().position(|spec| spec.name == name) else {
                 let nearest = nearest(&name, self.inputs.iter().map(|spec| spec.name.as_str()));
-                return Err(Error::mismatch(model, id, Fault::UnknownInput { input: name, nearest }));
+                return Err(Error::mismatch(model, id, Fault::UnknownInput { input: printable(&name), nearest }));
             };
             if slots[position].replace(tensor).is_some() {
-                return Err(Error::mismatch(model, id, Fault::DuplicateInput { input: name }));
+                return Err(Error::mismatch(model, id, Fault::DuplicateInput { input: printable(&name) }));
             }
         }
         let missing: Vec<String> = self

@@ -25,6 +25,7 @@ struct State {
     waiting: VecDeque<Job>,
     /// Places promised to slots that have not submitted yet.
     reserved: usize,
+    submitted: u64,
     closed: bool,
 }
 
@@ -35,6 +36,7 @@ pub struct Job {
     pub rows: usize,
     pub deadline: Deadline,
     pub enqueued: Instant,
+    number: u64,
     reply: oneshot::Sender<Result<Answer, JobError>>,
 }
 
@@ -129,18 +131,45 @@ impl Slot {
         deadline: Deadline,
     ) -> Option<Result<Answer, JobError>> {
         let (reply, answer) = oneshot::channel();
-        {
+        let number = {
             let mut state = self.queue.lock();
-            state.waiting.push_back(Job { inputs, rows, deadline, enqueued: Instant::now(), reply });
-        }
+            state.submitted += 1;
+            let number = state.submitted;
+            state.waiting.push_back(Job { inputs, rows, deadline, enqueued: Instant::now(), number, reply });
+            number
+        };
         self.queue.arrived.notify_one();
+        let mut withdrawal = Withdrawal { queue: self.queue.clone(), number, due: true };
         drop(self);
-        match deadline.instant() {
-            None => answer.await.ok(),
+        let answer = match deadline.instant() {
+            None => answer.await,
             Some(instant) => match tokio::time::timeout_at(instant.into(), answer).await {
-                Ok(answer) => answer.ok(),
-                Err(_) => Some(Err(JobError::Expired)),
+                Ok(answer) => answer,
+                Err(_) => return Some(Err(JobError::Expired)),
             },
+        };
+        withdrawal.due = false;
+        answer.ok()
+    }
+}
+
+/// Takes a request that nobody waits for any more out of the queue at once, so that it holds neither memory nor a place.
+struct Withdrawal {
+    queue: Arc<Queue>,
+    number: u64,
+    due: bool,
+}
+
+impl Drop for Withdrawal {
+    fn drop(&mut self) {
+        if self.due {
+            let withdrawn = {
+                let mut state = self.queue.lock();
+                let position = state.waiting.iter().position(|job| job.number == self.number);
+                position.and_then(|position| state.waiting.remove(position))
+            };
+            // Its tensors are freed outside the lock.
+            drop(withdrawn);
         }
     }
 }
@@ -203,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_leaves_abandons_its_job() {
+    async fn a_client_that_leaves_takes_its_request_out_of_the_queue() {
         let queue = Queue::new("m".into(), 1);
         let slot = queue.reserve().unwrap();
         let submitted = tokio::spawn(slot.submit(vec![], 1, Deadline::NONE));
@@ -212,7 +241,30 @@ mod tests {
         }
         submitted.abort();
         assert!(submitted.await.unwrap_err().is_cancelled());
-        assert!(queue.take().unwrap().is_abandoned());
+        assert_eq!(queue.depth(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_abandons_a_request_that_a_worker_has() {
+        let queue = Queue::new("m".into(), 1);
+        let slot = queue.reserve().unwrap();
+        let submitted = tokio::spawn(slot.submit(vec![], 1, Deadline::NONE));
+        while queue.lock().waiting.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let job = queue.take().unwrap();
+        submitted.abort();
+        assert!(submitted.await.unwrap_err().is_cancelled());
+        assert!(job.is_abandoned());
+    }
+
+    #[tokio::test]
+    async fn a_request_whose_deadline_passes_leaves_the_queue_by_itself() {
+        let queue = Queue::new("m".into(), 1);
+        let deadline = Deadline::after(Instant::now(), Duration::from_millis(10));
+        let answer = queue.reserve().unwrap().submit(vec![], 1, deadline).await;
+        assert!(matches!(answer, Some(Err(JobError::Expired))));
+        assert_eq!(queue.depth(), 0);
     }
 
     #[test]
@@ -223,6 +275,7 @@ mod tests {
             rows: 1,
             deadline: Deadline::NONE,
             enqueued: Instant::now(),
+            number: 0,
             reply: oneshot::channel().0,
         });
         queue.close();

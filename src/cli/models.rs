@@ -44,8 +44,7 @@ pub fn print_models(out: &mut dyn Write, models: &[ModelView]) -> Result<(), Fai
 
 fn row(model: &ModelView, version: &VersionView) -> [String; 6] {
     let labels = model.labels.iter().filter(|(_, points_at)| **points_at == version.version);
-    let quarantined = if version.quarantined { "quarantined" } else { "" };
-    let reasons = [quarantined, &version.reason, &model.fault];
+    let reasons = [version.reason.as_str(), model.fault.as_str()];
     [
         model.name.clone(),
         version.version.to_string(),

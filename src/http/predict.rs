@@ -3,8 +3,9 @@
 use std::sync::OnceLock;
 
 use http::Response;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
-use super::body::Received;
+use super::body::{INLINE_CODING_BYTES, Received};
 use super::call::Call;
 use super::reply::Body;
 use super::{infer_request, infer_response};
@@ -44,16 +45,26 @@ pub async fn predict<F: Send + Sync>(
         &context,
         |servable| {
             let received = body.as_mut().map_err(|error| error.clone())?;
-            let (request, wished) = decode(received, servable)?;
+            let (request, wished) = off_the_reactor(received.bytes.len(), || decode(received, servable))?;
             form.get_or_init(|| wished);
             Ok(request)
         },
         |response| match form.get() {
-            Some(form) => encode(response, form),
+            Some(form) => {
+                let size = response.outputs.iter().map(|(_, tensor)| tensor.data().len()).sum();
+                off_the_reactor(size, || encode(response, form))
+            }
             None => Err(Error::Internal("an answer came without a decoded request".to_owned())),
         },
     );
     let answer = answer.await;
     drop(body);
     answer
+}
+
+/// Does work whose cost goes with `bytes` where it stands, or, if it would take long, after handing this thread's other
+/// tasks on: health answers must not wait behind a picture in JSON.
+fn off_the_reactor<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    let can_hand_on = Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if bytes >= INLINE_CODING_BYTES && can_hand_on { tokio::task::block_in_place(work) } else { work() }
 }

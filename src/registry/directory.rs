@@ -8,8 +8,9 @@
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::inference::{name_fault, printable};
 use crate::registry::listing::{Fault, FileStamp, ListedModel, Listing, VersionFiles, version_number};
@@ -261,7 +262,10 @@ impl Walker<'_> {
 
 fn stamp(name: String, metadata: &Metadata) -> FileStamp {
     // Every platform we build for keeps a modification time; without one, the length alone must do.
-    FileStamp { name, len: metadata.len(), mtime: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH) }
+    let mtime = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+    let seconds = u64::try_from(metadata.ctime()).unwrap_or(0);
+    let ctime = SystemTime::UNIX_EPOCH + Duration::new(seconds, metadata.ctime_nsec() as u32);
+    FileStamp { name, len: metadata.len(), mtime, ctime }
 }
 
 #[cfg(test)]

@@ -55,6 +55,8 @@ pub struct FileStamp {
     pub name: String,
     pub len: u64,
     pub mtime: SystemTime,
+    /// When its inode changed last. Copies that preserve times preserve `mtime`, but nothing can set this one.
+    pub ctime: SystemTime,
 }
 
 /// Something in the repository that is not served, and why. Texts hold names below the root, never a path.

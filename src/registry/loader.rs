@@ -3,7 +3,7 @@
 //! Loading one version: its digest, a probe in a child process if the digest is new, the load and warm-up here, its
 //! recorded examples. The manager hears of each step by an event.
 
-use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::SystemTime;
@@ -16,6 +16,7 @@ use crate::registry::listing::{MODEL_FILE, VersionFiles};
 use crate::registry::model_config::ModelSettings;
 use crate::registry::probe::{ProbeConfig, ProbeError, probe};
 use crate::servable::{ServableId, State};
+use crate::signature::Signature;
 use crate::store::records::Records;
 
 /// One version to load.
@@ -73,6 +74,8 @@ pub enum LoadFailure {
     Example(#[from] ExampleError),
     #[error("its files changed while it was loaded")]
     Changed,
+    #[error("loading it panicked; the log has the cause")]
+    Panicked,
     #[error("the server's state can't be written: {0}")]
     Store(String),
 }
@@ -149,10 +152,15 @@ struct Worker {
 impl Worker {
     fn run(&self, job: LoadJob) {
         let result = match Digest::of_version(&job.files) {
-            Ok(digest) => self.load(&job, digest).map_err(|cause| FailedLoad { digest: Some(digest), cause }),
+            Ok(digest) => self.load_guarded(&job, digest).map_err(|cause| FailedLoad { digest: Some(digest), cause }),
             Err(cause) => Err(FailedLoad { digest: None, cause: LoadFailure::Unreadable(cause.to_string()) }),
         };
         (self.report)(LoadEvent { id: job.id, attempt: job.attempt, step: LoadStep::Done(result) });
+    }
+
+    /// A panic anywhere in a load fails that load, not the thread: others wait for it.
+    fn load_guarded(&self, job: &LoadJob, digest: Digest) -> Result<LoadedVersion, LoadFailure> {
+        catch_unwind(AssertUnwindSafe(|| self.load(job, digest))).unwrap_or(Err(LoadFailure::Panicked))
     }
 
     fn load(&self, job: &LoadJob, digest: Digest) -> Result<LoadedVersion, LoadFailure> {
@@ -163,10 +171,7 @@ impl Worker {
             self.records.set_known_good(&digest, &self.config.build, SystemTime::now()).map_err(store)?;
         }
         let model = self.engine.load(&path)?;
-        if let Some(declared) = &job.settings.declared {
-            declared.check(model.signature())?;
-        }
-        check_class_labels(&job.settings.class_labels, &model)?;
+        check_settings(&job.settings, model.signature())?;
         let (id, attempt) = (job.id.clone(), job.attempt);
         (self.report)(LoadEvent { id, attempt, step: LoadStep::Entered(State::Validating) });
         let examples = run_examples(&job.files.path, &model, job.settings.tolerance)?;
@@ -179,8 +184,15 @@ impl Worker {
     }
 }
 
-fn check_class_labels(labels: &BTreeMap<String, Vec<String>>, model: &Arc<dyn Model>) -> Result<(), LoadFailure> {
-    match labels.keys().find(|output| model.signature().output(output).is_none()) {
+/// Checks what the files beside a model say of its inputs and outputs against the model.
+///
+/// # Errors
+/// `Declared` or `ClassLabels`.
+pub fn check_settings(settings: &ModelSettings, signature: &Signature) -> Result<(), LoadFailure> {
+    if let Some(declared) = &settings.declared {
+        declared.check(signature)?;
+    }
+    match settings.class_labels.keys().find(|output| signature.output(output).is_none()) {
         None => Ok(()),
         Some(output) => Err(LoadFailure::ClassLabels { output: output.clone() }),
     }

@@ -117,8 +117,8 @@ impl Seen {
 
     /// Whether every file was last written longer ago than `quiet`, by the file system's word.
     fn is_old(&self, look: &Listing, quiet: Duration) -> bool {
-        let age = |mtime: SystemTime| look.taken_wall.duration_since(mtime).unwrap_or_default();
-        self.files.iter().all(|file| age(file.mtime) >= quiet)
+        let age = |time: SystemTime| look.taken_wall.duration_since(time).unwrap_or_default();
+        self.files.iter().all(|file| age(file.mtime.max(file.ctime)) >= quiet)
     }
 
     fn is_quiet(&self, look: &Listing, quiet: Duration) -> bool {
@@ -180,7 +180,10 @@ pub fn touched(loaded: &[FileStamp], now: &[FileStamp]) -> Vec<Touched> {
     for (name, before) in loaded {
         match now.remove(&name) {
             None => _ = found.insert(name.clone(), Touched::Removed(name)),
-            Some(after) if after != before => _ = found.insert(name.clone(), Touched::Changed(name)),
+            // Not by the inode's time: a change of mode or owner is none of the contents.
+            Some(after) if (after.len, after.mtime) != (before.len, before.mtime) => {
+                _ = found.insert(name.clone(), Touched::Changed(name))
+            }
             Some(_) => {}
         }
     }
@@ -212,7 +215,7 @@ mod tests {
                 Ok(after) => self.start_wall + Duration::from_millis(after),
                 Err(_) => self.start_wall - Duration::from_millis(written_ms.unsigned_abs()),
             };
-            FileStamp { name: name.to_owned(), len, mtime }
+            FileStamp { name: name.to_owned(), len, mtime, ctime: mtime }
         }
 
         /// A look at time `at_ms` that finds model m with version 1 and these files.

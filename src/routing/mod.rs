@@ -99,6 +99,17 @@ impl Serving {
 }
 
 impl ModelEntry {
+    /// Whether a reader of the snapshot could not tell the two apart.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let same_backends = self.backends.len() == other.backends.len()
+            && self.backends.iter().zip(&other.backends).all(|(a, b)| a.0 == b.0 && Arc::ptr_eq(a.1, b.1));
+        same_backends
+            && self.default == other.default
+            && self.labels == other.labels
+            && self.statuses == other.statuses
+            && self.fault == other.fault
+    }
+
     fn not_served(&self, model: &str, version: u64) -> Error {
         match self.statuses.get(&version) {
             None => Error::UnknownVersion {

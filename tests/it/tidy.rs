@@ -127,7 +127,7 @@ const IMPORTS: [(&str, &str); 30] = [
     ("servable", "engine error inference proto signature telemetry tensor"),
     ("served_config", "proto registry signature tensor"),
     ("server", "health telemetry"),
-    ("signature", "error tensor"),
+    ("signature", "error inference tensor"),
     ("store", "registry"),
     ("telemetry", "engine error inference"),
     ("tensor", ""),

@@ -236,6 +236,11 @@ impl Actor {
                 return;
             }
         };
+        if let Some(fault) = model.misfit(&settings) {
+            tracing::error!(model = name, fault, "the model's settings do not fit it, the last good ones stay");
+            model.settings_fault = Some(fault);
+            return;
+        }
         for key in &settings.not_honoured {
             tracing::warn!(model = name, key, "this setting is understood but not acted on by this build");
         }
@@ -243,6 +248,8 @@ impl Actor {
         model.moves.retain(|label, _| !overruled.contains(label));
         model.settings_fault = None;
         model.settings_known = true;
+        // What failed may have failed for its settings.
+        model.retry_failed();
         let before = std::mem::replace(&mut model.settings, Arc::new(settings));
         if !same_backend(&before, &model.settings) {
             self.rebuild_backends(name);
@@ -365,6 +372,12 @@ impl Actor {
 
     fn publish(&self, name: &str, entry: Option<ModelEntry>) {
         let mut models = self.plane.serving.load().models.clone();
+        // Every look comes by here, and most see nothing new.
+        if let (Some(before), Some(after)) = (models.get(name), &entry)
+            && before.is_same(after)
+        {
+            return;
+        }
         match entry {
             Some(entry) => {
                 let unseen = ModelEntry::default();

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 
 use crate::registry::labels::{LabelMove, effective_labels};
 use crate::registry::listing::{FileStamp, VersionFiles};
+use crate::registry::loader::check_settings;
 use crate::registry::model_config::ModelSettings;
 use crate::registry::settle::{SettledModel, Wholeness, touched};
 use crate::registry::version_policy::{Decision, Life, ModelFacts, VersionFacts, decide};
@@ -112,16 +113,39 @@ impl Model {
         self.forget();
     }
 
+    /// Why these settings can't be those of a version that serves; `None` if they can.
+    pub fn misfit(&self, settings: &ModelSettings) -> Option<String> {
+        self.versions
+            .values()
+            .find_map(|version| match &version.stage {
+                Stage::Ready(ready) => check_settings(settings, ready.backend.servable.signature()).err(),
+                _ => None,
+            })
+            .map(|fault| fault.to_string())
+    }
+
+    /// Lets versions that failed be tried again, those in quarantine apart.
+    pub fn retry_failed(&mut self) {
+        for version in self.versions.values_mut() {
+            if matches!(version.stage, Stage::Failed { .. }) && version.quarantine.is_none() {
+                version.stage = Stage::Out;
+            }
+        }
+    }
+
     /// Drops versions that are neither in the repository nor in memory.
     pub fn forget(&mut self) {
         self.versions.retain(|_, version| version.files.is_some() || version.is_in_memory());
     }
 
-    /// Whether nothing is under way: no load, no file that still changes.
-    pub fn is_settled(&self) -> bool {
-        !self.versions.values().any(|version| {
-            matches!(version.stage, Stage::Loading { .. }) || matches!(version.wholeness, Some(Wholeness::Changing(_)))
-        })
+    /// Whether a version is being loaded.
+    pub fn is_loading(&self) -> bool {
+        self.versions.values().any(|version| matches!(version.stage, Stage::Loading { .. }))
+    }
+
+    /// Whether a version's files still change.
+    pub fn is_changing(&self) -> bool {
+        self.versions.values().any(|version| matches!(version.wholeness, Some(Wholeness::Changing(_))))
     }
 
     /// The entry that the request's path reads.
@@ -135,7 +159,7 @@ impl Model {
             default: self.answers,
             labels: self.labels(),
             backends: self.versions.iter().filter_map(backend).collect(),
-            statuses: self.versions.iter().map(|(&number, version)| (number, version.status())).collect(),
+            statuses: self.versions.iter().map(|(&number, version)| (number, version.status(self.wanted))).collect(),
             fault: faults.join("; "),
         }
     }
@@ -177,17 +201,21 @@ impl Version {
         known.then_some(VersionFacts { life, present, quarantined: self.quarantine.is_some() })
     }
 
-    fn status(&self) -> VersionStatus {
+    fn status(&self, wanted: bool) -> VersionStatus {
+        let unasked = match wanted {
+            true => "no policy or label asks for it",
+            false => "the model was not asked to be loaded, or was asked to be unloaded",
+        };
         let (state, reason) = match &self.stage {
             Stage::Ready(ready) => (State::Ready, self.ready_reason(ready)),
             Stage::Loading { state, .. } => (*state, String::new()),
             _ if self.is_draining() => (State::Draining, "requests in flight are finishing".to_owned()),
             Stage::Failed { reason, .. } => (State::Failed, reason.clone()),
-            Stage::WasUnloaded => (State::Unloaded, "no policy, label or operator asks for it".to_owned()),
+            Stage::WasUnloaded => (State::Unloaded, unasked.to_owned()),
             Stage::Out => match &self.wholeness {
                 Some(Wholeness::Broken(broken)) => (State::Failed, broken.to_string()),
                 Some(Wholeness::Changing(waiting)) => (State::Discovered, waiting.to_string()),
-                _ => (State::Discovered, "no policy, label or operator asks for it".to_owned()),
+                _ => (State::Discovered, unasked.to_owned()),
             },
         };
         match &self.quarantine {

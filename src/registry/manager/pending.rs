@@ -1,7 +1,7 @@
 //! Commands, and those among them that are answered later: when a look and the loads that follow from it are done.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::actor::Actor;
 use super::handle::{Command, Reply};
@@ -11,6 +11,9 @@ use crate::inference::{name_fault, printable};
 use crate::registry::labels::{LabelMove, labels_digest};
 use crate::registry::settle::Wholeness;
 use crate::store::records::Wanted;
+
+/// How long a load waits for a look, and for files to become whole. The load itself has its own limit of time.
+const LOOK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A command that waits.
 pub struct Pending {
@@ -47,11 +50,7 @@ impl Actor {
         self.set_wanted(&name, Wanted::Loaded);
         if let Some(model) = self.models.get_mut(&name) {
             model.wanted = true;
-            for version in model.versions.values_mut() {
-                if matches!(version.stage, Stage::Failed { .. }) {
-                    version.stage = Stage::Out;
-                }
-            }
+            model.retry_failed();
             self.reconcile(&name);
         }
         self.pending.push(Pending { since: Instant::now(), model: name, wait: Wait::Load, reply });
@@ -122,6 +121,13 @@ impl Actor {
             let reason = format!("it is quarantined until an operator clears it: {why}");
             return Err(Error::NotReady { model: name.to_owned(), version: number, reason });
         }
+        if !version.is_ready() && (!model.wanted || model.gone || !model.settings_known) {
+            let reason = match &model.settings_fault {
+                Some(fault) => fault.clone(),
+                None => "the model is not in service, load it first".to_owned(),
+            };
+            return Err(Error::NotReady { model: name.to_owned(), version: number, reason });
+        }
         Ok(!version.is_ready())
     }
 
@@ -174,6 +180,9 @@ impl Actor {
     /// Answers what has waited for long enough.
     pub(super) fn answer_pending(&mut self) {
         for pending in std::mem::take(&mut self.pending) {
+            if pending.reply.is_closed() {
+                continue;
+            }
             let result = match &pending.wait {
                 Wait::Load => self.load_result(&pending),
                 Wait::Label { label, version } => self.label_result(&pending.model, label, *version),
@@ -187,10 +196,15 @@ impl Actor {
 
     /// `None` while there is something to wait for.
     fn load_result(&self, pending: &Pending) -> Option<Result<()>> {
-        self.last_look.filter(|(taken, _)| *taken >= pending.since)?;
         let name = &pending.model;
+        let is_late = pending.since.elapsed() > LOOK_PATIENCE;
+        if self.last_look.is_none_or(|(taken, _)| taken < pending.since) {
+            let unreadable = || Err(Error::Unavailable("the model repositories can't be read".to_owned()));
+            return is_late.then(unreadable);
+        }
         let Some(model) = self.models.get(name) else { return Some(self.known(name).map(|_| ())) };
-        if !model.is_settled() {
+        // Files that never stop changing, of whatever version, don't hold the answer back for ever.
+        if model.is_loading() || (model.is_changing() && !is_late) {
             return None;
         }
         let newest_failure = model.versions.iter().rev().find_map(|(&number, version)| match &version.stage {

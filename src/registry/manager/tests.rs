@@ -246,3 +246,32 @@ async fn a_version_that_changes_after_it_was_loaded_is_an_alarm_and_no_reload() 
     assert!(entry.statuses[&1].reason.contains("'model.onnx' was changed"), "{}", entry.statuses[&1].reason);
     assert!(Arc::ptr_eq(&before.backends[&1], &entry.backends[&1]));
 }
+
+#[tokio::test]
+async fn a_version_that_failed_for_its_settings_is_tried_again_when_they_are_mended() {
+    let fixture = Fixture::new(ModelControlMode::Poll);
+    fixture.write("iris/model.yaml", "class_labels: {nope: [a, b]}\n");
+    fixture.add("iris_logreg", "iris/1");
+    let entry = fixture.until("iris", |entry| Fixture::state(entry, 1) == Some(State::Failed)).await;
+    assert!(entry.statuses[&1].reason.contains("class_labels names output 'nope'"), "{}", entry.statuses[&1].reason);
+    fixture.write("iris/model.yaml", "class_labels: {probabilities: [a, b, c]}\n");
+    fixture.until("iris", |entry| entry.default == Some(1)).await;
+    // And settings that don't fit a version that serves are refused.
+    fixture.write("iris/model.yaml", "class_labels: {nope: [a]}\n");
+    let entry = fixture.until("iris", |entry| !entry.fault.is_empty()).await;
+    assert!(entry.fault.contains("class_labels names output 'nope'"), "{}", entry.fault);
+    assert_eq!(entry.default, Some(1));
+    assert!(entry.backends[&1].servable.limits.class_labels.contains_key("probabilities"));
+}
+
+#[tokio::test]
+async fn a_label_can_not_move_to_a_version_of_a_model_that_is_out_of_service() {
+    let fixture = Fixture::new(ModelControlMode::Poll);
+    fixture.add("iris_logreg", "iris/1");
+    fixture.until("iris", |entry| entry.default == Some(1)).await;
+    fixture.manager.unload("iris").await.unwrap();
+    let refusal = fixture.manager.set_label("iris", "stable", Some(1)).await.unwrap_err();
+    assert!(refusal.to_string().contains("load it first"), "{refusal}");
+    fixture.manager.load("iris").await.unwrap();
+    fixture.manager.set_label("iris", "stable", Some(1)).await.unwrap();
+}

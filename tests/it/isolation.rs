@@ -46,7 +46,8 @@ impl Outcome {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_answer_equals_its_own_single_run() {
-    let rounds = scaled("isolation, requests of each client", 100);
+    let rounds = scaled("isolation, requests of each client at least", 200);
+    let swaps = scaled("isolation, swaps", 100) as u64;
     let repository = TempDir::new();
     let rest = ["gru_stateful", "gather_may_fail", "multi_io_addsub", "string_identity", "digits_cnn_v6_nan_on_bright"];
     for (zoo_model, model) in rest.into_iter().zip(&MODELS[1..]) {
@@ -68,29 +69,22 @@ async fn every_answer_equals_its_own_single_run() {
     }
     refusals_and_poison_are_among_them(&scripts);
 
-    let done = Arc::new(AtomicBool::new(false));
-    let clients: Vec<_> = scripts.into_iter().map(|(wires, script)| tokio::spawn(run(wires, script, rounds))).collect();
-    let watcher = tokio::spawn({
-        let done = done.clone();
-        async move {
-            let mut faults = vec![];
-            for client in clients {
-                faults.extend(client.await.unwrap());
-            }
-            done.store(true, SeqCst);
-            faults
-        }
-    });
-    let mut swaps = 0;
-    while !done.load(SeqCst) || swaps == 0 {
-        let version = 3 + swaps;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> =
+        scripts.into_iter().map(|(wires, script)| tokio::spawn(run(wires, script, rounds, is_over.clone()))).collect();
+    for version in 3..swaps + 3 {
         repository.add_with_manifest(SWAPPED[(version % 2) as usize], "digits", version);
         server.answers("digits", version).await;
         repository.remove_version("digits", version - 2);
-        swaps += 1;
     }
-    let faults = watcher.await.unwrap();
-    println!("isolation: {} answers of {CLIENTS} clients during {swaps} swaps", CLIENTS * rounds);
+    is_over.store(true, SeqCst);
+    let (mut answers, mut faults) = (0, vec![]);
+    for client in clients {
+        let (answered, wrong) = client.await.unwrap();
+        answers += answered;
+        faults.extend(wrong);
+    }
+    println!("isolation: {answers} answers of {CLIENTS} clients during {swaps} swaps");
     assert!(faults.is_empty(), "{} faults, the first: {}", faults.len(), faults[0]);
 }
 
@@ -175,21 +169,21 @@ fn refusals_and_poison_are_among_them(scripts: &[(Wires, Vec<Scripted>)]) {
     assert!(digits.clone().all(|scripted| scripted.alone[0] != scripted.alone[1]), "the versions must differ");
 }
 
-async fn run(wires: Wires, script: Vec<Scripted>, rounds: usize) -> Vec<String> {
-    let mut faults = vec![];
-    for round in 0..rounds {
+/// Asks again and again, at least so often, until the swaps are over. Gives how often, and what was wrong.
+async fn run(wires: Wires, script: Vec<Scripted>, rounds: usize, is_over: Arc<AtomicBool>) -> (usize, Vec<String>) {
+    let (mut round, mut faults) = (0, vec![]);
+    while round < rounds || !is_over.load(SeqCst) {
         let Scripted { model, encoding, inputs, alone } = &script[round % script.len()];
         let result = wires.infer(*encoding, &Call { model, version: "", inputs }).await;
         let version = result.as_ref().map_or(0, |reply| reply.version);
         let expected = if alone.len() == 2 { &alone[(version % 2) as usize] } else { &alone[0] };
         if Outcome::of(&result) != *expected {
-            faults.push(format!(
-                "{model} version {version} {encoding:?}: {}",
-                difference(expected, &Outcome::of(&result))
-            ));
+            let difference = difference(expected, &Outcome::of(&result));
+            faults.push(format!("{model} version {version} {encoding:?}: {difference}"));
         }
+        round += 1;
     }
-    faults
+    (round, faults)
 }
 
 fn difference(expected: &Outcome, got: &Outcome) -> String {

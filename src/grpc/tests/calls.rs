@@ -247,3 +247,14 @@ async fn reflection_lists_the_services() {
         assert!(names.contains(&service), "{names:?}");
     }
 }
+
+#[tokio::test]
+async fn an_output_is_given_once() {
+    let server = echo_server().await;
+    let mut client = server.client().await;
+    let output = model_infer_request::InferRequestedOutputTensor { name: "x_out".into(), ..Default::default() };
+    let twice = ModelInferRequest { outputs: vec![output.clone(), output], ..echo("", [0.0; 3]) };
+    let status = client.model_infer(twice).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("output 'x_out' of model 'echo' is asked for twice"), "{}", status.message());
+}

@@ -117,7 +117,7 @@ fn models_is_a_table_for_people_and_json_for_programs() {
          broken  -        -                        model.yaml: no\n\
          iris    1        ready            stable\n\
          iris    2        ready   yes      next\n\
-         iris    3        failed                   quarantined: sha256 of model.onnx differs\n"
+         iris    3        failed                   sha256 of model.onnx differs\n"
     );
     let (_, json, _) = headgate(&["models", "--json", "--admin", &admin]);
     let list: Value = serde_json::from_str(&json).unwrap();

@@ -19,7 +19,7 @@ use crate::admin;
 use crate::budget::ByteBudget;
 use crate::config::{Config, Limits, ModelControlMode};
 use crate::data_plane::DataPlane;
-use crate::engine::tract::{self, TractEngine};
+use crate::engine::tract::TractEngine;
 use crate::grpc::{GrpcConfig, GrpcService};
 use crate::health::Health;
 use crate::http::{HttpLimits, HttpService};
@@ -94,7 +94,6 @@ impl App {
     /// # Errors
     /// `AppError`, saying which address, file or thread could not be had.
     pub async fn start(config: Config) -> Result<Self, AppError> {
-        tract::quiet_caught_panics();
         let metrics = recorder::install().map_err(AppError::Metrics)?;
         // First of all: a second process on the same directory must not take a port before it is refused.
         let records = Arc::new(Records::open(open_store(&config)?)?);

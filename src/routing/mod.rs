@@ -129,14 +129,43 @@ impl ModelEntry {
 
     fn no_versions(&self, model: &str) -> Error {
         let failed = self.statuses.iter().rev().find(|(_, status)| status.state == State::Failed);
-        let reason = match failed {
+        let dangling = self.labels.iter().find(|(_, version)| !self.statuses.contains_key(version));
+        let reason = match (failed, dangling) {
             _ if !self.fault.is_empty() => self.fault.clone(),
-            Some((version, status)) => format!("version {version} failed: {}", status.reason),
-            None if self.statuses.values().any(|s| matches!(s.state, State::Loading | State::Validating)) => {
+            (_, Some((label, version))) => {
+                format!("label '{label}' names version {version}, which is not in the repository")
+            }
+            (Some((version, status)), None) => format!("version {version} failed: {}", status.reason),
+            (None, None) if self.statuses.values().any(|s| matches!(s.state, State::Loading | State::Validating)) => {
                 "it is loading".to_owned()
             }
-            None => String::new(),
+            (None, None) => String::new(),
         };
         Error::NoVersions { model: model.to_owned(), reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::DataType;
+    use crate::testing::{self, FunctionModel};
+
+    #[test]
+    fn nobody_answers_for_a_label_whose_version_is_gone_and_the_error_says_so() {
+        let model = FunctionModel::identity(&[("x", DataType::Fp32, 1)]);
+        let serving = testing::serving(&[("m", 1, model)]);
+        let entry = ModelEntry {
+            default: None,
+            labels: [("stable".to_owned(), 2)].into(),
+            ..ModelEntry::clone(serving.model("m").unwrap())
+        };
+        let serving = Serving { models: [("m".to_owned(), Arc::new(entry))].into() };
+        let failure = serving.route(&ModelRef::parse("m", "").unwrap()).unwrap_err();
+        assert!(
+            failure.to_string().ends_with("label 'stable' names version 2, which is not in the repository"),
+            "{failure}"
+        );
+        assert!(serving.route(&ModelRef::parse("m", "1").unwrap()).is_ok());
     }
 }

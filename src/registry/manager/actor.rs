@@ -279,7 +279,7 @@ impl Actor {
         let Some(version) = self.models.get_mut(&name).and_then(|model| model.versions.get_mut(&number)) else {
             return;
         };
-        let Stage::Loading { attempt, state } = &mut version.stage else { return };
+        let Stage::Loading { attempt, state, .. } = &mut version.stage else { return };
         if *attempt != event.attempt {
             return;
         }
@@ -298,7 +298,7 @@ impl Actor {
         let (engine, examples) = (loaded.model.engine(), loaded.examples);
         let backend = self.backends.build(id, loaded, &model.settings);
         let version = model.versions.get_mut(&number).expect("checked by load_event");
-        let stamps = version.files.as_ref().map(|files| files.files.clone()).unwrap_or_default();
+        let stamps = version.loading_stamps();
         match backend {
             Ok(backend) => {
                 metrics::count_load("ready");
@@ -321,7 +321,7 @@ impl Actor {
         tracing::error!(model = name, version = number, reason, rejected, "failed");
         let version = self.models.get_mut(name).and_then(|model| model.versions.get_mut(&number));
         let version = version.expect("checked by load_event");
-        let stamps = version.files.as_ref().map(|files| files.files.clone()).unwrap_or_default();
+        let stamps = version.loading_stamps();
         version.stage = Stage::Failed { reason: reason.clone(), stamps };
         if let (true, Some(digest)) = (rejected, failed.digest) {
             version.quarantine = Some(reason.clone());
@@ -351,7 +351,7 @@ impl Actor {
             let version = model.versions.get_mut(&number).expect("decided over these versions");
             let Some(files) = version.files.clone() else { continue };
             let (attempt, settings) = (self.attempts, model.settings.clone());
-            version.stage = Stage::Loading { attempt, state: State::Loading };
+            version.stage = Stage::Loading { attempt, state: State::Loading, stamps: files.files.clone() };
             let id = ServableId { model: name.to_owned(), version: number };
             self.loader.submit(LoadJob { id, attempt, files, settings });
         }

@@ -57,6 +57,8 @@ pub enum Stage {
     Loading {
         attempt: u64,
         state: State,
+        /// The files as the load was given them; a look may see others before it ends.
+        stamps: Vec<FileStamp>,
     },
     Ready(Box<Ready>),
     Failed {
@@ -173,6 +175,14 @@ impl Version {
     /// Whether it, or what it was, still takes memory or threads.
     pub fn is_in_memory(&self) -> bool {
         matches!(self.stage, Stage::Ready(_) | Stage::Loading { .. }) || self.is_draining()
+    }
+
+    /// The files that the load under way was given.
+    pub fn loading_stamps(&self) -> Vec<FileStamp> {
+        match &self.stage {
+            Stage::Loading { stamps, .. } => stamps.clone(),
+            _ => Vec::new(),
+        }
     }
 
     pub fn is_draining(&self) -> bool {

@@ -85,7 +85,17 @@ pub struct Settings {
     /// Requests that may wait for one version, where its configuration doesn't say [default: 1000]
     #[arg(long, value_name = "COUNT")]
     pub max_queue_size: Option<usize>,
-    /// Worker threads of one version, where its configuration doesn't say [default: the machine's cores]
+    /// Bytes of inputs that may wait for one version [default: 268435456]
+    #[arg(long, value_name = "BYTES")]
+    pub max_queue_bytes: Option<usize>,
+    /// Longest wait that a request is taken in for; one that would have to wait longer is refused at once [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[serde(deserialize_with = "duration")]
+    pub max_queue_wait: Option<Duration>,
+    /// Cores that the runs of all models may take together [default: the machine's cores]
+    #[arg(long, value_name = "COUNT")]
+    pub cores: Option<usize>,
+    /// Cores that one version may hold, where its configuration doesn't say [default: all of them]
     #[arg(long, value_name = "COUNT")]
     pub workers: Option<usize>,
     /// Threads that load models, beside those that serve [default: half of the cores, at least 1]
@@ -168,6 +178,11 @@ pub struct Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServingDefaults {
     pub max_queue_size: usize,
+    pub max_queue_bytes: usize,
+    pub max_queue_wait: Duration,
+    /// Of all versions together.
+    pub cores: usize,
+    /// Of one version.
     pub workers: usize,
 }
 
@@ -231,6 +246,9 @@ impl Settings {
             pre_drain,
             drain_timeout,
             max_queue_size,
+            max_queue_bytes,
+            max_queue_wait,
+            cores,
             workers,
             loader_threads,
             load_timeout,
@@ -259,15 +277,20 @@ impl Settings {
         if !admin_address.ip().is_loopback() {
             return Err(ConfigError::AdminNotLoopback(admin_address));
         }
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        // What the scheduler and the control group of this process leave of the machine.
+        let machine = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = at_least_one("cores", self.cores.unwrap_or(machine))?;
         Ok(Config {
             limits: self.limits()?,
             serving: ServingDefaults {
                 max_queue_size: at_least_one("max_queue_size", self.max_queue_size.unwrap_or(1000))?,
+                max_queue_bytes: at_least_one("max_queue_bytes", self.max_queue_bytes.unwrap_or(256 << 20))?,
+                max_queue_wait: positive("max_queue_wait", self.max_queue_wait, 1)?,
+                cores,
                 workers: at_least_one("workers", self.workers.unwrap_or(cores))?,
             },
             loading: LoadingConfig {
-                threads: at_least_one("loader_threads", self.loader_threads.unwrap_or((cores / 2).max(1)))?,
+                threads: at_least_one("loader_threads", self.loader_threads.unwrap_or((machine / 2).max(1)))?,
                 timeout: positive("load_timeout", self.load_timeout, 60)?,
                 memory_limit_bytes: self.load_memory_limit_bytes.unwrap_or(8 << 30),
                 // Also right after the file of a running program was replaced by its next release.
@@ -353,7 +376,7 @@ mod tests {
         let flags = Settings { workers: Some(1), ..here() };
         let file = Settings { workers: Some(2), max_queue_size: Some(3), ..Settings::default() };
         let config = flags.or(file).into_config().unwrap();
-        assert_eq!(config.serving, ServingDefaults { workers: 1, max_queue_size: 3 });
+        assert_eq!((config.serving.workers, config.serving.max_queue_size), (1, 3));
     }
 
     #[test]

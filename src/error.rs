@@ -40,8 +40,8 @@ pub enum Error {
     TooLarge { got: u64, limit: u64, hint: &'static str },
     #[error("{0}")]
     Unsupported(String),
-    #[error("Exceeds maximum queue size: {depth} of {limit} requests are waiting for model '{model}'")]
-    Overloaded { model: String, depth: usize, limit: usize, retry_after: Duration },
+    #[error(transparent)]
+    Overloaded(Box<Overload>),
     #[error(
         "Exceeds maximum queue size: {in_use} of {limit} bytes of requests are in flight, {wanted} more were asked for"
     )]
@@ -61,6 +61,91 @@ pub enum Error {
     /// A failure of the server itself; the text must be safe to show.
     #[error("{0}")]
     Internal(String),
+}
+
+/// A request that is shed: what it found, and which bound it would have passed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overload {
+    pub model: String,
+    /// Requests that wait for the model.
+    pub depth: usize,
+    /// Most that may.
+    pub limit: usize,
+    /// How long a newcomer must expect to wait.
+    pub expected_wait: Duration,
+    pub cause: ShedCause,
+}
+
+/// Why a request is shed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShedCause {
+    QueueSize,
+    QueueBytes {
+        waiting: usize,
+        limit: usize,
+    },
+    QueueWait {
+        limit: Duration,
+    },
+    /// The wait would outlast the deadline.
+    Deadline {
+        left: Duration,
+    },
+    /// A request of the high class took its place.
+    Preempted,
+    /// A request of the low class that waited for too long.
+    Waited,
+}
+
+#[cfg(test)]
+impl Overload {
+    /// One that expects this wait, for tests of how it is told.
+    pub fn example(expected_wait: Duration) -> Self {
+        Self { model: "m".into(), depth: 1, limit: 1, expected_wait, cause: ShedCause::QueueSize }
+    }
+}
+
+impl ShedCause {
+    /// The value of a `reason` label, in the order of `index`.
+    pub const LABELS: [&str; 6] = ["queue_size", "queue_bytes", "queue_wait", "deadline", "preempted", "waited"];
+
+    pub fn index(self) -> usize {
+        match self {
+            Self::QueueSize => 0,
+            Self::QueueBytes { .. } => 1,
+            Self::QueueWait { .. } => 2,
+            Self::Deadline { .. } => 3,
+            Self::Preempted => 4,
+            Self::Waited => 5,
+        }
+    }
+
+    pub fn label(self) -> &'static str {
+        Self::LABELS[self.index()]
+    }
+}
+
+impl std::error::Error for Overload {}
+
+impl fmt::Display for Overload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { model, depth, limit, expected_wait, cause } = self;
+        write!(f, "Exceeds maximum queue size: {depth} of {limit} requests are waiting for model '{model}', ")?;
+        write!(f, "expected wait {} ms", millis(*expected_wait))?;
+        match cause {
+            ShedCause::QueueSize => Ok(()),
+            ShedCause::QueueBytes { waiting, limit } => write!(f, ", {waiting} of {limit} bytes are taken"),
+            ShedCause::QueueWait { limit } => write!(f, " of at most {} ms", millis(*limit)),
+            ShedCause::Deadline { left } => write!(f, " with {} ms left until the request's deadline", millis(*left)),
+            ShedCause::Preempted => write!(f, ", and requests of high priority go first"),
+            ShedCause::Waited => write!(f, ", and this one of low priority has waited for as long as it may"),
+        }
+    }
+}
+
+/// Milliseconds with one digit behind the point.
+fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e4).round() / 10.0
 }
 
 /// Where a request and the signature of the model it goes to differ.
@@ -238,7 +323,7 @@ impl Error {
             }
             Self::TooLarge { .. } => Kind::TooLarge,
             Self::Unsupported(_) => Kind::Unsupported,
-            Self::Overloaded { .. } | Self::OutOfBudget { .. } => Kind::Overloaded,
+            Self::Overloaded(_) | Self::OutOfBudget { .. } => Kind::Overloaded,
             Self::DeadlineExceeded { .. } => Kind::DeadlineExceeded,
             Self::BodyTimeout { .. } => Kind::RequestTimeout,
             Self::Cancelled => Kind::Cancelled,
@@ -249,7 +334,7 @@ impl Error {
     /// How long a client should wait before it tries again; `None` where a retry doesn't help.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Overloaded { retry_after, .. } => Some(*retry_after),
+            Self::Overloaded(overload) => Some(overload.expected_wait.max(MIN_RETRY)),
             Self::OutOfBudget { .. } | Self::NotReady { .. } | Self::NoVersions { .. } | Self::Unavailable(_) => {
                 Some(Duration::from_secs(1))
             }
@@ -257,6 +342,9 @@ impl Error {
         }
     }
 }
+
+/// A client that is told to come back sooner would only be refused again.
+const MIN_RETRY: Duration = Duration::from_millis(100);
 
 /// The known name nearest to a mistaken one, if any is near enough to be meant.
 pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
@@ -303,8 +391,13 @@ mod tests {
         let fault = Fault::InputCount { expected: 2, got: 1, missing: vec!["b".into()] };
         let count = Error::mismatch("m", "a", fault);
         assert_eq!(count.to_string(), "[request id: a] expected 2 inputs but got 1 inputs for model 'm', missing: 'b'");
-        let full = Error::Overloaded { model: "m".into(), depth: 3, limit: 3, retry_after: Duration::from_secs(1) };
-        assert!(full.to_string().starts_with("Exceeds maximum queue size"));
+        let expected_wait = Duration::from_micros(120_040);
+        let overload = |cause| Overload { model: "m".into(), depth: 3, limit: 3, expected_wait, cause };
+        let full = Error::Overloaded(Box::new(overload(ShedCause::QueueSize)));
+        let expected = "Exceeds maximum queue size: 3 of 3 requests are waiting for model 'm', expected wait 120 ms";
+        assert_eq!(full.to_string(), expected);
+        let hopeless = overload(ShedCause::Deadline { left: Duration::from_millis(50) });
+        assert_eq!(hopeless.to_string(), format!("{expected} with 50 ms left until the request's deadline"));
         assert_eq!((full.kind().http_status(), full.kind().grpc_code()), (503, 14));
         let late = Error::DeadlineExceeded { stage: "" };
         assert_eq!(late.to_string(), "Request timeout expired");

@@ -115,6 +115,8 @@ pub struct RequestContext {
     /// W3C `traceparent`, taken over as it came.
     pub traceparent: Option<String>,
     pub deadline: Deadline,
+    /// From `headgate-priority`; `None` where the header is absent.
+    pub priority: Option<Priority>,
     pub received: Instant,
     pub protocol: Protocol,
 }
@@ -135,6 +137,36 @@ impl Protocol {
     }
 }
 
+/// Who goes first when not everybody can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Priority {
+    #[default]
+    High,
+    /// The first to be refused, and the last to run.
+    Low,
+}
+
+impl Priority {
+    /// The class that `headgate-priority` names; `None` for any other word.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "high" => Some(Self::High),
+            "low" => Some(Self::Low),
+            _ => None,
+        }
+    }
+
+    /// The class of the protocol's `priority` parameter, where 1 is the highest level and 0 leaves the choice to the
+    /// server; `None` for 0.
+    pub fn from_level(level: u64) -> Option<Self> {
+        match level {
+            0 => None,
+            1 => Some(Self::High),
+            _ => Some(Self::Low),
+        }
+    }
+}
+
 /// A decoded inference request.
 #[derive(Debug, Clone, Default)]
 pub struct InferRequest {
@@ -145,6 +177,8 @@ pub struct InferRequest {
     pub outputs: Vec<RequestedOutput>,
     /// The protocol's `timeout` parameter.
     pub timeout: Option<Duration>,
+    /// The protocol's `priority` parameter.
+    pub priority: Option<Priority>,
 }
 
 /// One output a client asks for.

@@ -1,11 +1,12 @@
-//! THE path of a prediction: route, decode, check, admit, run, encode, record.
+//! THE path of a prediction: route, look, decode, check, admit, run, encode, record.
 
 use std::time::{Instant, SystemTime};
 
-use crate::batching::{self, Answer};
+use crate::batching::{Answer, NoAnswer, Work};
 use crate::classification::classify;
 use crate::data_plane::DataPlane;
 use crate::error::{Error, Result};
+use crate::engine::RunError;
 use crate::inference::{Deadline, InferRequest, InferResponse, PredictionId, RequestContext, RequestedOutput};
 use crate::record::Record;
 use crate::routing::Backend;
@@ -43,20 +44,26 @@ async fn serve<R>(
     let servable = &backend.servable;
     record.routed(servable);
 
+    // Under overload a refusal must not cost a decode.
+    let priority = context.priority.unwrap_or_default();
+    backend.pool.look(priority, context.deadline, Instant::now())?;
+
     let started = Instant::now();
     let request = decode(servable)?;
     record.decoded(started);
     let id = request.id.clone();
     let deadline = deadline(context, &request, servable);
+    let priority = context.priority.or(request.priority).unwrap_or_default();
     let checked = servable.check(request)?;
     record.checked(checked.rows);
 
-    if deadline.passed(Instant::now()) {
+    let now = Instant::now();
+    if deadline.passed(now) {
         return Err(Error::DeadlineExceeded { stage: "before the request was admitted" });
     }
-    let slot = backend.pool.reserve()?;
-    let failed = |cause: String| run_failed(context, servable, &cause);
-    let answer = batching::run(slot, checked.inputs, checked.rows, deadline, failed).await?;
+    let work = Work { inputs: checked.inputs, rows: checked.rows, deadline, priority };
+    let ticket = backend.pool.admit(work, now)?;
+    let answer = ticket.outcome().await.map_err(|why| unanswered(context, &backend, why))?;
     record.answered(&answer);
 
     let started = Instant::now();
@@ -108,6 +115,17 @@ fn respond(
         prediction_id: PredictionId::new(SystemTime::now(), plane.gateway_id, servable.slot, arm.number, random),
         arm: arm.name,
         request_id: context.request_id.clone(),
+    }
+}
+
+/// The error of a request that was taken in and yet has no answer.
+fn unanswered(context: &RequestContext, backend: &Backend, why: NoAnswer) -> Error {
+    match why {
+        NoAnswer::Expired => Error::DeadlineExceeded { stage: "while the request waited or ran" },
+        NoAnswer::Shed(cause) => backend.pool.shed(cause),
+        NoAnswer::Run(RunError::Stopped) => Error::DeadlineExceeded { stage: "while the model ran" },
+        NoAnswer::Run(RunError::BadInput(text)) => Error::Invalid(text),
+        NoAnswer::Run(RunError::Failed(cause)) => run_failed(context, &backend.servable, &cause),
     }
 }
 

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use futures_core::future::BoxFuture;
 use tokio::sync::watch;
 
-use crate::batching::{Pool, PoolConfig};
+use crate::batching::{BatchConfig, Cores, Pool, PoolConfig, QueueLimits};
 use crate::budget::ByteBudget;
 use crate::control::{LoadOverrides, ModelControl};
 use crate::data_plane::DataPlane;
@@ -119,11 +119,22 @@ pub fn serving(models: &[(&str, u64, Arc<dyn Model>)]) -> Serving {
     Serving { models: entries.into_iter().map(|(name, entry)| (name, Arc::new(entry))).collect() }
 }
 
-/// A backend with one worker and a queue of 64.
+/// A pool's configuration: one worker, a queue of 64, and whatever waits is batched as far as is worth it.
+pub fn pool_config() -> PoolConfig {
+    PoolConfig {
+        min_workers: 0,
+        max_workers: 1,
+        limits: QueueLimits { max_requests: 64, max_bytes: 64 << 20, max_wait: Duration::from_secs(60) },
+        batching: BatchConfig::default(),
+        delay_after: None,
+    }
+}
+
+/// A backend with one worker, which is its own, and a queue of 64.
 pub fn backend(name: &str, version: u64, model: Arc<dyn Model>) -> Arc<Backend> {
     let stats = Arc::new(ServableStats::default());
-    let config = PoolConfig { workers: 1, max_queue_size: 64 };
-    let pool = Pool::start(name, &model, &stats, config).expect("a test can start a thread");
+    let cores = Cores::start(1).expect("a test can start a thread");
+    let pool = Pool::new(&cores, name, &model, &stats, pool_config());
     let servable = Arc::new(Servable {
         id: ServableId { model: name.to_owned(), version },
         slot: 0,

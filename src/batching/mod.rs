@@ -1,10 +1,26 @@
-//! BATCH: from an admitted request to a worker's run of the model.
+//! BATCH: from an admitted request to the runs of the model that answer it.
 //!
-//! Each arm has one [`Pool`]: a bounded queue and a fixed number of worker threads, each with its own session.
-//! Where batches are cut and pools are resized, it happens here, between [`Slot::submit`] and the worker's loop.
+//! Each arm has one [`Pool`]: what waits for its model, and leave to hold so many of the process's [`Cores`] at the same
+//! time. In the order that a request meets them: `admission_policy` takes it in or refuses it; `inline_policy` says
+//! whether it runs where it is; otherwise it waits in `queue`, from which a free core (`cores`, `share_policy`) cuts a
+//! `batch` as `batch_policy` and the measured `curve` have it. `autoscale` changes what each pool may hold.
 
+mod admission_policy;
+mod batch;
+mod batch_policy;
+mod cores;
+pub mod curve;
+mod inline_policy;
 mod pool;
 mod queue;
+mod request;
+mod service_times;
+mod share_policy;
+mod ticket;
 
-pub use pool::{Pool, PoolConfig, run};
-pub use queue::{Answer, Slot};
+pub use batch_policy::BatchRules;
+pub use cores::Cores;
+pub use admission_policy::QueueLimits;
+pub use pool::{BatchConfig, Pool, PoolConfig};
+pub use request::{Answer, NoAnswer, Work};
+pub use ticket::Ticket;

@@ -1,123 +1,461 @@
-//! A fixed number of worker threads on one queue.
+//! What waits for one version in one arm, and how much of the machine it may use for it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::thread;
-use std::time::Instant;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use super::queue::{Answer, Job, JobError, Queue, Slot};
-use crate::engine::{Model, RunError, RunOutput, Session};
-use crate::error::Error;
-use crate::inference::Deadline;
+use arc_swap::ArcSwap;
+
+use super::admission_policy::{Ahead, Demand, QueueLimits, admit};
+use super::batch::{Runner, rows_of};
+use super::batch_policy::BatchRules;
+use super::cores::{Cores, Place, Turn, Turns, Usage};
+use super::curve::BatchCurve;
+use super::inline_policy::{Arrival, may_run_inline, penalty};
+use super::queue::{Cut, Cutting, Piece, Queue};
+use super::request::{Answer, NoAnswer, Outcome, Request, Work, bytes_of};
+use super::service_times::ServiceTimes;
+use super::ticket::Ticket;
+use crate::engine::{Model, RunError, Session};
+use crate::error::{Error, Overload, ShedCause};
+use crate::inference::{Deadline, Priority};
 use crate::telemetry::stats::ServableStats;
-use crate::tensor::Tensor;
 
-/// Size of a pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a pool may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolConfig {
-    pub workers: usize,
-    /// Requests that may wait.
-    pub max_queue_size: usize,
+    /// Cores that it keeps when it is idle, and the most that it may hold at the same time.
+    pub min_workers: u32,
+    pub max_workers: u32,
+    pub limits: QueueLimits,
+    pub batching: BatchConfig,
+    /// After this time of waiting a request is put behind all others; `None`: never.
+    pub delay_after: Option<Duration>,
 }
 
-/// The workers of one arm. They end when the pool is dropped and their queue is empty.
-#[derive(Debug)]
+/// Batching as the operator wants it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BatchConfig {
+    /// Most rows of a request, and so of a run.
+    pub max_batch_size: Option<usize>,
+    /// Preferred sizes and delay; `None` leaves the size to what was measured.
+    pub dynamic: Option<(Vec<usize>, Duration)>,
+}
+
+/// A queue, and leave to use the cores. The last waiting requests are answered after it is dropped.
 pub struct Pool {
-    queue: Arc<Queue>,
+    shared: Arc<Shared>,
+    /// The cores stay for as long as a pool may need them.
+    _cores: Arc<Cores>,
+}
+
+struct Shared {
+    name: String,
+    model: Arc<dyn Model>,
+    stats: Arc<ServableStats>,
+    config: PoolConfig,
+    sizing: ArcSwap<Sizing>,
+    place: Place,
+    /// Whether a turn was asked for that has not begun.
+    woken: AtomicBool,
+    sessions: Mutex<Vec<Box<dyn Session>>>,
+    state: Mutex<State>,
+    workers: AtomicU32,
+    /// How many cores the pool really gets, in thousandths: what waits is divided by it.
+    parallelism_milli: AtomicU32,
+    use_counts: UseCounts,
+}
+
+/// How batches are cut: what was measured, and the rules that follow from it and the configuration.
+struct Sizing {
+    curve: Arc<BatchCurve>,
+    rules: BatchRules,
+}
+
+#[derive(Default)]
+struct State {
+    queue: Queue,
+    times: ServiceTimes,
+    /// When each run under way began, and how long it should take, in seconds.
+    running: Vec<(Instant, f64)>,
+    inline: u32,
+    inline_barred_until: Option<Instant>,
+    promises_broken: u32,
+    admitted: u64,
+    /// Bytes of a row, a moving average.
+    row_bytes: f64,
+    closed: bool,
+}
+
+/// Totals that whoever scales the pool takes differences of.
+#[derive(Debug, Default)]
+struct UseCounts {
+    /// Requests that were taken out of the queue to be run, and the time that they had waited.
+    taken: AtomicU64,
+    waited_ns: AtomicU64,
+    /// Requests that ran where they arrived, and the time that took.
+    inline: AtomicU64,
+    inline_ns: AtomicU64,
 }
 
 impl Pool {
-    /// Starts the workers. `name` is the model's, for error texts and thread names.
-    ///
-    /// # Errors
-    /// The operating system's, when a thread can't be started.
-    pub fn start(
+    /// A pool for a model. `name` is the model's, for error texts.
+    pub fn new(
+        cores: &Arc<Cores>,
         name: &str,
         model: &Arc<dyn Model>,
         stats: &Arc<ServableStats>,
         config: PoolConfig,
-    ) -> std::io::Result<Self> {
-        let pool = Self { queue: Queue::new(name.to_owned(), config.max_queue_size) };
-        for _ in 0..config.workers.max(1) {
-            let worker = Worker { queue: pool.queue.clone(), session: model.clone().session(), stats: stats.clone() };
-            thread::Builder::new().name(format!("run {name}")).spawn(move || worker.run())?;
-        }
-        Ok(pool)
+    ) -> Self {
+        let workers = config.max_workers.min(cores.budget()).max(1);
+        let config = PoolConfig { max_workers: workers, min_workers: config.min_workers.min(workers), ..config };
+        let sizing = Sizing::new(Arc::new(BatchCurve::unmeasured()), &config, model.signature().batch_axes().is_some());
+        let shared = cores.enter(workers, |place| {
+            Arc::new(Shared {
+                name: name.to_owned(),
+                model: model.clone(),
+                stats: stats.clone(),
+                config,
+                sizing: ArcSwap::from_pointee(sizing),
+                place,
+                woken: AtomicBool::new(false),
+                sessions: Mutex::default(),
+                state: Mutex::default(),
+                workers: AtomicU32::new(workers),
+                parallelism_milli: AtomicU32::new(workers * 1000),
+                use_counts: UseCounts::default(),
+            })
+        });
+        Self { shared, _cores: cores.clone() }
     }
 
-    /// Admits a request, or sheds it now.
+    /// Whether a request of this class could be taken in now, asked before it is worth decoding.
     ///
     /// # Errors
     /// `Overloaded`.
-    pub fn reserve(&self) -> Result<Slot, Error> {
-        self.queue.reserve()
+    pub fn look(&self, priority: Priority, deadline: Deadline, now: Instant) -> Result<(), Error> {
+        let shared = &self.shared;
+        let state = shared.lock();
+        let demand = Demand {
+            priority,
+            bytes: 0,
+            run_s: state.times.estimate_s(state.row_bytes as usize),
+            left: deadline.instant().map(|instant| instant.saturating_duration_since(now)),
+        };
+        let ahead = shared.ahead(&state, priority, now);
+        match admit(&ahead, &shared.config.limits, &demand) {
+            Err(cause) if !(priority == Priority::High && state.queue.has_low()) => {
+                drop(state);
+                Err(shared.refusal(cause, &ahead))
+            }
+            _ => Ok(()),
+        }
     }
 
-    /// Requests that wait or were promised a place.
+    /// Takes a request in, or sheds it now. One that is short enough runs here.
+    ///
+    /// # Errors
+    /// `Overloaded`.
+    pub fn admit(&self, work: Work, now: Instant) -> Result<Ticket, Error> {
+        let bytes = bytes_of(&work.inputs);
+        match self.shared.run_inline(&work, bytes, now) {
+            Some(outcome) => Ok(Ticket::done(outcome)),
+            None => self.shared.enqueue(work, bytes, now),
+        }
+    }
+
+    /// The error of a request that had to leave the queue; counts it.
+    pub fn shed(&self, cause: ShedCause) -> Error {
+        let ahead = self.shared.ahead(&self.shared.lock(), Priority::High, Instant::now());
+        self.shared.refusal(cause, &ahead)
+    }
+
+    /// Takes over what was measured.
+    pub fn set_curve(&self, curve: Arc<BatchCurve>) {
+        let shared = &self.shared;
+        let proven = shared.model.signature().batch_axes().is_some();
+        shared.sizing.store(Arc::new(Sizing::new(curve, &shared.config, proven)));
+    }
+
+    /// What was measured; nothing yet at first.
+    pub fn curve(&self) -> Arc<BatchCurve> {
+        self.shared.sizing.load().curve.clone()
+    }
+
+    /// Most rows of a run.
+    pub fn cap(&self) -> usize {
+        self.shared.sizing.load().rules.cap
+    }
+
+    /// Requests that wait.
     pub fn depth(&self) -> usize {
-        self.queue.depth()
+        self.shared.lock().queue.len()
+    }
+
+    /// Cores that it may hold, and those it holds.
+    pub fn workers(&self) -> (u32, u32) {
+        self.shared.place.workers()
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.queue.close();
+        self.shared.lock().closed = true;
+        // What still waits is run first; the turn that finds nothing gives the place up.
+        self.shared.place.wake();
     }
 }
 
-struct Worker {
-    queue: Arc<Queue>,
-    session: Box<dyn Session>,
-    stats: Arc<ServableStats>,
+impl Sizing {
+    fn new(curve: Arc<BatchCurve>, config: &PoolConfig, proven: bool) -> Self {
+        let max = config.batching.max_batch_size.unwrap_or(usize::MAX);
+        let rules = match &config.batching.dynamic {
+            _ if !proven => BatchRules::unbatched(),
+            None => BatchRules { cap: curve.cap.min(max).max(1), ..BatchRules::unbatched() },
+            Some((preferred, delay)) => {
+                let largest = preferred.last().copied().unwrap_or(1);
+                // A size that an operator names counts for more than what was measured.
+                let cap = config.batching.max_batch_size.unwrap_or(curve.cap.max(largest)).max(1);
+                let preferred = preferred.iter().copied().filter(|&size| size <= cap).collect();
+                BatchRules { cap, preferred, max_queue_delay: *delay }
+            }
+        };
+        Self { curve, rules }
+    }
+
+    fn best_cut(&self, rows: usize) -> usize {
+        if rows <= self.curve.cap { self.curve.best_cut(rows) } else { rows }
+    }
+
+    fn run_rows(&self, rows: usize) -> usize {
+        if rows <= self.curve.cap { self.curve.run_rows(rows).max(rows) } else { rows }
+    }
 }
 
-impl Worker {
-    fn run(mut self) {
-        while let Some(job) = self.queue.take() {
-            let now = Instant::now();
-            if job.is_abandoned() {
-                continue;
+impl Shared {
+    /// Runs the request here, if it is known to be short and nothing is before it.
+    fn run_inline(&self, work: &Work, bytes: usize, now: Instant) -> Option<Outcome> {
+        {
+            let mut state = self.lock();
+            let arrival = Arrival {
+                known_run_s: state.times.known_s(bytes),
+                waiting: state.queue.len(),
+                running: state.running.len() as u32 + state.inline,
+                workers: self.workers.load(Relaxed),
+                barred: state.inline_barred_until.is_some_and(|until| now < until),
+            };
+            if !may_run_inline(&arrival) || !self.model.is_ready_for(&work.inputs) {
+                return None;
             }
-            if job.deadline.passed(now) {
-                job.expire();
-                continue;
+            state.inline += 1;
+        }
+        let mut session = self.session();
+        let never = || false;
+        let run = std::panic::AssertUnwindSafe(|| session.run(&work.inputs, &never));
+        let output = std::panic::catch_unwind(run)
+            .unwrap_or_else(|_| Err(RunError::Failed("the run panicked on its way".to_owned())));
+        self.give_back(session);
+        let ran = now.elapsed();
+        let mut state = self.lock();
+        state.inline -= 1;
+        state.times.record(bytes, ran.as_secs_f64());
+        if let Some(penalty) = penalty(ran, state.promises_broken) {
+            state.promises_broken += 1;
+            state.inline_barred_until = Some(now + penalty);
+        }
+        drop(state);
+        self.use_counts.inline.fetch_add(1, Relaxed);
+        self.use_counts.inline_ns.fetch_add(ran.as_nanos() as u64, Relaxed);
+        Some(match output {
+            Err(error) => Err(NoAnswer::Run(error)),
+            Ok(output) => {
+                self.stats.record_execution(work.rows, &output.timing);
+                Ok(Answer { tensors: output.tensors, timing: output.timing, queue: Duration::ZERO })
             }
-            let result = self.execute(&job);
-            if let Ok(output) = &result {
-                self.stats.record_execution(job.rows, &output.timing);
+        })
+    }
+
+    fn enqueue(self: &Arc<Self>, work: Work, bytes: usize, now: Instant) -> Result<Ticket, Error> {
+        let cap = self.sizing.load().rules.cap;
+        let priority = work.priority;
+        let left = work.deadline.instant().map(|instant| instant.saturating_duration_since(now));
+        let mut state = self.lock();
+        let demand = Demand { priority, bytes, run_s: state.times.estimate_s(bytes), left };
+        let mut evicted = vec![];
+        loop {
+            let ahead = self.ahead(&state, priority, now);
+            let Err(cause) = admit(&ahead, &self.config.limits, &demand) else { break };
+            let is_full = matches!(cause, ShedCause::QueueSize | ShedCause::QueueBytes { .. });
+            let room = if is_full && priority == Priority::High { state.queue.evict_low(cap) } else { None };
+            match room {
+                Some(low) => evicted.push(low),
+                None => {
+                    drop(state);
+                    return Err(self.refusal(cause, &ahead));
+                }
             }
-            job.finish(result, now);
+        }
+        state.admitted += 1;
+        let row_bytes = bytes as f64 / work.rows.max(1) as f64;
+        state.row_bytes += if state.admitted == 1 { row_bytes } else { 0.1 * (row_bytes - state.row_bytes) };
+        let axes = self.model.signature().batch_axes();
+        let (request, outcome) = Request::new(state.admitted, work, axes, now);
+        let request = Arc::new(request);
+        state.queue.push(request.clone(), cap);
+        drop(state);
+        for low in evicted {
+            low.fail(NoAnswer::Shed(ShedCause::Preempted));
+        }
+        self.wake();
+        let give_up = (priority == Priority::Low).then(|| now + self.config.limits.max_wait);
+        let pool = self.clone();
+        Ok(Ticket::waiting(request, outcome, give_up, move |request| pool.withdraw(request)))
+    }
+
+    fn withdraw(&self, request: &Request) -> bool {
+        let cap = self.sizing.load().rules.cap;
+        let withdrawn = self.lock().queue.withdraw(request.number, cap);
+        // Its tensors are freed outside the lock.
+        withdrawn.is_some()
+    }
+
+    /// What a newcomer of this class finds before it.
+    fn ahead(&self, state: &State, priority: Priority, now: Instant) -> Ahead {
+        let cap = self.sizing.load().rules.cap;
+        let rest = |(started, run_s): &(Instant, f64)| (run_s - now.duration_since(*started).as_secs_f64()).max(0.0);
+        let running_s: f64 = state.running.iter().map(rest).sum();
+        let rows = state.queue.rows_ahead(priority);
+        let turn_s = state.times.estimate_s((rows.clamp(1, cap) as f64 * state.row_bytes) as usize);
+        let workers = self.workers.load(Relaxed).max(1);
+        let parallelism = f64::from(self.parallelism_milli.load(Relaxed).max(1)) / 1000.0;
+        Ahead {
+            requests: state.queue.len(),
+            bytes: state.queue.bytes(),
+            wait_s: (running_s + rows.div_ceil(cap) as f64 * turn_s) / parallelism,
+            turn_s,
+            idle: state.queue.is_empty() && state.running.len() < workers as usize,
         }
     }
 
-    fn execute(&mut self, job: &Job) -> Result<RunOutput, RunError> {
-        let stop = || job.is_abandoned() || job.deadline.passed(Instant::now());
-        // The engine catches its own panics; this is for one in our code around it, which must not cost a worker.
-        catch_unwind(AssertUnwindSafe(|| self.session.run(&job.inputs, &stop)))
-            .unwrap_or_else(|_| Err(RunError::Failed("the worker panicked around the run".to_owned())))
+    fn refusal(&self, cause: ShedCause, ahead: &Ahead) -> Error {
+        self.stats.record_shed(cause);
+        Error::Overloaded(Box::new(Overload {
+            model: self.name.clone(),
+            depth: ahead.requests,
+            limit: self.config.limits.max_requests,
+            expected_wait: Duration::from_secs_f64(ahead.wait_s.clamp(0.0, 3600.0)),
+            cause,
+        }))
+    }
+
+    /// Asks for a turn, unless one is asked for already.
+    fn wake(&self) {
+        if !self.woken.swap(true, SeqCst) {
+            self.place.wake();
+        }
+    }
+
+    /// Takes the next batch out of the queue; true if more waits behind it.
+    fn cut(&self, sizing: &Sizing, now: Instant) -> (Cut, bool) {
+        let mut state = self.lock();
+        let cutting = Cutting {
+            rules: &sizing.rules,
+            axes: self.model.signature().batch_axes(),
+            best: &|rows| sizing.best_cut(rows),
+            delay_after: self.config.delay_after,
+            closed: state.closed,
+        };
+        let cut = state.queue.cut(now, &cutting);
+        if let Cut::Batch(pieces) = &cut {
+            let run_s = state.times.estimate_s(batch_bytes(pieces));
+            state.running.push((now, run_s));
+        }
+        (cut, !state.queue.is_empty())
+    }
+
+    fn run_batch(&self, sizing: &Sizing, pieces: &[Piece], started: Instant) {
+        let waited = |piece: &Piece| started.saturating_duration_since(piece.request.admitted).as_nanos() as u64;
+        self.use_counts.taken.fetch_add(pieces.len() as u64, Relaxed);
+        self.use_counts.waited_ns.fetch_add(pieces.iter().map(waited).sum(), Relaxed);
+        let mut session = self.session();
+        let axes = self.model.signature().batch_axes();
+        let run_rows = sizing.run_rows(rows_of(pieces));
+        Runner { session: session.as_mut(), axes, stats: &self.stats }.run(pieces, run_rows);
+        self.give_back(session);
+        let ran = started.elapsed();
+        let mut state = self.lock();
+        let at = state.running.iter().position(|(began, _)| *began == started).expect("pushed by cut");
+        state.running.swap_remove(at);
+        state.times.record(batch_bytes(pieces), ran.as_secs_f64());
+    }
+
+    fn session(&self) -> Box<dyn Session> {
+        let idle = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        idle.unwrap_or_else(|| self.model.clone().session())
+    }
+
+    fn give_back(&self, session: Box<dyn Session>) {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while the lock is held, so a poisoned state is still a whole one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Submits a request and turns what can go wrong into the request's error.
-///
-/// `failed` makes the error of a run that failed from the engine's words, which are for the log only.
-///
-/// # Errors
-/// `DeadlineExceeded`, `Invalid` for inputs the engine can't take, `Unavailable` when the workers are gone, or what
-/// `failed` makes.
-pub async fn run(
-    slot: Slot,
-    inputs: Vec<Tensor>,
-    rows: usize,
-    deadline: Deadline,
-    failed: impl FnOnce(String) -> Error,
-) -> Result<Answer, Error> {
-    match slot.submit(inputs, rows, deadline).await {
-        Some(Ok(answer)) => Ok(answer),
-        Some(Err(JobError::Expired)) => Err(Error::DeadlineExceeded { stage: "while the request waited or ran" }),
-        Some(Err(JobError::Run(RunError::Stopped))) => Err(Error::DeadlineExceeded { stage: "while the model ran" }),
-        Some(Err(JobError::Run(RunError::BadInput(text)))) => Err(Error::Invalid(text)),
-        Some(Err(JobError::Run(RunError::Failed(cause)))) => Err(failed(cause)),
-        None => Err(Error::Unavailable("the model's workers have stopped".to_owned())),
+impl Turns for Shared {
+    fn turn(&self) -> Turn {
+        self.woken.store(false, SeqCst);
+        let sizing = self.sizing.load_full();
+        let now = Instant::now();
+        match self.cut(&sizing, now) {
+            (Cut::Empty, _) => {
+                if self.lock().closed {
+                    self.place.leave();
+                }
+                Turn::Done
+            }
+            (Cut::Wait(time), _) => Turn::Later(time),
+            (Cut::Batch(pieces), more) => {
+                if more || self.lock().closed {
+                    self.wake();
+                }
+                self.run_batch(&sizing, &pieces, now);
+                Turn::Done
+            }
+        }
+    }
+
+    fn usage(&self) -> Usage {
+        Usage {
+            min_workers: self.config.min_workers,
+            max_workers: self.config.max_workers,
+            waiting: self.lock().queue.len(),
+            taken: self.use_counts.taken.load(Relaxed),
+            waited_s: self.use_counts.waited_ns.load(Relaxed) as f64 / 1e9,
+            inline_s: self.use_counts.inline_ns.load(Relaxed) as f64 / 1e9,
+        }
+    }
+
+    fn resized(&self, workers: u32, parallelism: f64) {
+        self.workers.store(workers, Relaxed);
+        self.parallelism_milli.store((parallelism * 1000.0) as u32, Relaxed);
     }
 }
+
+/// Bytes that a batch's rows have of their requests' inputs.
+fn batch_bytes(pieces: &[Piece]) -> usize {
+    let bytes = |piece: &Piece| piece.request.bytes * piece.count.max(1) / piece.request.work.rows.max(1);
+    pieces.iter().map(bytes).sum()
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pool({})", self.shared.name)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,285 +1,243 @@
-//! The bounded queue between the request's path and the workers.
+//! What waits for a pool's workers: two classes, in the order of arrival, from which batches are cut.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use super::batch_policy::{BatchRules, Decision, Waiting, decide};
+use super::request::{NoAnswer, Request};
+use crate::inference::Priority;
+use crate::signature::BatchAxes;
 
-use crate::engine::{RunError, RunOutput, RunTiming};
-use crate::error::Error;
-use crate::inference::Deadline;
-use crate::tensor::Tensor;
+/// Requests that are looked at for one batch: those behind them wait for the next.
+const MAX_LOOKED_AT: usize = 1024;
 
-/// Requests waiting for a worker. Places are promised by [`Queue::reserve`] before a request is put in.
-#[derive(Debug)]
-pub struct Queue {
-    model: String,
-    limit: usize,
-    state: Mutex<State>,
-    arrived: Condvar,
-}
-
+/// The waiting requests of one pool, without bounds of its own: the admission keeps them.
 #[derive(Debug, Default)]
-struct State {
-    waiting: VecDeque<Job>,
-    /// Places promised to slots that have not submitted yet.
-    reserved: usize,
-    submitted: u64,
-    closed: bool,
+pub struct Queue {
+    /// High, low, and those that `timeout_action: DELAY` put behind all others.
+    lanes: [VecDeque<Entry>; 3],
+    bytes: usize,
+    /// Rows that each class will have run before a newcomer's turn: at most a batch of each request.
+    turn_rows: [usize; 3],
 }
 
-/// One request on its way to a worker.
+const HIGH: usize = 0;
+const LOW: usize = 1;
+const DELAYED: usize = 2;
+
 #[derive(Debug)]
-pub struct Job {
-    pub inputs: Vec<Tensor>,
-    pub rows: usize,
-    pub deadline: Deadline,
-    pub enqueued: Instant,
-    number: u64,
-    reply: oneshot::Sender<Result<Answer, JobError>>,
+struct Entry {
+    request: Arc<Request>,
+    /// Rows before this one were cut already.
+    next_row: usize,
 }
 
-/// What a worker gives back for a request.
-#[derive(Debug)]
-pub struct Answer {
-    /// In the signature's order.
-    pub tensors: Vec<Tensor>,
-    pub timing: RunTiming,
-    /// From admission to the worker's hands.
-    pub queue: Duration,
+/// Consecutive rows of one request.
+#[derive(Debug, Clone)]
+pub struct Piece {
+    pub request: Arc<Request>,
+    pub start: usize,
+    pub count: usize,
 }
 
-/// Why a worker gave no answer.
+/// What a worker finds.
 #[derive(Debug)]
-pub enum JobError {
-    /// The deadline had passed before the model ran.
-    Expired,
-    Run(RunError),
+pub enum Cut {
+    Batch(Vec<Piece>),
+    /// Nothing is due before this time has passed.
+    Wait(Duration),
+    Empty,
+}
+
+/// How rows are cut from a queue.
+pub struct Cutting<'a> {
+    pub rules: &'a BatchRules,
+    /// `None` where rows must not share a run.
+    pub axes: Option<&'a BatchAxes>,
+    /// How many of so many rows run best together.
+    pub best: &'a dyn Fn(usize) -> usize,
+    /// After this time of waiting a request is put behind all others.
+    pub delay_after: Option<Duration>,
+    pub closed: bool,
 }
 
 impl Queue {
-    /// A queue for at most `limit` requests of `model` (its name is for error texts).
-    pub fn new(model: String, limit: usize) -> Arc<Self> {
-        Arc::new(Self { model, limit, state: Mutex::default(), arrived: Condvar::new() })
-    }
-
-    /// Promises a place, or refuses at once.
-    ///
-    /// # Errors
-    /// `Overloaded` when every place is taken or promised.
-    pub fn reserve(self: &Arc<Self>) -> Result<Slot, Error> {
-        let mut state = self.lock();
-        let depth = state.waiting.len() + state.reserved;
-        if depth >= self.limit {
-            let retry_after = Duration::from_secs(1);
-            return Err(Error::Overloaded { model: self.model.clone(), depth, limit: self.limit, retry_after });
-        }
-        state.reserved += 1;
-        Ok(Slot { queue: self.clone() })
-    }
-
-    /// Blocks until there is a job; `None` once the queue is closed and empty.
-    pub fn take(&self) -> Option<Job> {
-        let mut state = self.lock();
-        loop {
-            if let Some(job) = state.waiting.pop_front() {
-                return Some(job);
-            }
-            if state.closed {
-                return None;
-            }
-            state = self.arrived.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
-        }
-    }
-
-    /// Lets the workers go once everything that waits is done.
-    pub fn close(&self) {
-        self.lock().closed = true;
-        self.arrived.notify_all();
-    }
-
-    /// Requests waiting or promised a place.
-    pub fn depth(&self) -> usize {
-        let state = self.lock();
-        state.waiting.len() + state.reserved
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while the lock is held, so a poisoned state is still a whole one.
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-}
-
-/// A promised place in a queue: admission as a value. Dropped unused, the place is free again.
-#[derive(Debug)]
-pub struct Slot {
-    queue: Arc<Queue>,
-}
-
-impl Slot {
-    /// Puts the request in and waits for its answer, at most until its deadline.
-    ///
-    /// When this future is dropped the request is dropped too, before it costs compute if it still waits.
-    ///
-    /// # Errors
-    /// `None` when the workers are gone; `JobError` as the worker says, `Expired` also at the deadline itself.
-    pub async fn submit(
-        self,
-        inputs: Vec<Tensor>,
-        rows: usize,
-        deadline: Deadline,
-    ) -> Option<Result<Answer, JobError>> {
-        let (reply, answer) = oneshot::channel();
-        let number = {
-            let mut state = self.queue.lock();
-            state.submitted += 1;
-            let number = state.submitted;
-            state.waiting.push_back(Job { inputs, rows, deadline, enqueued: Instant::now(), number, reply });
-            number
+    /// Puts a request at the end of its class. `cap` is the most rows of a run.
+    pub fn push(&mut self, request: Arc<Request>, cap: usize) {
+        let lane = match request.work.priority {
+            Priority::High => HIGH,
+            Priority::Low => LOW,
         };
-        self.queue.arrived.notify_one();
-        let mut withdrawal = Withdrawal { queue: self.queue.clone(), number, due: true };
-        drop(self);
-        let answer = match deadline.instant() {
-            None => answer.await,
-            Some(instant) => match tokio::time::timeout_at(instant.into(), answer).await {
-                Ok(answer) => answer,
-                Err(_) => return Some(Err(JobError::Expired)),
-            },
-        };
-        withdrawal.due = false;
-        answer.ok()
+        self.bytes += request.bytes;
+        self.put(lane, Entry { request, next_row: 0 }, cap);
     }
-}
 
-/// Takes a request that nobody waits for any more out of the queue at once, so that it holds neither memory nor a place.
-struct Withdrawal {
-    queue: Arc<Queue>,
-    number: u64,
-    due: bool,
-}
+    /// Requests that wait.
+    pub fn len(&self) -> usize {
+        self.lanes.iter().map(VecDeque::len).sum()
+    }
 
-impl Drop for Withdrawal {
-    fn drop(&mut self) {
-        if self.due {
-            let withdrawn = {
-                let mut state = self.queue.lock();
-                let position = state.waiting.iter().position(|job| job.number == self.number);
-                position.and_then(|position| state.waiting.remove(position))
-            };
-            // Its tensors are freed outside the lock.
-            drop(withdrawn);
+    pub fn is_empty(&self) -> bool {
+        self.lanes.iter().all(VecDeque::is_empty)
+    }
+
+    /// Whether any of the low class waits.
+    pub fn has_low(&self) -> bool {
+        !self.lanes[LOW].is_empty()
+    }
+
+    /// Bytes of their inputs.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Rows that run before a newcomer of this class has its turn.
+    pub fn rows_ahead(&self, priority: Priority) -> usize {
+        match priority {
+            Priority::High => self.turn_rows[HIGH],
+            Priority::Low => self.turn_rows[HIGH] + self.turn_rows[LOW],
         }
     }
-}
 
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.queue.lock().reserved -= 1;
+    /// Takes a request out; `None` if it doesn't wait here any more, wholly or in part.
+    pub fn withdraw(&mut self, number: u64, cap: usize) -> Option<Arc<Request>> {
+        for lane in 0..self.lanes.len() {
+            if let Some(at) = self.lanes[lane].iter().position(|entry| entry.request.number == number) {
+                let entry = self.remove(lane, at, cap);
+                self.bytes -= entry.request.bytes;
+                return Some(entry.request);
+            }
+        }
+        None
+    }
+
+    /// Takes out the newest of the low class, to make room for a high one.
+    pub fn evict_low(&mut self, cap: usize) -> Option<Arc<Request>> {
+        let at = self.lanes[LOW].len().checked_sub(1)?;
+        let entry = self.remove(LOW, at, cap);
+        self.bytes -= entry.request.bytes;
+        Some(entry.request)
+    }
+
+    /// The rows that run next, if any are due. Requests that are void are answered and dropped on the way.
+    pub fn cut(&mut self, now: Instant, cutting: &Cutting<'_>) -> Cut {
+        let cap = cutting.rules.cap;
+        self.drop_void(now, cutting);
+        let Some(lane) = (0..self.lanes.len()).find(|&lane| !self.lanes[lane].is_empty()) else { return Cut::Empty };
+        let head = self.lanes[lane][0].request.clone();
+        let waiting = self.waiting_with(&head, now, cutting);
+        let target = match decide(waiting, cutting.rules, cutting.best) {
+            Decision::Wait(time) => return Cut::Wait(time),
+            Decision::Cut(rows) => rows,
+        };
+        let mut pieces = vec![self.take(lane, 0, target, cap)];
+        let Some(axes) = cutting.axes.filter(|_| pieces[0].count > 0) else { return Cut::Batch(pieces) };
+        let mut room = target.saturating_sub(pieces[0].count);
+        for lane in lane..self.lanes.len() {
+            let mut at = 0;
+            let mut looks = self.lanes[lane].len().min(MAX_LOOKED_AT);
+            while room > 0 && looks > 0 {
+                looks -= 1;
+                let entry = &self.lanes[lane][at];
+                // A request that fits into a run is not torn; one that doesn't has its turns by itself.
+                let fits = entry.rows() > 0 && entry.rows() <= room && entry.request.number != head.number;
+                if fits && !entry.request.is_void(now) && head.shares_a_run_with(&entry.request, axes) {
+                    let piece = self.take(lane, at, room, cap);
+                    room -= piece.count;
+                    pieces.push(piece);
+                } else {
+                    at += 1;
+                }
+            }
+        }
+        Cut::Batch(pieces)
+    }
+
+    /// The rows that could run together with the head's: enough of them to decide.
+    fn waiting_with(&self, head: &Request, now: Instant, cutting: &Cutting<'_>) -> Waiting {
+        let cap = cutting.rules.cap;
+        let first = self.lanes.iter().find_map(|lane| lane.front()).expect("called with a head");
+        let mut rows = first.rows().max(1);
+        let mut entries = self.lanes.iter().flatten().skip(1).take(MAX_LOOKED_AT);
+        if let Some(axes) = cutting.axes {
+            while rows < cap {
+                let Some(entry) = entries.next() else { break };
+                if head.shares_a_run_with(&entry.request, axes) {
+                    rows += entry.rows();
+                }
+            }
+        }
+        let oldest = now.saturating_duration_since(head.admitted);
+        Waiting { rows, oldest, closed: cutting.closed }
+    }
+
+    /// Cuts up to `room` rows from an entry. What is left of it goes to the end of its lane, so that one large request
+    /// does not keep the others waiting for all of its rows.
+    fn take(&mut self, lane: usize, at: usize, room: usize, cap: usize) -> Piece {
+        let mut entry = self.remove(lane, at, cap);
+        let rows = entry.rows();
+        // Torn only where no run could hold it.
+        let count = if rows <= cap { rows } else { room.min(rows) };
+        let piece = Piece { request: entry.request.clone(), start: entry.next_row, count };
+        entry.next_row += count;
+        if entry.rows() > 0 {
+            self.put(lane, entry, cap);
+        } else {
+            self.bytes -= piece.request.bytes;
+        }
+        piece
+    }
+
+    /// Drops what would run for nobody. A timer does the same at the deadline itself; this is for the moment between.
+    fn drop_void(&mut self, now: Instant, cutting: &Cutting<'_>) {
+        let cap = cutting.rules.cap;
+        for lane in 0..self.lanes.len() {
+            while let Some(entry) = self.lanes[lane].front() {
+                let request = &entry.request;
+                if request.is_void(now) || request.is_settled() {
+                    let entry = self.remove(lane, 0, cap);
+                    self.bytes -= entry.request.bytes;
+                    entry.request.fail(NoAnswer::Expired);
+                } else if lane != DELAYED
+                    && cutting.delay_after.is_some_and(|after| now.duration_since(request.admitted) >= after)
+                {
+                    let entry = self.remove(lane, 0, cap);
+                    self.put(DELAYED, entry, cap);
+                } else {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn put(&mut self, lane: usize, entry: Entry, cap: usize) {
+        self.turn_rows[lane] += entry.turn(cap);
+        self.lanes[lane].push_back(entry);
+    }
+
+    fn remove(&mut self, lane: usize, at: usize, cap: usize) -> Entry {
+        let entry = self.lanes[lane].remove(at).expect("callers found it there");
+        // The cap may have changed since it was put; no sum may fall below nothing for that.
+        self.turn_rows[lane] = self.turn_rows[lane].saturating_sub(entry.turn(cap));
+        if self.lanes[lane].is_empty() {
+            self.turn_rows[lane] = 0;
+        }
+        entry
     }
 }
 
-impl Job {
-    /// Whether the client has left, so that nobody would read the answer.
-    pub fn is_abandoned(&self) -> bool {
-        self.reply.is_closed()
+impl Entry {
+    fn rows(&self) -> usize {
+        self.request.work.rows - self.next_row
     }
 
-    /// Answers with the run's result.
-    pub fn finish(self, result: Result<RunOutput, RunError>, started: Instant) {
-        let queue = started.saturating_duration_since(self.enqueued);
-        let answer = result
-            .map(|output| Answer { tensors: output.tensors, timing: output.timing, queue })
-            .map_err(JobError::Run);
-        // A client that left meanwhile doesn't need it.
-        let _ = self.reply.send(answer);
-    }
-
-    /// Answers that the deadline passed before the model ran.
-    pub fn expire(self) {
-        let _ = self.reply.send(Err(JobError::Expired));
+    /// Rows of it that run before others have their turn.
+    fn turn(&self, cap: usize) -> usize {
+        self.rows().clamp(1, cap.max(1))
     }
 }
+
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_full_queue_refuses_and_a_dropped_slot_frees_its_place() {
-        let queue = Queue::new("m".into(), 2);
-        let first = queue.reserve().unwrap();
-        let _second = queue.reserve().unwrap();
-        assert!(matches!(queue.reserve(), Err(Error::Overloaded { depth: 2, limit: 2, .. })));
-        drop(first);
-        assert!(queue.reserve().is_ok());
-    }
-
-    #[tokio::test]
-    async fn a_submitted_request_moves_from_promised_to_waiting() {
-        let queue = Queue::new("m".into(), 1);
-        let slot = queue.reserve().unwrap();
-        let submitted = tokio::spawn(slot.submit(vec![], 1, Deadline::NONE));
-        let job = tokio::task::spawn_blocking({
-            let queue = queue.clone();
-            move || queue.take()
-        });
-        let job = job.await.unwrap().unwrap();
-        assert_eq!(queue.depth(), 0);
-        job.finish(Err(RunError::Stopped), Instant::now());
-        assert!(matches!(submitted.await.unwrap(), Some(Err(JobError::Run(RunError::Stopped)))));
-    }
-
-    #[tokio::test]
-    async fn a_client_that_leaves_takes_its_request_out_of_the_queue() {
-        let queue = Queue::new("m".into(), 1);
-        let slot = queue.reserve().unwrap();
-        let submitted = tokio::spawn(slot.submit(vec![], 1, Deadline::NONE));
-        while queue.lock().waiting.is_empty() {
-            tokio::task::yield_now().await;
-        }
-        submitted.abort();
-        assert!(submitted.await.unwrap_err().is_cancelled());
-        assert_eq!(queue.depth(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_client_that_leaves_abandons_a_request_that_a_worker_has() {
-        let queue = Queue::new("m".into(), 1);
-        let slot = queue.reserve().unwrap();
-        let submitted = tokio::spawn(slot.submit(vec![], 1, Deadline::NONE));
-        while queue.lock().waiting.is_empty() {
-            tokio::task::yield_now().await;
-        }
-        let job = queue.take().unwrap();
-        submitted.abort();
-        assert!(submitted.await.unwrap_err().is_cancelled());
-        assert!(job.is_abandoned());
-    }
-
-    #[tokio::test]
-    async fn a_request_whose_deadline_passes_leaves_the_queue_by_itself() {
-        let queue = Queue::new("m".into(), 1);
-        let deadline = Deadline::after(Instant::now(), Duration::from_millis(10));
-        let answer = queue.reserve().unwrap().submit(vec![], 1, deadline).await;
-        assert!(matches!(answer, Some(Err(JobError::Expired))));
-        assert_eq!(queue.depth(), 0);
-    }
-
-    #[test]
-    fn a_closed_queue_is_emptied_before_its_workers_go() {
-        let queue = Queue::new("m".into(), 1);
-        queue.lock().waiting.push_back(Job {
-            inputs: vec![],
-            rows: 1,
-            deadline: Deadline::NONE,
-            enqueued: Instant::now(),
-            number: 0,
-            reply: oneshot::channel().0,
-        });
-        queue.close();
-        assert!(queue.take().is_some());
-        assert!(queue.take().is_none());
-    }
-}
+mod tests;

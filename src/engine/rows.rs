@@ -31,7 +31,7 @@ pub fn concat_rows(parts: &[Tensor], axis: usize) -> Option<Tensor> {
     Some(whole(first.dtype(), shape, data.freeze()))
 }
 
-/// `count` rows from `start` on along `axis`.
+/// `count` rows from `start` on along `axis`. They share the tensor's bytes where they lie together in them.
 ///
 /// # Panics
 /// When the tensor has no such axis or not so many rows.
@@ -39,6 +39,12 @@ pub fn slice_rows(tensor: &Tensor, axis: usize, start: usize, count: usize) -> T
     assert!(start + count <= tensor.shape()[axis], "rows {start}+{count} of {tensor:?}");
     let mut shape = tensor.shape().to_vec();
     shape[axis] = count;
+    if let (Some(size), 1) = (tensor.dtype().size(), element_count(&shape[..axis])) {
+        // Rows that lie together are shared, not copied.
+        let row = element_count(&shape[axis + 1..]) * size;
+        let data = tensor.data().slice(start * row..(start + count) * row);
+        return whole(tensor.dtype(), shape, data);
+    }
     let slabs = Slabs::new(tensor, axis);
     let mut data = BytesMut::new();
     for slab in 0..element_count(&shape[..axis]) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tonic::metadata::MetadataMap;
 
 use crate::error::{Error, Result};
-use crate::inference::{Deadline, ModelRef, Protocol, RequestContext, RequestId, printable};
+use crate::inference::{Deadline, ModelRef, Priority, Protocol, RequestContext, RequestId, printable};
 
 /// Request and response metadata of this name carries the request's id.
 pub const REQUEST_ID: &str = "x-request-id";
@@ -36,6 +36,7 @@ pub struct CallContext {
     deadline: Deadline,
     /// Of each request in it.
     timeout: Option<Duration>,
+    priority: Option<Priority>,
 }
 
 impl CallContext {
@@ -50,15 +51,14 @@ impl CallContext {
             Some(value) => Deadline::after(received, parse_timeout(value)?),
         };
         let timeout = text(TIMEOUT_MS).map(parse_timeout_ms).transpose()?;
-        if let Some(other) = text(PRIORITY).filter(|value| !matches!(*value, "high" | "low")) {
-            return Err(Error::invalid(format!("{PRIORITY} expects high or low, got '{}'", printable(other))));
-        }
+        let priority = text(PRIORITY).map(parse_priority).transpose()?;
         Ok(Self {
             request_id: RequestId::take_over(text(REQUEST_ID)),
             id_offered: metadata.contains_key(REQUEST_ID),
             traceparent: text(TRACEPARENT).map(str::to_owned),
             deadline,
             timeout,
+            priority,
         })
     }
 
@@ -84,6 +84,7 @@ impl CallContext {
             request_id: self.request_id.clone(),
             traceparent: self.traceparent.clone(),
             deadline: self.deadline.min(own),
+            priority: self.priority,
             received,
             protocol: Protocol::Grpc,
         }
@@ -113,6 +114,11 @@ fn parse_timeout_ms(value: &str) -> Result<Duration> {
     value.parse().map(Duration::from_millis).map_err(|_| {
         Error::invalid(format!("{TIMEOUT_MS} expects a whole number of milliseconds, got '{}'", printable(value)))
     })
+}
+
+fn parse_priority(value: &str) -> Result<Priority> {
+    Priority::from_name(value)
+        .ok_or_else(|| Error::invalid(format!("{PRIORITY} expects high or low, got '{}'", printable(value))))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::inference::printable;
+use crate::inference::{Priority, printable};
 use crate::proto::inference::InferParameter;
 use crate::proto::inference::infer_parameter::ParameterChoice;
 
@@ -14,21 +14,28 @@ pub type Parameters = HashMap<String, InferParameter>;
 /// Asks that a stream's last response be marked; every response of ours is, so it is accepted and changes nothing.
 const EMPTY_FINAL_RESPONSE: &str = "triton_enable_empty_final_response";
 
-/// Checks a request's parameters and gives its timeout.
+/// What a request's parameters say of how it is to be scheduled.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Scheduling {
+    pub timeout: Option<Duration>,
+    pub priority: Option<Priority>,
+}
+
+/// Checks a request's parameters and gives those that schedule it.
 ///
-/// Sequence and priority parameters are accepted as Triton accepts them for a model that has no sequences and no
-/// priority levels: checked for their kind, without effect. Names that are not reserved are the client's own.
+/// Sequence parameters are accepted as Triton accepts them for a model that has no sequences: checked for their kind,
+/// without effect. Names that are not reserved are the client's own.
 ///
 /// # Errors
 /// `Invalid` for a parameter of the wrong kind and for an unknown name that begins with `triton_`.
-pub fn request_timeout(parameters: &Parameters) -> Result<Option<Duration>> {
-    let mut timeout = None;
+pub fn scheduling(parameters: &Parameters) -> Result<Scheduling> {
+    let mut scheduling = Scheduling::default();
     for (name, value) in parameters {
         match name.as_str() {
-            "timeout" => timeout = Some(number(name, value)?).filter(|&us| us > 0).map(Duration::from_micros),
-            "priority" => {
-                number(name, value)?;
+            "timeout" => {
+                scheduling.timeout = Some(number(name, value)?).filter(|&us| us > 0).map(Duration::from_micros);
             }
+            "priority" => scheduling.priority = Priority::from_level(number(name, value)?),
             "sequence_id" if matches!(value.parameter_choice, Some(ParameterChoice::StringParam(_))) => {}
             "sequence_id" => {
                 number(name, value)?;
@@ -43,7 +50,7 @@ pub fn request_timeout(parameters: &Parameters) -> Result<Option<Duration>> {
             _ => {}
         }
     }
-    Ok(timeout)
+    Ok(scheduling)
 }
 
 /// The number of top classes that an output's parameters ask for.
@@ -123,15 +130,15 @@ mod tests {
     #[test]
     fn a_number_may_come_in_any_variant() {
         for choice in [Int64Param(1500), Uint64Param(1500), DoubleParam(1500.0), StringParam("1500".into())] {
-            let timeout = request_timeout(&one("timeout", choice.clone())).unwrap();
+            let timeout = scheduling(&one("timeout", choice.clone())).unwrap().timeout;
             assert_eq!(timeout, Some(Duration::from_micros(1500)), "{choice:?}");
         }
         for choice in
             [Int64Param(-1), DoubleParam(0.5), DoubleParam(f64::NAN), StringParam("x".into()), BoolParam(true)]
         {
-            assert!(request_timeout(&one("timeout", choice.clone())).is_err(), "{choice:?}");
+            assert!(scheduling(&one("timeout", choice.clone())).is_err(), "{choice:?}");
         }
-        assert_eq!(request_timeout(&one("timeout", Int64Param(0))).unwrap(), None);
+        assert_eq!(scheduling(&one("timeout", Int64Param(0))).unwrap(), Scheduling::default());
     }
 
     #[test]
@@ -144,7 +151,7 @@ mod tests {
             one("triton_enable_empty_final_response", BoolParam(true)),
             one("custom", DoubleParam(0.5)),
         ] {
-            assert_eq!(request_timeout(&good).unwrap(), None, "{good:?}");
+            assert_eq!(scheduling(&good).unwrap().timeout, None, "{good:?}");
         }
         for bad in [
             one("sequence_id", BoolParam(true)),
@@ -152,13 +159,13 @@ mod tests {
             one("priority", StringParam("high".into())),
             one("triton_other", BoolParam(true)),
         ] {
-            assert!(matches!(request_timeout(&bad), Err(Error::Invalid(_))), "{bad:?}");
+            assert!(matches!(scheduling(&bad), Err(Error::Invalid(_))), "{bad:?}");
         }
     }
 
     #[test]
     fn an_error_says_what_came() {
-        let error = request_timeout(&one("priority", DoubleParam(0.5))).unwrap_err();
+        let error = scheduling(&one("priority", DoubleParam(0.5))).unwrap_err();
         assert_eq!(error.to_string(), "parameter 'priority' expects a whole number of 0 or more, got 0.5");
     }
 

@@ -75,11 +75,12 @@ fn retry_details(code: Code, text: &str, delay: Duration) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Overload;
 
     #[test]
     fn a_retry_that_helps_says_when() {
         let retry_after = Duration::from_millis(1500);
-        let status: Status = Error::Overloaded { model: "m".into(), depth: 1, limit: 1, retry_after }.into();
+        let status: Status = Error::Overloaded(Box::new(Overload::example(retry_after))).into();
         assert_eq!(status.code(), Code::Unavailable);
         let details = RpcStatus::decode(status.details()).unwrap();
         assert_eq!((details.code, details.message.as_str()), (14, status.message()));

@@ -6,7 +6,7 @@ use http::HeaderMap;
 
 use crate::data_plane::DataPlane;
 use crate::error::{Error, Result};
-use crate::inference::{Deadline, ModelRef, Protocol, RequestContext, RequestId, printable};
+use crate::inference::{Deadline, ModelRef, Priority, Protocol, RequestContext, RequestId, printable};
 
 /// One request, without its body.
 #[derive(Clone, Copy)]
@@ -38,23 +38,26 @@ impl Call<'_> {
     /// # Errors
     /// `Invalid` for a header of ours that does not hold what it should.
     pub fn context(&self, model: ModelRef) -> Result<RequestContext> {
-        if let Some(priority) = self.header("headgate-priority")
-            && priority != "high"
-            && priority != "low"
-        {
-            return Err(Error::Invalid(format!(
-                "header 'headgate-priority' expects high or low, got '{}'",
-                printable(&priority)
-            )));
-        }
         Ok(RequestContext {
             model,
             request_id: self.request_id.clone(),
             traceparent: self.header("traceparent").filter(|value| is_traceparent(value)),
             deadline: self.deadline()?,
+            priority: self.priority()?,
             received: self.received,
             protocol: Protocol::Http,
         })
+    }
+
+    fn priority(&self) -> Result<Option<Priority>> {
+        let Some(text) = self.header("headgate-priority") else { return Ok(None) };
+        match Priority::from_name(&text) {
+            None => Err(Error::Invalid(format!(
+                "header 'headgate-priority' expects high or low, got '{}'",
+                printable(&text)
+            ))),
+            priority => Ok(priority),
+        }
     }
 
     fn header(&self, name: &str) -> Option<String> {

@@ -58,7 +58,8 @@ fn decode(body: &mut Received, servable: &Servable) -> Result<(InferRequest, ())
             ("id", Kind::String) => once(&mut id, key, reader.string()?.into_owned()),
             ("parameters", Kind::Object) => {
                 once(&mut nested, key, ())?;
-                request.timeout = parameters::of_request(reader)?.timeout;
+                let parameters = parameters::of_request(reader)?;
+                (request.timeout, request.priority) = (parameters.timeout, parameters.priority);
                 Ok(())
             }
             // Nobody writes a parameter as a list: an input's name is mistaken.

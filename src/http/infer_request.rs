@@ -15,7 +15,7 @@ use super::parameters::{self, InputParameters, OutputParameters};
 use super::raw_tensor;
 use crate::budget::ByteLease;
 use crate::error::{Error, Result};
-use crate::inference::{InferRequest, RequestedOutput, printable};
+use crate::inference::{InferRequest, Priority, RequestedOutput, printable};
 use crate::json::once;
 use crate::json::reader::{Kind, Number, Reader};
 use crate::json::tensor::TensorReader;
@@ -73,6 +73,7 @@ fn decode_head(text: &[u8], tensors: Bytes, lease: &mut ByteLease) -> Result<Dec
 struct Head {
     id: Option<String>,
     timeout: Option<Duration>,
+    priority: Option<Priority>,
     binary_outputs: bool,
     parameters: Option<()>,
     inputs: Option<Vec<Input>>,
@@ -105,6 +106,7 @@ impl Head {
                 once(&mut self.parameters, key, ())?;
                 let parameters = parameters::of_request(reader)?;
                 self.timeout = parameters.timeout;
+                self.priority = parameters.priority;
                 self.binary_outputs = parameters.binary_data_output;
                 Ok(())
             }
@@ -146,6 +148,7 @@ impl Head {
             inputs: attach(inputs, tensors)?,
             outputs: outputs.into_iter().map(|output| output.wanted).collect(),
             timeout: self.timeout,
+            priority: self.priority,
         };
         Ok(Decoded { request, form })
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::inference::printable;
+use crate::inference::{Priority, printable};
 use crate::json::once;
 use crate::json::reader::{Kind, Number, Reader};
 
@@ -11,6 +11,7 @@ use crate::json::reader::{Kind, Number, Reader};
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct RequestParameters {
     pub timeout: Option<Duration>,
+    pub priority: Option<Priority>,
     pub binary_data_output: bool,
 }
 
@@ -35,18 +36,20 @@ pub struct OutputParameters {
 /// # Errors
 /// `Invalid`, naming the parameter.
 pub fn of_request(reader: &mut Reader<'_>) -> Result<RequestParameters> {
-    let (mut timeout, mut binary) = (None, None);
+    let (mut timeout, mut priority, mut binary) = (None, None, None);
     reader.object(|key, reader| match key {
         // Microseconds; 0 is none.
         "timeout" => once(&mut timeout, key, whole(key, reader)?),
         "binary_data_output" => once(&mut binary, key, truth(key, reader)?),
-        "priority" => whole(key, reader).map(drop),
+        // 1 is the highest level; 0 leaves it to the server.
+        "priority" => once(&mut priority, key, whole(key, reader)?),
         "sequence_start" | "sequence_end" => truth(key, reader).map(drop),
         "sequence_id" if reader.peek()? != Kind::String => whole(key, reader).map(drop),
         key => custom(key, reader),
     })?;
     let timeout = timeout.filter(|&us| us > 0).map(Duration::from_micros);
-    Ok(RequestParameters { timeout, binary_data_output: binary.unwrap_or(false) })
+    let priority = priority.and_then(Priority::from_level);
+    Ok(RequestParameters { timeout, priority, binary_data_output: binary.unwrap_or(false) })
 }
 
 /// Checks one parameter that means nothing to the gateway.
@@ -140,7 +143,7 @@ mod tests {
     fn a_requests_parameters() {
         let text = r#"{"timeout":1500,"binary_data_output":true,"priority":1,"sequence_id":"a","my_own":1.5,"s":"x"}"#;
         let timeout = Some(Duration::from_micros(1500));
-        assert_eq!(request(text), Ok(RequestParameters { timeout, binary_data_output: true }));
+        assert_eq!(request(text), Ok(RequestParameters { timeout, priority: Some(Priority::High), binary_data_output: true }));
         assert_eq!(request(r#"{"timeout":0}"#), Ok(RequestParameters::default()));
         for bad in [
             r#"{"timeout":-1}"#,

@@ -129,11 +129,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::error::Overload;
 
     #[test]
     fn an_error_is_json_and_says_when_to_come_back() {
         let full =
-            Error::Overloaded { model: "m".into(), depth: 1, limit: 1, retry_after: Duration::from_millis(1500) };
+            Error::Overloaded(Box::new(Overload::example(Duration::from_millis(1500))));
         let response = error(&full);
         assert_eq!(response.status(), 503);
         assert_eq!(response.headers()["content-type"], "application/json");

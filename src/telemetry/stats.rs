@@ -11,7 +11,7 @@ use dashmap::DashMap;
 
 use super::histogram::Histogram;
 use crate::engine::RunTiming;
-use crate::error::Kind;
+use crate::error::{Kind, ShedCause};
 
 /// A count and the time spent on what was counted.
 #[derive(Debug, Default)]
@@ -67,9 +67,20 @@ pub struct ServableStats {
     pub stage_queue: Histogram,
     pub stage_compute: Histogram,
     pub stage_encode: Histogram,
+    pub waste: Waste,
     failures: [AtomicU64; Kind::ALL.len()],
+    sheds: [AtomicU64; ShedCause::LABELS.len()],
     last_inference_ms: AtomicU64,
     batches: DashMap<usize, BatchCount>,
+}
+
+/// Rows that were run for nobody.
+#[derive(Debug, Default)]
+pub struct Waste {
+    /// Whose deadline had passed before their run began: none, if the queue does its work.
+    pub expired_before_run: AtomicU64,
+    /// Whose client left, or whose deadline passed, while they ran.
+    pub left_during_run: AtomicU64,
 }
 
 impl ServableStats {
@@ -102,6 +113,16 @@ impl ServableStats {
     pub fn record_failure(&self, kind: Kind, total: Duration) {
         self.fail.add(total);
         self.failures[kind as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request was shed.
+    pub fn record_shed(&self, cause: ShedCause) {
+        self.sheds[cause.index()].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests shed, by the cause's label.
+    pub fn sheds(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        ShedCause::LABELS.into_iter().zip(&self.sheds).map(|(label, count)| (label, count.load(Ordering::Relaxed)))
     }
 
     /// Failures by kind, in the order of `Kind::ALL`.

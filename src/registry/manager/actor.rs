@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::alarms::alarms;
 use super::backend::{BackendFactory, same_backend};
 use super::handle::Command;
+use crate::batching::Cores;
 use super::model::{Model, Ready, Stage};
 use super::pending::Pending;
 use super::scanner::{self, Look, ScanEvent, ScannerConfig, ScannerHandle};
@@ -87,7 +88,8 @@ pub fn start(
     let report = move |event| _ = events.blocking_send(Event::Load(event));
     let loader = Loader::start(config.loader.clone(), engine, records.clone(), report)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    let backends = BackendFactory { defaults: config.serving };
+    let cores = Cores::start(config.serving.cores.try_into().unwrap_or(u32::MAX))?;
+    let backends = BackendFactory { defaults: config.serving, cores };
     let actor = Actor {
         wanted: records.wanted()?,
         mode: config.mode,
@@ -265,10 +267,7 @@ impl Actor {
         let settings = model.settings.clone();
         for version in model.versions.values_mut() {
             let Stage::Ready(ready) = &mut version.stage else { continue };
-            match self.backends.rebuild(&ready.backend, &settings) {
-                Ok(backend) => ready.backend = backend,
-                Err(cause) => tracing::error!(model = name, %cause, "the version keeps its old settings"),
-            }
+            ready.backend = self.backends.rebuild(&ready.backend, &settings);
         }
     }
 
@@ -299,19 +298,9 @@ impl Actor {
         let backend = self.backends.build(id, loaded, &model.settings);
         let version = model.versions.get_mut(&number).expect("checked by load_event");
         let stamps = version.loading_stamps();
-        match backend {
-            Ok(backend) => {
-                metrics::count_load("ready");
-                tracing::info!(model = name, version = number, engine, examples, notes = notes.join("; "), "ready");
-                version.stage = Stage::Ready(Box::new(Ready { backend, stamps, notes }));
-            }
-            Err(cause) => {
-                metrics::count_load("failed");
-                let reason = format!("its workers can't be started: {cause}");
-                tracing::error!(model = name, version = number, reason, "failed");
-                version.stage = Stage::Failed { reason, stamps };
-            }
-        }
+        metrics::count_load("ready");
+        tracing::info!(model = name, version = number, engine, examples, notes = notes.join("; "), "ready");
+        version.stage = Stage::Ready(Box::new(Ready { backend, stamps, notes }));
     }
 
     fn failed(&mut self, name: &str, number: u64, failed: &FailedLoad) {

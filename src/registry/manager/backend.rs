@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::batching::{Pool, PoolConfig};
+use crate::batching::{BatchConfig, Cores, Pool, PoolConfig, QueueLimits};
 use crate::config::ServingDefaults;
 use crate::registry::loader::LoadedVersion;
-use crate::registry::model_config::ModelSettings;
+use crate::registry::model_config::{ModelSettings, TimeoutAction};
 use crate::routing::{Backend, STABLE_ARM};
 use crate::servable::{Servable, ServableId, ServingLimits};
 use crate::served_config::served_config;
@@ -15,19 +15,12 @@ use crate::telemetry::stats::ServableStats;
 pub struct BackendFactory {
     /// What a version gets where its settings say nothing.
     pub defaults: ServingDefaults,
+    pub cores: Arc<Cores>,
 }
 
 impl BackendFactory {
     /// A backend around a version that was just loaded.
-    ///
-    /// # Errors
-    /// The operating system's, when a worker can't be started.
-    pub fn build(
-        &self,
-        id: ServableId,
-        loaded: LoadedVersion,
-        settings: &ModelSettings,
-    ) -> std::io::Result<Arc<Backend>> {
+    pub fn build(&self, id: ServableId, loaded: LoadedVersion, settings: &ModelSettings) -> Arc<Backend> {
         let servable = Servable {
             config: served_config(&id.model, loaded.model.signature(), settings, self.workers(settings)),
             limits: limits(settings),
@@ -41,10 +34,8 @@ impl BackendFactory {
     }
 
     /// A backend around the same model, with other settings and the same counters.
-    ///
-    /// # Errors
-    /// As `build`.
-    pub fn rebuild(&self, old: &Backend, settings: &ModelSettings) -> std::io::Result<Arc<Backend>> {
+    pub fn rebuild(&self, old: &Backend, settings: &ModelSettings) -> Arc<Backend> {
+        let curve = old.pool.curve();
         let old = &old.servable;
         let servable = Servable {
             config: served_config(&old.id.model, old.signature(), settings, self.workers(settings)),
@@ -55,20 +46,39 @@ impl BackendFactory {
             model: old.model.clone(),
             stats: old.stats.clone(),
         };
-        self.backend(servable, settings)
+        let backend = self.backend(servable, settings);
+        backend.pool.set_curve(curve);
+        backend
     }
 
     fn workers(&self, settings: &ModelSettings) -> u32 {
         settings.workers.max.unwrap_or(self.defaults.workers as u32)
     }
 
-    fn backend(&self, servable: Servable, settings: &ModelSettings) -> std::io::Result<Arc<Backend>> {
-        let config = PoolConfig {
-            workers: self.workers(settings) as usize,
-            max_queue_size: settings.queue.max_size.map_or(self.defaults.max_queue_size, |size| size as usize),
-        };
-        let pool = Pool::start(&servable.id.model, &servable.model, &servable.stats, config)?;
-        Ok(Arc::new(Backend { arm: STABLE_ARM, servable: Arc::new(servable), pool }))
+    fn backend(&self, servable: Servable, settings: &ModelSettings) -> Arc<Backend> {
+        let config = self.pool_config(settings);
+        let pool = Pool::new(&self.cores, &servable.id.model, &servable.model, &servable.stats, config);
+        Arc::new(Backend { arm: STABLE_ARM, servable: Arc::new(servable), pool })
+    }
+
+    fn pool_config(&self, settings: &ModelSettings) -> PoolConfig {
+        let queue = &settings.queue;
+        let dynamic = settings.batching.as_ref().map(|batching| {
+            let mut sizes: Vec<usize> = batching.preferred_batch_size.iter().map(|&size| size as usize).collect();
+            sizes.sort_unstable();
+            (sizes, batching.max_queue_delay)
+        });
+        PoolConfig {
+            min_workers: settings.workers.min,
+            max_workers: self.workers(settings),
+            limits: QueueLimits {
+                max_requests: queue.max_size.map_or(self.defaults.max_queue_size, |size| size as usize),
+                max_bytes: self.defaults.max_queue_bytes,
+                max_wait: self.defaults.max_queue_wait,
+            },
+            batching: BatchConfig { max_batch_size: max_batch_size(settings), dynamic },
+            delay_after: queue.default_timeout.filter(|_| queue.timeout_action == TimeoutAction::Delay),
+        }
     }
 }
 
@@ -87,8 +97,14 @@ pub fn same_backend(a: &ModelSettings, b: &ModelSettings) -> bool {
 
 fn limits(settings: &ModelSettings) -> ServingLimits {
     ServingLimits {
-        max_batch_size: settings.max_batch_size.filter(|&size| size > 0).map(|size| size as usize),
-        default_timeout: settings.queue.default_timeout,
+        max_batch_size: max_batch_size(settings),
+        // With DELAY a request that has waited for so long goes on waiting, behind all others.
+        default_timeout: settings.queue.default_timeout.filter(|_| settings.queue.timeout_action == TimeoutAction::Reject),
         class_labels: settings.class_labels.clone(),
     }
+}
+
+/// Rows that a request may have; Triton's 0 is no limit here.
+fn max_batch_size(settings: &ModelSettings) -> Option<usize> {
+    settings.max_batch_size.filter(|&size| size > 0).map(|size| size as usize)
 }

@@ -60,7 +60,13 @@ impl Fixture {
             mode,
             scanner: ScannerConfig { roots: vec![root.path().to_owned()], interval, quiet: Duration::from_millis(50) },
             loader: LoaderConfig { threads: 1, probe, build: "test".to_owned() },
-            serving: ServingDefaults { max_queue_size: 8, workers: 1 },
+            serving: ServingDefaults {
+                max_queue_size: 8,
+                max_queue_bytes: 1 << 20,
+                max_queue_wait: Duration::from_secs(60),
+                cores: 1,
+                workers: 1,
+            },
         };
         let stop = CancellationToken::new();
         let engine = Arc::new(TractEngine::new());

@@ -3,8 +3,14 @@
 //! Each arm has one [`Pool`]: a bounded queue and a fixed number of worker threads, each with its own session.
 //! Where batches are cut and pools are resized, it happens here, between [`Slot::submit`] and the worker's loop.
 
+mod curve;
+mod curve_policy;
+mod measure;
 mod pool;
 mod queue;
 
+pub use curve::{BatchCurve, MAX_MEASURED_ROWS, Measured};
+pub use curve_policy::{MIN_GAIN, Point};
+pub use measure::{MeasureLimits, measure, restore};
 pub use pool::{Pool, PoolConfig, run};
 pub use queue::{Answer, Slot};

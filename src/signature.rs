@@ -88,6 +88,17 @@ impl Signature {
         axes.iter().zip(inputs).find_map(|(axis, tensor)| tensor.shape().get((*axis)?).copied()).unwrap_or(1)
     }
 
+    /// Whether the shapes of a run's inputs are known once its rows are: no other dimension of an input varies.
+    pub fn only_rows_vary(&self) -> bool {
+        let axes = self.batch_axes().map(|axes| axes.inputs.as_slice()).unwrap_or_default();
+        let is_known = |(input, spec): (usize, &TensorSpec)| {
+            let rows = axes.get(input).copied().flatten();
+            let fixed = |(axis, dim): (usize, &Dim)| rows == Some(axis) || matches!(dim, Dim::Fixed(_));
+            spec.dims.as_ref().is_some_and(|dims| dims.iter().enumerate().all(fixed))
+        };
+        self.inputs.iter().enumerate().all(is_known)
+    }
+
     /// Puts named inputs into the signature's order and checks names, datatypes and shapes.
     ///
     /// `model` and `id` (the client's request id, may be empty) only appear in error texts.
@@ -174,6 +185,16 @@ mod tests {
 
     fn k(rows: usize) -> (String, Tensor) {
         ("k".into(), Tensor::zeros(DataType::Int64, vec![rows]))
+    }
+
+    #[test]
+    fn shapes_are_known_by_their_rows_if_nothing_else_varies() {
+        let mut signature = signature();
+        assert!(signature.only_rows_vary());
+        signature.inputs[0].dims = Some(vec![Dim::Named("N".into()), Dim::Named("T".into())]);
+        assert!(!signature.only_rows_vary());
+        signature.inputs[0].dims = None;
+        assert!(!signature.only_rows_vary());
     }
 
     #[test]

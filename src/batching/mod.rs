@@ -6,11 +6,15 @@
 //! `batch` as `batch_policy` and the measured `curve` have it. `autoscale` changes what each pool may hold.
 
 mod admission_policy;
+mod autoscale;
+mod autoscale_policy;
 mod batch;
 mod batch_policy;
 mod cores;
-pub mod curve;
+mod curve;
+mod curve_policy;
 mod inline_policy;
+mod measure;
 mod pool;
 mod queue;
 mod request;
@@ -18,9 +22,13 @@ mod service_times;
 mod share_policy;
 mod ticket;
 
-pub use batch_policy::BatchRules;
-pub use cores::Cores;
 pub use admission_policy::QueueLimits;
+pub use autoscale::start as autoscale;
+pub use autoscale_policy::Settings as AutoscaleSettings;
+pub use cores::Cores;
+pub use curve::{BatchCurve, MAX_MEASURED_ROWS, Measured};
+pub use curve_policy::{MIN_GAIN, Point};
+pub use measure::{MeasureLimits, measure, restore};
 pub use pool::{BatchConfig, Pool, PoolConfig};
 pub use request::{Answer, NoAnswer, Work};
 pub use ticket::Ticket;

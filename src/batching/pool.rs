@@ -212,11 +212,11 @@ impl Sizing {
         let max = config.batching.max_batch_size.unwrap_or(usize::MAX);
         let rules = match &config.batching.dynamic {
             _ if !proven => BatchRules::unbatched(),
-            None => BatchRules { cap: curve.cap.min(max).max(1), ..BatchRules::unbatched() },
+            None => BatchRules { cap: curve.cap().min(max).max(1), ..BatchRules::unbatched() },
             Some((preferred, delay)) => {
                 let largest = preferred.last().copied().unwrap_or(1);
                 // A size that an operator names counts for more than what was measured.
-                let cap = config.batching.max_batch_size.unwrap_or(curve.cap.max(largest)).max(1);
+                let cap = config.batching.max_batch_size.unwrap_or(curve.cap().max(largest)).max(1);
                 let preferred = preferred.iter().copied().filter(|&size| size <= cap).collect();
                 BatchRules { cap, preferred, max_queue_delay: *delay }
             }
@@ -225,11 +225,11 @@ impl Sizing {
     }
 
     fn best_cut(&self, rows: usize) -> usize {
-        if rows <= self.curve.cap { self.curve.best_cut(rows) } else { rows }
+        if rows <= self.curve.cap() { self.curve.best_cut(rows) } else { rows }
     }
 
     fn run_rows(&self, rows: usize) -> usize {
-        if rows <= self.curve.cap { self.curve.run_rows(rows).max(rows) } else { rows }
+        if rows <= self.curve.cap() { self.curve.run_rows(rows).max(rows) } else { rows }
     }
 }
 

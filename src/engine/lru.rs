@@ -19,6 +19,16 @@ impl<K: PartialEq, V> Lru<K, V> {
         self.entries.last_mut().map(|(_, value)| value)
     }
 
+    /// Whether there is a value of `key`, which does not count as a use.
+    pub fn contains(&self, key: &K) -> bool {
+        self.entries.iter().any(|(held, _)| held == key)
+    }
+
+    /// The values, the least recently used first.
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        self.entries.iter().map(|(_, value)| value)
+    }
+
     /// Puts a value in, in place of an equal key's or of the least recently used entry, which it returns.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
         let equal = self.entries.iter().position(|(held, _)| *held == key);
@@ -49,9 +59,10 @@ mod tests {
         assert_eq!(lru.insert("a", 1), None);
         assert_eq!(lru.insert("b", 2), None);
         assert_eq!(lru.get(&"a"), Some(&mut 1));
+        assert!(lru.contains(&"b"), "which is no use of it");
         assert_eq!(lru.insert("c", 3), Some(2));
         assert!(lru.get(&"b").is_none());
-        assert_eq!(lru.len(), 2);
+        assert_eq!((lru.len(), lru.values().copied().collect::<Vec<_>>()), (2, vec![1, 3]));
         assert_eq!(lru.insert("a", 4), Some(1));
         assert_eq!((lru.remove(&"a"), lru.len()), (Some(4), 1));
     }

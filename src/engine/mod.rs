@@ -9,6 +9,8 @@ pub mod closeness;
 mod declared_shapes;
 #[doc(hidden)]
 pub mod fake;
+#[doc(hidden)]
+pub mod fake_plans;
 mod lru;
 pub mod onnx;
 mod ops;
@@ -53,6 +55,37 @@ pub trait Model: Send + Sync {
 
     /// A new session, for one worker thread.
     fn session(self: Arc<Self>) -> Box<dyn Session>;
+
+    /// Inputs made up for a run of `rows` rows, or of one row where no batch axis is proven. Of what varies besides the
+    /// rows they have sizes, and of values a style, that the model is thought to take; it may yet fail on them.
+    fn sample_inputs(&self, rows: usize) -> Vec<Tensor> {
+        sample::inputs(self.signature(), sample::Sizes { rows, other: sample::USUAL_SIZE }, sample::Style::Signed)
+    }
+
+    /// Whether a run of inputs of these shapes starts at once, and not only after a plan for them has been built. Cheap;
+    /// never waits for a build. The answer may be out of date when the run begins.
+    fn is_ready_for(&self, _inputs: &[Tensor]) -> bool {
+        true
+    }
+
+    /// Builds a plan for exactly the shapes of these inputs and keeps it until `release`, whatever other shapes come.
+    /// Does nothing where such a plan is kept already. Blocks for the build, so it is for background threads.
+    ///
+    /// An engine that runs every shape alike has nothing to prepare.
+    ///
+    /// # Errors
+    /// `Failed` when no plan can be built for these shapes, or as many are kept as the engine allows.
+    fn prepare(&self, _inputs: &[Tensor]) -> Result<(), RunError> {
+        Ok(())
+    }
+
+    /// Gives up a plan that `prepare` has made; runs that use it end well. Does nothing where there is none.
+    fn release(&self, _inputs: &[Tensor]) {}
+
+    /// Bytes that the model holds while no run is under way, as far as the engine can tell: 0 where it can't.
+    fn memory_bytes(&self) -> u64 {
+        0
+    }
 }
 
 /// One worker's handle on a model. Carries nothing from one run to the next that could change an output.

@@ -1,9 +1,10 @@
-//! Inputs made up for a model that has not seen any: for its warm-up and for the proof of its batch axis.
+//! Inputs made up for a model that has not seen any: for its warm-up, the proof of its batch axis and the measurement of
+//! its batch sizes.
 
 use fastrand::Rng;
 use half::{bf16, f16};
 
-use crate::signature::{Dim, TensorSpec};
+use crate::signature::{Dim, Signature, TensorSpec};
 use crate::tensor::{DataType, Tensor, element_count};
 
 /// What made-up values look like.
@@ -26,6 +27,22 @@ pub struct Sizes {
     pub rows: usize,
     /// Along every other axis.
     pub other: usize,
+}
+
+/// What dimensions besides the batch are taken for where nothing better is known: a short sequence, a small image.
+pub const USUAL_SIZE: usize = 16;
+
+/// One tensor for each input of the signature, along its proven batch axis if it has one. The same every time.
+pub fn inputs(signature: &Signature, sizes: Sizes, style: Style) -> Vec<Tensor> {
+    inputs_along(&signature.inputs, signature.batch_axes().map(|axes| axes.inputs.as_slice()), sizes, style)
+}
+
+/// As `inputs`, with the axis of each input's rows where it is not yet, or can't be, proven.
+pub fn inputs_along(specs: &[TensorSpec], axes: Option<&[Option<usize>]>, sizes: Sizes, style: Style) -> Vec<Tensor> {
+    let mut rng = Rng::with_seed(0);
+    let axis = |input: usize| axes.and_then(|axes| axes[input]);
+    let specs = specs.iter().enumerate();
+    specs.map(|(input, spec)| tensor(&mut rng, spec.dtype, shape(spec, axis(input), sizes), style)).collect()
 }
 
 /// The input's shape at these sizes. An undeclared rank is taken for 2, rows and one other axis.

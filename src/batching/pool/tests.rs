@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::batching::request::Work;
+use crate::batching::{Measured, Point};
 use crate::engine::fake::{FakeModel, Gate};
 use crate::tensor::{DataType, Tensor};
 use crate::testing::pool_config;
@@ -38,7 +39,9 @@ impl Case {
 }
 
 fn curve(cap: usize) -> BatchCurve {
-    BatchCurve::flat(cap)
+    let point = |rows| Point { rows, unprepared_s: Some(0.001), prepared_s: None };
+    let points = if cap == 1 { vec![point(1)] } else { vec![point(1), point(cap)] };
+    BatchCurve::new(Measured { points, max_rows: cap })
 }
 
 /// A request whose rows hold `first`, `first` + 1, ...

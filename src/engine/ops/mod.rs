@@ -13,7 +13,7 @@ mod trees;
 mod zip_map;
 
 use tract_onnx::model::OnnxOpRegister;
-use tract_onnx::tract_hir::internal::{InferenceOp, TractResult};
+use tract_onnx::tract_hir::internal::{InferenceOp, TractResult, TypedOp};
 
 /// What tract wants from a builder: the operator, and the names it takes from the graph around it.
 type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
@@ -25,4 +25,10 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("TreeEnsembleClassifier", trees::classifier::build);
     register.insert("TreeEnsembleRegressor", trees::regressor::build);
     register.insert("ZipMap", zip_map::build);
+}
+
+/// Where one of our operators keeps data of its own and how many bytes that is; `None` for any other operator. Plans of
+/// one file share the data, and so the address.
+pub fn held_bytes(op: &dyn TypedOp) -> Option<(usize, u64)> {
+    trees::held_bytes(op)
 }

@@ -11,9 +11,10 @@ use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::{DimFact, InferenceFact, ShapeFactoid, TractResult, bail, ensure};
 
 use super::guard::{Fault, guarded};
+use super::memory::Memory;
 use crate::engine::RunError;
 
-/// A parsed file. Plans share its weights.
+/// A parsed file. Plans share its weights, as far as they don't pack them.
 pub struct Graph {
     model: InferenceModel,
 }
@@ -30,6 +31,11 @@ impl Graph {
             );
             Ok(Self { model: parsed.model })
         })
+    }
+
+    /// Counts what the parsed file holds.
+    pub fn count(&self, memory: &mut Memory) {
+        memory.add_parsed(&self.model);
     }
 
     /// A plan for inputs of exactly these shapes. Blocks for 1 to 500 ms, by the model's size.
@@ -73,6 +79,11 @@ pub struct Plan(Arc<TypedSimplePlan>);
 impl Plan {
     fn of(model: TypedModel) -> TractResult<Self> {
         Ok(Self(TypedSimplePlan::new(model)?))
+    }
+
+    /// Counts what the plan holds.
+    pub fn count(&self, memory: &mut Memory) {
+        memory.add_optimised(self.0.model());
     }
 
     /// Runs the plan on a fresh state: a state that ran before holds the hidden state of its recurrent operators, which

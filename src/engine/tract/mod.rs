@@ -5,11 +5,13 @@
 //! give INT64 outputs as its own symbolic type; and some patterns it computes wrongly without any error, which
 //! `known_wrong` refuses.
 
+mod builder;
 mod convert;
 mod external;
 mod graph;
 mod guard;
 mod known_wrong;
+mod memory;
 mod model;
 mod plan_policy;
 mod plans;
@@ -23,11 +25,13 @@ use std::sync::Arc;
 
 use tract_onnx::Onnx;
 
+use self::builder::Builder;
+pub use self::builder::MAX_QUEUED_BUILDS;
 use self::graph::Graph;
 pub use self::guard::quiet_caught_panics;
 use self::model::TractModel;
 pub use self::plan_policy::MAX_REMEMBERED_SHAPES;
-pub use self::plans::MAX_CONCRETE_PLANS;
+pub use self::plans::{MAX_CONCRETE_PLANS, MAX_PINNED_PLANS};
 use self::prepare::prepare;
 use super::{Engine, LoadError, Model, onnx, ops};
 use crate::engine::onnx::OnnxFacts;
@@ -39,6 +43,8 @@ pub const NAME: &str = "tract";
 /// Loads ONNX files with tract and this crate's own operators.
 pub struct TractEngine {
     onnx: Onnx,
+    /// Builds the plans that shapes earn, for all its models.
+    builder: Arc<Builder>,
 }
 
 impl TractEngine {
@@ -48,7 +54,7 @@ impl TractEngine {
         // Reads weights beside the file by plain reads: a file cut short under a mapping would kill the process.
         onnx.provider = Arc::new(tract_onnx::data_resolver::FopenDataResolver);
         ops::register(&mut onnx.op_register);
-        Self { onnx }
+        Self { onnx, builder: Arc::default() }
     }
 
     /// Whether this engine could run a file of these facts as far as operators tell, without loading it.
@@ -77,7 +83,7 @@ impl TractEngine {
         })?;
         // The weights are in the graph now; the file's copy of them goes before plans are made.
         drop(proto);
-        prepare(graph, inputs, outputs)
+        prepare(graph, inputs, outputs, &self.builder)
     }
 }
 

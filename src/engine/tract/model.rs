@@ -9,6 +9,7 @@ use super::convert::{from_tract, to_tract};
 use super::guard::{Fault, guarded};
 use super::plans::Plans;
 use crate::engine::rows::slice_rows;
+use crate::engine::sample::{self, Sizes, Style};
 use crate::engine::{Model, RunError, RunOutput, RunTiming, Session};
 use crate::signature::{Signature, TensorSpec};
 use crate::tensor::Tensor;
@@ -17,7 +18,17 @@ use crate::tensor::Tensor;
 pub struct TractModel {
     pub(super) signature: Signature,
     pub(super) notes: Vec<String>,
+    pub(super) sample: Sample,
     pub(super) plans: Plans,
+}
+
+/// What the model was found to run on when it was loaded.
+pub(super) struct Sample {
+    /// Where rows were looked for, which is of use where none were proven.
+    pub axes: Option<Vec<Option<usize>>>,
+    /// The size of every dimension that varies, rows aside.
+    pub other: usize,
+    pub style: Style,
 }
 
 impl Model for TractModel {
@@ -35,6 +46,35 @@ impl Model for TractModel {
 
     fn session(self: Arc<Self>) -> Box<dyn Session> {
         Box::new(TractSession { model: self })
+    }
+
+    fn sample_inputs(&self, rows: usize) -> Vec<Tensor> {
+        let Sample { axes, other, style } = &self.sample;
+        if self.signature.batch_axes().is_some() {
+            return sample::inputs(&self.signature, Sizes { rows, other: *other }, *style);
+        }
+        let sizes = Sizes { rows: 1, other: *other };
+        sample::inputs_along(&self.signature.inputs, axes.as_deref(), sizes, *style)
+    }
+
+    fn is_ready_for(&self, inputs: &[Tensor]) -> bool {
+        match self.one_row_for_none(inputs) {
+            Some(one_row) => self.plans.is_ready_for(&one_row),
+            None => self.plans.is_ready_for(inputs),
+        }
+    }
+
+    fn prepare(&self, inputs: &[Tensor]) -> Result<(), RunError> {
+        self.plans.pin(inputs)
+    }
+
+    fn release(&self, inputs: &[Tensor]) {
+        self.plans.unpin(inputs);
+    }
+
+    /// What its plans and the parsed file hold; `memory` says how it is counted.
+    fn memory_bytes(&self) -> u64 {
+        self.plans.memory_bytes()
     }
 }
 

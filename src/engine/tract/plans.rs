@@ -1,9 +1,10 @@
 //! The plans of one model: which of them serves a run, and when another is built.
 //!
-//! The plan for one row at the usual sizes is made at load and stays. Beside it at most `MAX_CONCRETE_PLANS` plans are
-//! held, each for the full shapes of all inputs, the least recently used giving way. Where a symbolic plan is proven,
-//! it serves every other shape until the shape has earned a plan ([`Ledger`]). Where none is, a new shape has to wait
-//! for its plan; requests that bring the same shape meanwhile wait for the same build.
+//! The plan for one row at the usual sizes is made at load and stays. Beside it are held, each for the full shapes of all
+//! inputs, at most [`MAX_PINNED_PLANS`] that were asked for, and at most [`MAX_CONCRETE_PLANS`] that came of themselves,
+//! the least recently used giving way. Where a symbolic plan is proven, it serves every other shape, and a shape that has
+//! earned a plan ([`Ledger`]) gets it in the background. Where none is, a new shape has to wait for its plan; requests
+//! that bring the same shape meanwhile wait for the same build.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -11,20 +12,30 @@ use std::time::{Duration, Instant};
 
 use tract_onnx::prelude::{TValue, TVec};
 
+use super::builder::Builder;
 use super::graph::{Graph, Plan};
 use super::guard::Fault;
+use super::memory::Memory;
 use super::plan_policy::Ledger;
 use crate::engine::RunError;
 use crate::engine::closeness::is_finite;
 use crate::engine::lru::Lru;
 use crate::tensor::Tensor;
 
-/// Plans for one shape each that a model holds beside its first. A plan holds packed weights of its own, about half
-/// the size of the file.
+/// Plans for one shape each that a model holds beside its first because their shapes came. A plan holds packed weights
+/// of its own, about half the size of the file.
 pub const MAX_CONCRETE_PLANS: usize = 8;
+/// Plans that a model holds because they were asked for: one for each power of two up to 256 rows.
+pub const MAX_PINNED_PLANS: usize = 8;
 
 /// The plans of one model, shared by its sessions.
 pub struct Plans {
+    shared: Arc<Shared>,
+    builder: Arc<Builder>,
+}
+
+/// What builds under way need too.
+struct Shared {
     graph: Graph,
     first: Option<(ShapeKey, Plan)>,
     symbolic: Option<Plan>,
@@ -36,13 +47,14 @@ pub struct Plans {
 struct ShapeKey(Box<[usize]>);
 
 struct Held {
+    pinned: Vec<(ShapeKey, Plan)>,
     ready: Lru<ShapeKey, Plan>,
-    /// Builds under way; at most one for each session that runs.
+    /// Builds under way or queued: at most one for each session that runs, and one for each place of the builder.
     building: HashMap<ShapeKey, Arc<Build>>,
     ledger: Ledger<ShapeKey>,
 }
 
-/// A build that several requests may wait for.
+/// A build that several may wait for.
 type Build = OnceLock<Result<Plan, RunError>>;
 
 /// What serves a run.
@@ -50,22 +62,34 @@ enum Choice {
     Ready(Plan),
     /// The symbolic plan; its time is charged to the shape.
     Symbolic(Plan),
+    /// The symbolic plan, while the one that the shape has earned is built.
+    Earned(Plan, Arc<Build>),
     Build(Arc<Build>),
 }
 
 impl Plans {
     /// `first` holds the input shapes of the plan made at load, what it was built in and the plan itself. At least one
     /// of `first` and `symbolic` is given, or every shape waits for its build.
-    pub fn new(graph: Graph, first: Option<(&[Tensor], Duration, Plan)>, symbolic: Option<Plan>) -> Self {
+    pub fn new(
+        graph: Graph,
+        first: Option<(&[Tensor], Duration, Plan)>,
+        symbolic: Option<Plan>,
+        builder: &Arc<Builder>,
+    ) -> Self {
         let build_cost = first.as_ref().map_or(Duration::ZERO, |(_, cost, _)| *cost);
-        let held =
-            Held { ready: Lru::new(MAX_CONCRETE_PLANS), building: HashMap::new(), ledger: Ledger::new(build_cost) };
+        let held = Held {
+            pinned: vec![],
+            ready: Lru::new(MAX_CONCRETE_PLANS),
+            building: HashMap::new(),
+            ledger: Ledger::new(build_cost),
+        };
         let first = first.map(|(inputs, _, plan)| (ShapeKey::of(inputs), plan));
-        Self { graph, first, symbolic, held: Mutex::new(held) }
+        let shared = Arc::new(Shared { graph, first, symbolic, held: Mutex::new(held) });
+        Self { shared, builder: Arc::clone(builder) }
     }
 
     /// Runs the plan that serves these inputs. `inputs` are the same tensors as `converted`. Blocks while a plan is
-    /// built, where the shape needs one.
+    /// built only where no other can serve.
     pub fn run(
         &self,
         inputs: &[Tensor],
@@ -73,24 +97,108 @@ impl Plans {
         stop: &dyn Fn() -> bool,
     ) -> Result<TVec<TValue>, RunError> {
         let key = ShapeKey::of(inputs);
-        match self.choose(&key, inputs) {
-            Choice::Ready(plan) => plan.run(converted, stop),
-            Choice::Symbolic(plan) => {
-                let begun = Instant::now();
-                let outputs = plan.run(converted, stop);
-                self.held().ledger.charge(&key, begun.elapsed());
-                outputs
+        let symbolic = match self.shared.choose(&key, inputs) {
+            Choice::Ready(plan) => return plan.run(converted, stop),
+            Choice::Build(build) => {
+                let plan = self.shared.built(&key, &shapes(inputs), &build, Held::keep)?;
+                return plan.run(converted, stop);
             }
-            Choice::Build(build) => self.build(&key, inputs, &build)?.run(converted, stop),
+            Choice::Earned(plan, build) => {
+                self.build_later(&key, shapes(inputs), build);
+                plan
+            }
+            Choice::Symbolic(plan) => plan,
+        };
+        let begun = Instant::now();
+        let outputs = symbolic.run(converted, stop);
+        self.shared.held().ledger.charge(&key, begun.elapsed());
+        outputs
+    }
+
+    /// Whether a run of these inputs starts without waiting for a build.
+    pub fn is_ready_for(&self, inputs: &[Tensor]) -> bool {
+        let key = ShapeKey::of(inputs);
+        self.shared.symbolic.is_some() || self.shared.is_first(&key) || self.shared.held().has(&key)
+    }
+
+    /// Builds and keeps a plan for the shapes of these inputs. Blocks for the build.
+    ///
+    /// # Errors
+    /// `Failed` when it can't be built, or `MAX_PINNED_PLANS` are kept.
+    pub fn pin(&self, inputs: &[Tensor]) -> Result<(), RunError> {
+        let (key, shared) = (ShapeKey::of(inputs), &self.shared);
+        if shared.is_first(&key) {
+            return Ok(());
         }
+        if shared.first.is_none() && shared.symbolic.is_some() {
+            return Err(RunError::Failed("no plan for given shapes could be built when the model was loaded".into()));
+        }
+        let build = {
+            let mut held = shared.held();
+            if held.pinned.iter().any(|(pinned, _)| *pinned == key) {
+                return Ok(());
+            }
+            if held.pinned.len() >= MAX_PINNED_PLANS {
+                return Err(RunError::Failed(format!("{MAX_PINNED_PLANS} plans are kept already")));
+            }
+            match held.ready.remove(&key) {
+                Some(plan) => {
+                    held.pinned.push((key, plan));
+                    return Ok(());
+                }
+                None => Arc::clone(held.building.entry(key.clone()).or_default()),
+            }
+        };
+        let plan = shared.built(&key, &shapes(inputs), &build, Held::pin)?;
+        // Where another built it, it is held as any other plan.
+        shared.held().pin(key, plan);
+        Ok(())
+    }
+
+    /// Gives up a plan that `pin` has kept.
+    pub fn unpin(&self, inputs: &[Tensor]) {
+        let key = ShapeKey::of(inputs);
+        self.shared.held().pinned.retain(|(pinned, _)| *pinned != key);
+    }
+
+    /// Bytes of the parsed file's and all plans' constants.
+    pub fn memory_bytes(&self) -> u64 {
+        let Shared { graph, first, symbolic, .. } = &*self.shared;
+        let others: Vec<Plan> = {
+            let held = self.shared.held();
+            held.pinned.iter().map(|(_, plan)| plan).chain(held.ready.values()).cloned().collect()
+        };
+        let mut memory = Memory::default();
+        graph.count(&mut memory);
+        let plans = first.iter().map(|(_, plan)| plan).chain(symbolic).chain(&others);
+        plans.for_each(|plan| plan.count(&mut memory));
+        memory.bytes()
     }
 
     /// Concrete plans held, the first included.
     #[cfg(test)]
     pub fn concrete(&self) -> usize {
-        self.held().ready.len() + usize::from(self.first.is_some())
+        let held = self.shared.held();
+        held.ready.len() + held.pinned.len() + usize::from(self.shared.first.is_some())
     }
 
+    /// Queues the build of a plan that the shape has earned. A model that is gone by then gets none.
+    fn build_later(&self, key: &ShapeKey, shapes: Vec<Vec<usize>>, build: Arc<Build>) {
+        let (shared, task_key) = (Arc::downgrade(&self.shared), key.clone());
+        let task = move || {
+            if let Some(shared) = shared.upgrade()
+                && let Err(cause) = shared.built(&task_key, &shapes, &build, Held::keep)
+            {
+                tracing::debug!(%cause, "a shape stays on the symbolic plan");
+            }
+        };
+        if !self.builder.submit(task) {
+            self.shared.held().building.remove(key);
+        }
+    }
+}
+
+impl Shared {
     fn choose(&self, key: &ShapeKey, inputs: &[Tensor]) -> Choice {
         if let Some((first, plan)) = &self.first
             && first == key
@@ -105,39 +213,48 @@ impl Plans {
             return Choice::Symbolic(symbolic.clone());
         }
         let mut held = self.held();
-        if let Some(plan) = held.ready.get(key) {
-            return Choice::Ready(plan.clone());
+        if let Some(plan) = held.get(key) {
+            return Choice::Ready(plan);
         }
         match &self.symbolic {
+            None => Choice::Build(Arc::clone(held.building.entry(key.clone()).or_default())),
             // No concrete plan could be built at load, so none is tried later.
             Some(symbolic) if self.first.is_none() => Choice::Symbolic(symbolic.clone()),
             Some(symbolic) if held.building.contains_key(key) || !held.ledger.claim(key) => {
                 Choice::Symbolic(symbolic.clone())
             }
-            _ => Choice::Build(Arc::clone(held.building.entry(key.clone()).or_default())),
+            Some(symbolic) => {
+                let build = Arc::clone(held.building.entry(key.clone()).or_default());
+                Choice::Earned(symbolic.clone(), build)
+            }
         }
     }
 
-    /// Builds the plan, or waits for the request that builds it already. No lock is held meanwhile.
-    fn build(&self, key: &ShapeKey, inputs: &[Tensor], build: &Arc<Build>) -> Result<Plan, RunError> {
+    /// Builds the plan and holds it by `hold`, or waits for whoever builds it already. No lock is held meanwhile.
+    fn built(
+        &self,
+        key: &ShapeKey,
+        shapes: &[Vec<usize>],
+        build: &Arc<Build>,
+        hold: fn(&mut Held, ShapeKey, Plan),
+    ) -> Result<Plan, RunError> {
         let built = build.get_or_init(|| {
-            let shapes: Vec<Vec<usize>> = inputs.iter().map(|input| input.shape().to_vec()).collect();
-            let built = self.graph.concrete(&shapes).map_err(|fault| match fault {
+            let built = self.graph.concrete(shapes).map_err(|fault| match fault {
                 Fault::Refused(cause) => RunError::Failed(format!("no plan for these shapes: {cause}")),
                 Fault::Panicked(text) => RunError::Failed(format!("the engine panicked while planning: {text}")),
             });
             let mut held = self.held();
             held.building.remove(key);
             if let Ok(plan) = &built {
-                held.ready.insert(key.clone(), plan.clone());
+                hold(&mut held, key.clone(), plan.clone());
             }
             built
         });
-        // A shape that came to be built only because it had earned it can still be served without.
-        match (built, &self.symbolic) {
-            (Err(_), Some(symbolic)) => Ok(symbolic.clone()),
-            (built, _) => built.clone(),
-        }
+        built.clone()
+    }
+
+    fn is_first(&self, key: &ShapeKey) -> bool {
+        self.first.as_ref().is_some_and(|(first, _)| first == key)
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -146,9 +263,38 @@ impl Plans {
     }
 }
 
+impl Held {
+    /// The plan for these shapes, which thereby is the most recently used.
+    fn get(&mut self, key: &ShapeKey) -> Option<Plan> {
+        let pinned = self.pinned.iter().find(|(pinned, _)| pinned == key).map(|(_, plan)| plan);
+        pinned.or_else(|| self.ready.get(key).map(|plan| &*plan)).cloned()
+    }
+
+    /// Holds a plan because its shapes came.
+    fn keep(&mut self, key: ShapeKey, plan: Plan) {
+        self.ready.insert(key, plan);
+    }
+
+    /// Holds a plan because it was asked for.
+    fn pin(&mut self, key: ShapeKey, plan: Plan) {
+        self.ready.remove(&key);
+        if self.pinned.len() < MAX_PINNED_PLANS && self.pinned.iter().all(|(pinned, _)| *pinned != key) {
+            self.pinned.push((key, plan));
+        }
+    }
+
+    fn has(&self, key: &ShapeKey) -> bool {
+        self.pinned.iter().any(|(pinned, _)| pinned == key) || self.ready.contains(key)
+    }
+}
+
 impl ShapeKey {
     fn of(inputs: &[Tensor]) -> Self {
         let each = |input: &Tensor| [input.shape().len()].into_iter().chain(input.shape().iter().copied()).collect();
         Self(inputs.iter().flat_map::<Vec<usize>, _>(each).collect())
     }
+}
+
+fn shapes(inputs: &[Tensor]) -> Vec<Vec<usize>> {
+    inputs.iter().map(|input| input.shape().to_vec()).collect()
 }

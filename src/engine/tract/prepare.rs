@@ -1,34 +1,40 @@
 //! From a parsed graph to a model that serves: the first plan, the warm-up run, the symbolic plan, the batch axis.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fastrand::Rng;
-
 use super::NAME;
+use super::builder::Builder;
 use super::graph::{Graph, Plan};
 use super::guard::Fault;
-use super::model::{TractModel, declared_outputs, engine_inputs};
+use super::model::{Sample, TractModel, declared_outputs, engine_inputs};
 use super::plans::Plans;
 use crate::engine::batch_axis::{Candidate, candidates, prove};
 use crate::engine::closeness::is_close;
-use crate::engine::sample::{self, Sizes, Style};
+use crate::engine::sample::{self, Sizes, Style, USUAL_SIZE};
 use crate::engine::{LoadError, RunError, declared_shapes};
 use crate::signature::{Batching, Signature, TensorSpec};
 use crate::tensor::Tensor;
 
 /// Sizes tried for dimensions that vary and are not the batch, until one runs: a short sequence or a small image, the
 /// usual image, a frame of audio, and then what odd graphs want.
-const OTHER_SIZES: [usize; 7] = [16, 64, 224, 576, 1, 8, 2];
+const OTHER_SIZES: [usize; 7] = [USUAL_SIZE, 64, 224, 576, 1, 8, 2];
 /// Values tried at each size.
 const WARM_UP_STYLES: [Style; 3] = [Style::Signed, Style::Zeros, Style::Ones];
 /// How far the symbolic plan may be from a concrete one, relative to the output's largest magnitude.
 const SYMBOLIC_TOLERANCE: f64 = 1e-3;
 
-/// Makes the model ready to serve. Blocks for some builds and some twenty runs.
+/// Makes the model ready to serve. Blocks for some builds and some twenty runs. `builder` is for the plans that it earns
+/// later.
 ///
 /// # Errors
 /// `Unsupported` when no plan can be made at any size.
-pub fn prepare(graph: Graph, inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>) -> Result<TractModel, LoadError> {
+pub fn prepare(
+    graph: Graph,
+    inputs: Vec<TensorSpec>,
+    outputs: Vec<TensorSpec>,
+    builder: &Arc<Builder>,
+) -> Result<TractModel, LoadError> {
     let signature = Signature { inputs, outputs, batching: Batching::Unproven("not looked for yet".into()) };
     let workshop = Workshop {
         axes: candidates(&signature.inputs).into_iter().next().map(|Candidate { axes, .. }| axes),
@@ -42,9 +48,11 @@ pub fn prepare(graph: Graph, inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>) 
         tracing::warn!(%cause, "the model did not run on made-up inputs");
         notes.push("not warmed up: it ran on none of the inputs made up for it; the log has the cause".into());
     }
-    let Workshop { graph, signature, .. } = workshop;
+    let Workshop { graph, signature, axes } = workshop;
     let first = start.plan.as_ref().map(|(cost, plan)| (start.inputs.as_slice(), *cost, plan.clone()));
-    let mut model = TractModel { signature, notes, plans: Plans::new(graph, first, symbolic) };
+    let plans = Plans::new(graph, first, symbolic, builder);
+    let sample = Sample { axes, other: start.sizes.other, style: start.style };
+    let mut model = TractModel { signature, notes, sample, plans };
     prove_batch_axis(&mut model, &start);
     Ok(model)
 }
@@ -73,7 +81,8 @@ struct Workshop {
 /// Where the model was found to run.
 struct Start {
     sizes: Sizes,
-    /// Inputs at these sizes, which ran unless `failure` says why not.
+    style: Style,
+    /// Inputs of these sizes and this style, which ran unless `failure` says why not.
     inputs: Vec<Tensor>,
     /// What the run gave; nothing if it failed.
     output_shapes: Vec<Vec<usize>>,
@@ -103,12 +112,13 @@ impl Workshop {
                 match self.run(&plan.1, &inputs) {
                     Ok(outputs) => {
                         let output_shapes = shapes(&outputs);
-                        return Ok(Start { sizes, inputs, output_shapes, plan: Some(plan), failure: None });
+                        return Ok(Start { sizes, style, inputs, output_shapes, plan: Some(plan), failure: None });
                     }
                     Err(error) => failure = failure.or(Some(error.to_string())),
                 }
             }
-            built.get_or_insert(Start { sizes, inputs, output_shapes: vec![], plan: Some(plan), failure });
+            let style = Style::Signed;
+            built.get_or_insert(Start { sizes, style, inputs, output_shapes: vec![], plan: Some(plan), failure });
         }
         match (built, refused) {
             (Some(start), _) => Ok(start),
@@ -121,9 +131,11 @@ impl Workshop {
         if let Ok(plan) = self.graph.symbolic() {
             for other in self.other_sizes() {
                 let sizes = Sizes { rows: 1, other };
-                let inputs = self.inputs(sizes, Style::Signed);
+                let style = Style::Signed;
+                let inputs = self.inputs(sizes, style);
                 if let Ok(outputs) = self.run(&plan, &inputs) {
-                    return Ok(Start { sizes, inputs, output_shapes: shapes(&outputs), plan: None, failure: None });
+                    let output_shapes = shapes(&outputs);
+                    return Ok(Start { sizes, style, inputs, output_shapes, plan: None, failure: None });
                 }
             }
         }
@@ -162,12 +174,7 @@ impl Workshop {
     }
 
     fn inputs(&self, sizes: Sizes, style: Style) -> Vec<Tensor> {
-        let mut rng = Rng::with_seed(0);
-        let axis = |input: usize| self.axes.as_ref().and_then(|axes| axes[input]);
-        let specs = self.signature.inputs.iter().enumerate();
-        specs
-            .map(|(input, spec)| sample::tensor(&mut rng, spec.dtype, sample::shape(spec, axis(input), sizes), style))
-            .collect()
+        sample::inputs_along(&self.signature.inputs, self.axes.as_deref(), sizes, style)
     }
 
     fn varies(&self) -> bool {

@@ -135,6 +135,11 @@ impl Classification {
 #[derive(Debug, Clone)]
 struct Classifier(Arc<Classification>);
 
+/// The trees of the operator, if it is this one.
+pub(super) fn trees_of(op: &dyn TypedOp) -> Option<&Trees> {
+    op.downcast_ref::<Classifier>().map(|classifier| &classifier.0.trees)
+}
+
 impl PartialEq for Classifier {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)

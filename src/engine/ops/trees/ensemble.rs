@@ -79,6 +79,14 @@ struct NodeLists<'a> {
 }
 
 impl Ensemble {
+    /// Bytes of its lists.
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.nodes.as_slice())
+            + size_of_val(self.weights.as_slice())
+            + size_of_val(self.roots.as_slice())
+            + size_of_val(self.base_values.as_slice())
+    }
+
     /// Reads a node. `prefix` is that of the leaves' lists, `class` or `target`.
     pub fn read(context: &ParsingContext, node: &NodeProto, prefix: &str, outputs: usize) -> TractResult<Self> {
         ensure!((1..=MAX_OUTPUTS).contains(&outputs), "{outputs} classes or targets, 1 to {MAX_OUTPUTS} are possible");

@@ -89,6 +89,14 @@ impl<T: Real> Forest<T> {
         }
     }
 
+    /// Bytes of its lists.
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.nodes.as_slice())
+            + size_of_val(self.rules.as_slice())
+            + size_of_val(self.weights.as_slice())
+            + size_of_val(self.roots.as_slice())
+    }
+
     /// The weights of the leaf that a row of features leads to. `SIMPLE` is the forest's `simple`.
     #[inline]
     pub fn leaf<const SIMPLE: bool>(&self, root: u32, row: &[T]) -> &[(u32, T)] {

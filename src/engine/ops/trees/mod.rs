@@ -32,6 +32,11 @@ impl Trees {
         Self { ensemble, single: OnceLock::new(), double: OnceLock::new() }
     }
 
+    fn bytes(&self) -> u64 {
+        let forests = self.single.get().map_or(0, Forest::bytes) + self.double.get().map_or(0, Forest::bytes);
+        (self.ensemble.bytes() + forests) as u64
+    }
+
     /// What the trees say to each row of `input`, which is `[rows, features]` of FP32 or FP64.
     fn scores(&self, input: &Tensor, aggregate: Aggregate) -> TractResult<Scores> {
         let (rows, width) = (input.shape()[0], input.shape()[1]);
@@ -45,6 +50,12 @@ impl Trees {
         let forest = self.single.get_or_init(|| Forest::new(&self.ensemble));
         Ok(scores::score(forest, view.as_slice::<f32>()?, (rows, width), aggregate))
     }
+}
+
+/// Where a tree operator keeps its trees and how many bytes they are; `None` for any other operator.
+pub fn held_bytes(op: &dyn TypedOp) -> Option<(usize, u64)> {
+    let trees = classifier::trees_of(op).or_else(|| regressor::trees_of(op))?;
+    Some((std::ptr::from_ref(trees) as usize, trees.bytes()))
 }
 
 /// The input in a type that trees compare in.

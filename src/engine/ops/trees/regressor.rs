@@ -55,6 +55,11 @@ impl Regression {
 #[derive(Debug, Clone)]
 struct Regressor(Arc<Regression>);
 
+/// The trees of the operator, if it is this one.
+pub(super) fn trees_of(op: &dyn TypedOp) -> Option<&Trees> {
+    op.downcast_ref::<Regressor>().map(|regressor| &regressor.0.trees)
+}
+
 impl PartialEq for Regressor {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)

@@ -1,0 +1,385 @@
+//! Measures a model's batch sizes and prepares plans for those where they pay.
+//!
+//! Sizes double as long as that is worth it. Each is run on the plan that serves every size, then on a plan prepared for
+//! it, which is kept where it pays for its memory. Times are the engine's own, and of several runs the shortest counts:
+//! other work on the machine only ever adds.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::curve::{BatchCurve, MAX_MEASURED_ROWS, Measured};
+use super::curve_policy::{Point, cap, next_size, pays, wants_another};
+use crate::engine::{Model, RunError, Session};
+use crate::tensor::Tensor;
+
+/// Runs of one size on one plan: at least two, after one that isn't counted.
+const MIN_RUNS: u32 = 2;
+/// Enough for the shortest to be near the truth.
+const MAX_RUNS: u32 = 200;
+
+/// What a measurement may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MeasureLimits {
+    /// Of running and building, all in all; a slow model gets fewer sizes. The first size is always tried.
+    pub time: Duration,
+    /// Of running one size on one plan, beyond the fewest runs.
+    pub time_per_size: Duration,
+    /// No size is tried that is likely to run longer than this: everybody in a batch waits for all of it.
+    pub max_run: Duration,
+    /// Of the inputs of one run.
+    pub max_input_bytes: usize,
+    /// Of all prepared plans together.
+    pub max_plan_bytes: u64,
+}
+
+impl Default for MeasureLimits {
+    fn default() -> Self {
+        Self {
+            time: Duration::from_secs(2),
+            time_per_size: Duration::from_millis(50),
+            max_run: Duration::from_millis(200),
+            max_input_bytes: 32 << 20,
+            max_plan_bytes: 128 << 20,
+        }
+    }
+}
+
+/// Measures the batch sizes of a model up to `max_rows` (`None`: as many as are worth it) and leaves the plans that pay
+/// prepared. Without a proven batch axis one row alone is measured. Blocks for about `limits.time` at most, runs and
+/// builds under way aside, so it is for background threads.
+///
+/// A model that fails on made-up inputs, of zeros too, has an unmeasured curve that says why.
+pub fn measure(model: &Arc<dyn Model>, max_rows: Option<usize>, limits: &MeasureLimits) -> BatchCurve {
+    let max_rows = bound(model.as_ref(), max_rows);
+    let mut bench = Bench {
+        session: model.clone().session(),
+        model: model.as_ref(),
+        limits,
+        any_size: max_rows == 1 || model.is_ready_for(&model.sample_inputs(2)),
+        shapes_are_known: model.signature().only_rows_vary(),
+        begun: Instant::now(),
+        spent: Duration::ZERO,
+        plan_bytes: 0,
+        longest_build: Duration::ZERO,
+        zeros: false,
+    };
+    let (points, note) = match bench.points(max_rows) {
+        Ok(measured) => measured,
+        Err(cause) => return BatchCurve::unmeasured_because(format!("it ran on no made-up inputs: {cause}")),
+    };
+    let cap = cap(&points);
+    let keep = |point: Point| {
+        let beyond = point.rows > cap && point.prepared_s.is_some();
+        if beyond {
+            model.release(&model.sample_inputs(point.rows));
+        }
+        if beyond { point.unprepared_s.map(|_| Point { prepared_s: None, ..point }) } else { Some(point) }
+    };
+    let points = points.into_iter().filter_map(keep).collect();
+    BatchCurve::new(Measured { points, max_rows }).noting(note)
+}
+
+/// The curve of a measurement that was made before, with its plans prepared again. `None` where the measurement is of
+/// no use any more: it ends below `max_rows`, or a plan that it needs can't be prepared. Blocks for the builds.
+pub fn restore(model: &Arc<dyn Model>, max_rows: Option<usize>, measured: Measured) -> Option<BatchCurve> {
+    let max_rows = bound(model.as_ref(), max_rows);
+    if !measured.is_sound() || measured.max_rows < max_rows {
+        return None;
+    }
+    let mut measured = measured.up_to(max_rows);
+    for point in measured.points.iter_mut().filter(|point| point.prepared_s.is_some()) {
+        if model.prepare(&model.sample_inputs(point.rows)).is_err() {
+            point.unprepared_s?;
+            point.prepared_s = None;
+        }
+    }
+    Some(BatchCurve::new(measured))
+}
+
+/// Rows beyond which no size is of interest.
+fn bound(model: &dyn Model, max_rows: Option<usize>) -> usize {
+    match model.signature().batch_axes() {
+        None => 1,
+        Some(_) => max_rows.unwrap_or(MAX_MEASURED_ROWS).clamp(1, MAX_MEASURED_ROWS),
+    }
+}
+
+struct Bench<'a> {
+    model: &'a dyn Model,
+    session: Box<dyn Session>,
+    limits: &'a MeasureLimits,
+    /// Every size runs without a plan of its own.
+    any_size: bool,
+    /// A plan of its own for a size would fit real inputs, which vary in their rows only.
+    shapes_are_known: bool,
+    begun: Instant,
+    /// On runs, by the engine's times, and on builds.
+    spent: Duration,
+    /// Of the prepared plans that were kept.
+    plan_bytes: u64,
+    longest_build: Duration,
+    /// Whether the model wants zeros for inputs.
+    zeros: bool,
+}
+
+impl Bench<'_> {
+    /// The points, and why they end where they end if that is not for want of a gain.
+    fn points(&mut self, max_rows: usize) -> Result<(Vec<Point>, String), RunError> {
+        let unprepared_s = Some(self.shortest_s(&self.model.sample_inputs(1))?);
+        let mut points = vec![Point { rows: 1, unprepared_s, prepared_s: None }];
+        if !self.any_size && !self.shapes_are_known {
+            // Real inputs have other shapes than made-up ones, and each would wait for a plan at each batch size.
+            return Ok((points, "every shape needs a plan of its own, so rows run alone".to_owned()));
+        }
+        while wants_another(&points)
+            && let Some(last) = points.last().copied()
+            && let Some(rows) = next_size(last.rows, max_rows)
+        {
+            let inputs = self.model.sample_inputs(rows);
+            if let Some(reason) = self.reason_to_end(&last, &inputs, rows) {
+                return Ok((points, reason));
+            }
+            match self.point(rows, &inputs) {
+                Ok(Some(point)) => points.push(point),
+                Ok(None) => return Ok((points, format!("no plan for {rows} rows could be kept"))),
+                Err(cause) => return Ok((points, format!("it failed on {rows} made-up rows: {cause}"))),
+            }
+        }
+        Ok((points, String::new()))
+    }
+
+    fn reason_to_end(&self, last: &Point, inputs: &[Tensor], rows: usize) -> Option<String> {
+        let slowest_s = last.unprepared_s.unwrap_or(0.0).max(last.run_s());
+        let growth = rows as f64 / last.rows as f64;
+        let runs = f64::from(1 + MIN_RUNS);
+        let cost_s = growth * runs * (slowest_s + last.run_s()) + self.longest_build.as_secs_f64();
+        let left_s = self.limits.time.saturating_sub(self.spent).as_secs_f64();
+        let bytes: usize = inputs.iter().map(|input| input.data().len()).sum();
+        if growth * last.run_s() > self.limits.max_run.as_secs_f64() {
+            return Some(format!("{rows} rows would run longer than {:?}", self.limits.max_run));
+        }
+        if cost_s > left_s {
+            return Some(format!("no time was left to measure {rows} rows"));
+        }
+        let limit = self.limits.max_input_bytes;
+        (bytes > limit).then(|| format!("{rows} rows have more than {limit} bytes"))
+    }
+
+    /// Measures one size; `None` where it needs a plan and none is kept.
+    fn point(&mut self, rows: usize, inputs: &[Tensor]) -> Result<Option<Point>, RunError> {
+        let unprepared_s = if self.any_size { Some(self.shortest_s(inputs)?) } else { None };
+        let prepared_s = if self.shapes_are_known { self.prepared_s(inputs, unprepared_s)? } else { None };
+        let can_run = unprepared_s.or(prepared_s).is_some();
+        Ok(can_run.then_some(Point { rows, unprepared_s, prepared_s }))
+    }
+
+    /// The time on a prepared plan, which is kept; `None` if it does not pay, holds too much memory or can't be built.
+    fn prepared_s(&mut self, inputs: &[Tensor], unprepared_s: Option<f64>) -> Result<Option<f64>, RunError> {
+        let (begun, bytes) = (Instant::now(), self.model.memory_bytes());
+        let prepared = self.model.prepare(inputs);
+        let build = begun.elapsed();
+        self.spent += build;
+        self.longest_build = self.longest_build.max(build);
+        if prepared.is_err() {
+            return Ok(None);
+        }
+        let bytes = self.model.memory_bytes().saturating_sub(bytes);
+        let timed = self.shortest_s(inputs);
+        let is_worth_it = |time: &f64| {
+            unprepared_s.is_none_or(|plain_s| pays(plain_s, *time))
+                && self.plan_bytes + bytes <= self.limits.max_plan_bytes
+        };
+        match timed {
+            Ok(time) if is_worth_it(&time) => {
+                self.plan_bytes += bytes;
+                Ok(Some(time))
+            }
+            other => {
+                self.model.release(inputs);
+                other.map(|_| None)
+            }
+        }
+    }
+
+    /// The shortest of several runs in seconds. Values that the model fails on are replaced by zeros.
+    fn shortest_s(&mut self, inputs: &[Tensor]) -> Result<f64, RunError> {
+        let zeros = || inputs.iter().map(|input| Tensor::zeros(input.dtype(), input.shape().to_vec())).collect();
+        let inputs = if self.zeros { zeros() } else { inputs.to_vec() };
+        // The first run warms caches up, and isn't counted.
+        let inputs = match self.run(&inputs) {
+            Ok(_) => inputs,
+            Err(cause) if self.zeros || cause == RunError::Stopped => return Err(cause),
+            Err(cause) => {
+                let inputs = zeros();
+                self.run(&inputs).map_err(|_| cause)?;
+                self.zeros = true;
+                inputs
+            }
+        };
+        let (mut shortest, mut runs, mut total) = (Duration::MAX, 0, Duration::ZERO);
+        loop {
+            let took = self.run(&inputs)?;
+            shortest = shortest.min(took);
+            total += took;
+            runs += 1;
+            let enough = runs >= MIN_RUNS && total >= self.limits.time_per_size;
+            if enough || runs >= MAX_RUNS || self.spent >= self.limits.time {
+                return Ok(shortest.as_secs_f64());
+            }
+        }
+    }
+
+    fn run(&mut self, inputs: &[Tensor]) -> Result<Duration, RunError> {
+        // By the clock on the wall, which goes on where the machine is busy with something else.
+        let (begun, patience) = (self.begun, 3 * self.limits.time);
+        let ran = self.session.run(inputs, &|| begun.elapsed() > patience)?;
+        let took = ran.timing.input + ran.timing.infer + ran.timing.output;
+        self.spent += took;
+        Ok(took)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::fake_plans::PlannedModel;
+    use crate::signature::{Batching, Dim};
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// What `measure` makes of a model, and what is prepared after it.
+    fn measured(model: PlannedModel, max_rows: Option<usize>, limits: MeasureLimits) -> (BatchCurve, Vec<usize>) {
+        let model = Arc::new(model);
+        let curve = measure(&(model.clone() as Arc<dyn Model>), max_rows, &limits);
+        (curve, model.prepared())
+    }
+
+    fn usual(model: PlannedModel) -> (BatchCurve, Vec<usize>) {
+        measured(model, None, MeasureLimits::default())
+    }
+
+    fn sizes(curve: &BatchCurve) -> Vec<usize> {
+        curve.points().iter().map(|point| point.rows).collect()
+    }
+
+    /// 100 µs for a run and `row` for each row.
+    fn affine(row: u32) -> impl Fn(usize, bool) -> Duration {
+        move |rows, _| MS / 10 + MS * row * rows as u32 / 1000
+    }
+
+    #[test]
+    fn a_model_that_gains_everywhere_is_measured_to_the_end() {
+        let (curve, prepared) = usual(PlannedModel::new(affine(1)));
+        assert_eq!(sizes(&curve), [1, 2, 4, 8, 16, 32, 64, 128, 256]);
+        assert_eq!((curve.cap(), curve.note()), (256, ""));
+        assert!((curve.estimate_s(3) - 103e-6).abs() < 1e-9, "{}", curve.estimate_s(3));
+        assert!(prepared.is_empty(), "a plan that is no faster is not kept");
+    }
+
+    #[test]
+    fn measuring_ends_where_rows_gain_nothing() {
+        let (curve, _) = usual(PlannedModel::new(|rows, _| MS * rows as u32));
+        assert_eq!((curve.cap(), sizes(&curve)), (1, vec![1, 2, 4]));
+    }
+
+    #[test]
+    fn plans_are_kept_where_they_pay_and_not_beyond_the_cap() {
+        // Prepared plans take half the time, and batches gain up to four rows.
+        let time = |rows: usize, prepared: bool| {
+            MS * [0, 20, 24, 0, 32, 0, 0, 0, 80][rows.min(8)] / 10 / (1 + u32::from(prepared))
+                * if rows > 8 { 9 } else { 1 }
+        };
+        let (curve, prepared) = usual(PlannedModel::new(time));
+        assert_eq!((curve.cap(), prepared), (4, vec![2, 4]));
+        assert_eq!(curve.points()[2].prepared_s, Some(1.6e-3));
+        assert_eq!(curve.points()[3].prepared_s, None, "given up with its plan");
+        assert_eq!(curve.run_rows(3), 4);
+    }
+
+    #[test]
+    fn plans_are_bounded_by_their_memory() {
+        let time = |rows: usize, prepared: bool| MS + MS * rows as u32 / if prepared { 100 } else { 10 };
+        let limits = MeasureLimits { max_plan_bytes: 250, ..MeasureLimits::default() };
+        let (_, prepared) = measured(PlannedModel::new(time).with_plan_bytes(100), None, limits);
+        assert_eq!(prepared.len(), 2, "{prepared:?}");
+    }
+
+    #[test]
+    fn a_slow_model_gets_fewer_sizes() {
+        let (curve, _) = usual(PlannedModel::new(|_, _| 900 * MS));
+        assert_eq!((sizes(&curve), curve.cap()), (vec![1], 1));
+        assert!(curve.note().contains("2 rows would run longer than 200ms"), "{}", curve.note());
+        let limits = MeasureLimits { time: 300 * MS, ..MeasureLimits::default() };
+        let (curve, _) = measured(PlannedModel::new(|_, _| 20 * MS), None, limits);
+        assert_eq!(sizes(&curve), [1]);
+        assert!(curve.note().contains("no time was left"), "{}", curve.note());
+    }
+
+    #[test]
+    fn a_configured_limit_is_the_last_size() {
+        let (curve, _) = measured(PlannedModel::new(affine(1)), Some(6), MeasureLimits::default());
+        assert_eq!((sizes(&curve), curve.cap()), (vec![1, 2, 4, 6], 6));
+        let limits = MeasureLimits { max_input_bytes: 64, ..MeasureLimits::default() };
+        let (curve, _) = measured(PlannedModel::new(affine(1)), None, limits);
+        assert_eq!(curve.cap(), 4, "four rows of four floats have 64 bytes");
+    }
+
+    #[test]
+    fn without_a_batch_axis_one_row_is_measured() {
+        let model = PlannedModel::new(affine(1));
+        let mut signature = model.signature().clone();
+        signature.batching = Batching::Unproven("rows mix".into());
+        let (curve, _) = usual(model.with_signature(signature));
+        assert_eq!((curve.cap(), sizes(&curve), curve.is_measured()), (1, vec![1], true));
+    }
+
+    #[test]
+    fn where_shapes_need_plans_only_prepared_sizes_are_used() {
+        let (curve, prepared) =
+            measured(PlannedModel::new(affine(1)).needing_plans(), Some(4), MeasureLimits::default());
+        assert_eq!((curve.cap(), prepared), (4, vec![2, 4]));
+        assert_eq!((curve.run_rows(3), curve.points()[1].unprepared_s), (4, None));
+    }
+
+    #[test]
+    fn where_other_dimensions_vary_too_no_plan_is_prepared() {
+        let open = |model: PlannedModel| {
+            let mut signature = model.signature().clone();
+            signature.inputs[0].dims = Some(vec![Dim::Named("N".into()), Dim::Named("T".into())]);
+            usual(model.with_signature(signature))
+        };
+        let faster_prepared = |rows: usize, prepared: bool| affine(1)(rows, prepared) / (1 + u32::from(prepared));
+        let (curve, prepared) = open(PlannedModel::new(faster_prepared));
+        assert_eq!((curve.cap(), prepared), (256, vec![]));
+        let (curve, _) = open(PlannedModel::new(affine(1)).needing_plans());
+        assert_eq!((curve.cap(), curve.note()), (1, "every shape needs a plan of its own, so rows run alone"));
+    }
+
+    #[test]
+    fn made_up_values_that_do_not_run_give_way_to_zeros() {
+        let (curve, _) = measured(PlannedModel::new(affine(1)).refusing_above(0.0), Some(4), MeasureLimits::default());
+        assert_eq!(curve.cap(), 4);
+        let (curve, _) = usual(PlannedModel::new(affine(1)).refusing_above(-1.0));
+        assert!(!curve.is_measured());
+        assert_eq!(curve.note(), "it ran on no made-up inputs: out of range");
+    }
+
+    #[test]
+    fn a_model_that_reports_no_time_is_not_measured() {
+        let (curve, _) = usual(PlannedModel::new(|_, _| Duration::ZERO));
+        assert_eq!((curve.is_measured(), curve.cap()), (false, 1));
+    }
+
+    #[test]
+    fn a_measurement_is_restored_without_a_run() {
+        let time = |rows: usize, prepared: bool| MS + MS * rows as u32 / if prepared { 100 } else { 5 };
+        let (curve, prepared) = measured(PlannedModel::new(time), Some(8), MeasureLimits::default());
+        let kept = curve.measured().unwrap().clone();
+        let again = Arc::new(PlannedModel::new(time));
+        let model: Arc<dyn Model> = again.clone();
+        assert_eq!(restore(&model, Some(8), kept.clone()).unwrap().points(), curve.points());
+        assert_eq!((again.prepared(), again.runs()), (prepared, 0));
+        assert_eq!(restore(&model, Some(4), kept.clone()).unwrap().cap(), 4);
+        assert!(restore(&model, None, kept).is_none(), "larger sizes were not measured");
+    }
+}

@@ -1,0 +1,68 @@
+//! How many bytes a model's plans hold.
+//!
+//! Counted are the constants of the parsed file and of every plan, the packed weights among them, each tensor once
+//! however many plans share it, and the trees of this crate's own operators. A packed matrix counts as what its format
+//! says a matrix of its size takes. Not counted: the nodes themselves, the tables that convolutions compute for their
+//! shapes, what the allocator adds, and the memory of a run. So this is a floor, near the truth where weights are most
+//! of a model.
+
+use std::collections::HashMap;
+
+use tract_onnx::prelude::{Arc, InferenceModel, Tensor, TypedModel};
+use tract_onnx::tract_core::ops::konst::Const;
+use tract_onnx::tract_core::ops::scan::OptScan;
+use tract_onnx::tract_hir::infer::Factoid;
+
+use crate::engine::ops;
+
+/// What was counted so far: bytes by the address where they are kept.
+#[derive(Default)]
+pub struct Memory(HashMap<usize, u64>);
+
+impl Memory {
+    pub fn bytes(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// Adds the constants of a parsed file.
+    pub fn add_parsed(&mut self, model: &InferenceModel) {
+        for node in &model.nodes {
+            if let Some(constant) = node.op_as::<Const>() {
+                self.add_tensor(constant.val());
+            }
+            for output in &node.outputs {
+                output.fact.value.concretize().iter().for_each(|value| self.add_tensor(value));
+            }
+        }
+    }
+
+    /// Adds the constants of a plan, those of the bodies of its loops, and trees.
+    pub fn add_optimised(&mut self, model: &TypedModel) {
+        for node in &model.nodes {
+            if let Some(constant) = node.op_as::<Const>() {
+                self.add_tensor(constant.val());
+            }
+            if let Some(scan) = node.op_as::<OptScan>() {
+                self.add_optimised(scan.plan.model());
+            }
+            if let Some((address, bytes)) = ops::held_bytes(&*node.op) {
+                self.0.insert(address, bytes);
+            }
+            for output in &node.outputs {
+                output.fact.konst.iter().for_each(|value| self.add_tensor(value));
+            }
+        }
+    }
+
+    fn add_tensor(&mut self, tensor: &Arc<Tensor>) {
+        self.0.entry(Arc::as_ptr(tensor) as usize).or_insert_with(|| tensor_bytes(tensor));
+    }
+}
+
+fn tensor_bytes(tensor: &Tensor) -> u64 {
+    if tensor.is_plain() {
+        return (tensor.len() * tensor.datum_type().size_of()) as u64;
+    }
+    let fact = tensor.exotic_fact().ok().flatten();
+    fact.and_then(|fact| fact.mem_size().to_i64().ok()).and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0)
+}

@@ -55,8 +55,10 @@ async fn serve<R>(
         return Err(Error::DeadlineExceeded { stage: "before the request was admitted" });
     }
     let slot = backend.pool.reserve()?;
+    let (inputs, length) = servable.pad(checked.inputs);
     let failed = |cause: String| run_failed(context, servable, &cause);
-    let answer = batching::run(slot, checked.inputs, checked.rows, deadline, failed).await?;
+    let mut answer = batching::run(slot, inputs, checked.rows, deadline, failed).await?;
+    answer.tensors = servable.cut(answer.tensors, length).map_err(failed)?;
     record.answered(&answer);
 
     let started = Instant::now();

@@ -12,6 +12,7 @@ pub mod fake;
 mod lru;
 pub mod onnx;
 mod ops;
+pub mod padding;
 pub mod rows;
 mod sample;
 pub mod tract;

@@ -294,7 +294,6 @@ impl Actor {
     fn loaded(&mut self, name: &str, number: u64, loaded: LoadedVersion) {
         let model = self.models.get_mut(name).expect("checked by load_event");
         let id = ServableId { model: name.to_owned(), version: number };
-        let notes = loaded.model.notes().to_vec();
         let (engine, examples) = (loaded.model.engine(), loaded.examples);
         let backend = self.backends.build(id, loaded, &model.settings);
         let version = model.versions.get_mut(&number).expect("checked by load_event");
@@ -302,8 +301,9 @@ impl Actor {
         match backend {
             Ok(backend) => {
                 metrics::count_load("ready");
+                let notes = backend.servable.notes();
                 tracing::info!(model = name, version = number, engine, examples, notes = notes.join("; "), "ready");
-                version.stage = Stage::Ready(Box::new(Ready { backend, stamps, notes }));
+                version.stage = Stage::Ready(Box::new(Ready { backend, stamps }));
             }
             Err(cause) => {
                 metrics::count_load("failed");

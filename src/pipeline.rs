@@ -61,9 +61,12 @@ async fn serve<R>(
     if deadline.passed(now) {
         return Err(Error::DeadlineExceeded { stage: "before the request was admitted" });
     }
-    let work = Work { inputs: checked.inputs, rows: checked.rows, deadline, priority };
+    let (inputs, length) = servable.pad(checked.inputs);
+    let work = Work { inputs, rows: checked.rows, deadline, priority };
     let ticket = backend.pool.admit(work, now)?;
-    let answer = ticket.outcome().await.map_err(|why| unanswered(context, &backend, why))?;
+    let mut answer = ticket.outcome().await.map_err(|why| unanswered(context, &backend, why))?;
+    answer.tensors =
+        servable.cut(answer.tensors, length).map_err(|cause| run_failed(context, servable, &cause))?;
     record.answered(&answer);
 
     let started = Instant::now();

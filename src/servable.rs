@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::Model;
+use crate::engine::padding::{DeclaredPadding, PaddedLength};
 use crate::error::{Error, Fault, Result, nearest};
 use crate::inference::{InferRequest, RequestedOutput, printable};
 use crate::proto::inference::ModelConfig;
@@ -104,6 +105,8 @@ pub struct Servable {
     pub digest: String,
     pub model: Arc<dyn Model>,
     pub limits: ServingLimits,
+    /// Sequence padding as the settings declare it; `None` where they don't.
+    pub padding: Option<DeclaredPadding>,
     /// The configuration as clients read it.
     pub config: ModelConfig,
     pub stats: Arc<ServableStats>,
@@ -129,6 +132,32 @@ pub struct CheckedRequest {
 impl Servable {
     pub fn signature(&self) -> &Signature {
         self.model.signature()
+    }
+
+    /// What loading found out that an operator should know.
+    pub fn notes(&self) -> Vec<String> {
+        let padding = self.padding.as_ref().and_then(DeclaredPadding::note);
+        self.model.notes().iter().cloned().chain(padding).collect()
+    }
+
+    /// Pads checked inputs along the sequence axis, where that is declared and proven. What [`Servable::cut`] needs to
+    /// undo it comes with them.
+    pub fn pad(&self, inputs: Vec<Tensor>) -> (Vec<Tensor>, Option<PaddedLength>) {
+        match self.padding.as_ref().map(|padding| &padding.proven) {
+            Some(Ok(padding)) => padding.pad(inputs),
+            _ => (inputs, None),
+        }
+    }
+
+    /// Cuts outputs back to the length that the request had before it was padded.
+    ///
+    /// # Errors
+    /// A text for the log, where an output is not as long as the proof says.
+    pub fn cut(&self, outputs: Vec<Tensor>, length: Option<PaddedLength>) -> std::result::Result<Vec<Tensor>, String> {
+        match self.padding.as_ref().map(|padding| &padding.proven) {
+            Some(Ok(padding)) => padding.cut(outputs, length),
+            _ => Ok(outputs),
+        }
     }
 
     /// Checks a request's names, datatypes, shapes, outputs and batch size.

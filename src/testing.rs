@@ -141,6 +141,7 @@ pub fn backend(name: &str, version: u64, model: Arc<dyn Model>) -> Arc<Backend> 
         digest: String::new(),
         model,
         limits: ServingLimits { default_timeout: Some(Duration::from_secs(60)), ..ServingLimits::default() },
+        padding: None,
         config: ModelConfig { name: name.to_owned(), ..ModelConfig::default() },
         stats,
     });

@@ -137,6 +137,11 @@ impl<'a> Entry<'a> {
         }
     }
 
+    /// A finite number.
+    pub fn number(self) -> Result<f64, SettingsError> {
+        self.value.as_f64().filter(|number| number.is_finite()).ok_or_else(|| self.bad("a number"))
+    }
+
     /// A finite number of at least 0.
     pub fn non_negative(self) -> Result<f64, SettingsError> {
         match self.value.as_f64() {

@@ -118,7 +118,7 @@ impl LoadedView {
         Self {
             digest: servable.digest.clone(),
             engine: servable.model.engine().to_owned(),
-            notes: servable.model.notes().to_vec(),
+            notes: servable.notes(),
             inputs: signature.inputs.iter().map(TensorView::of).collect(),
             outputs: signature.outputs.iter().map(TensorView::of).collect(),
             batching: BatchingView::of(&signature.batching),

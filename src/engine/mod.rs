@@ -14,6 +14,7 @@ pub mod fake_plans;
 mod lru;
 pub mod onnx;
 mod ops;
+pub mod padding;
 pub mod rows;
 mod sample;
 pub mod tract;
@@ -47,11 +48,6 @@ pub trait Model: Send + Sync {
 
     /// What loading found out that an operator should know, such as a warm-up that could not be tried.
     fn notes(&self) -> &[String];
-
-    /// Whether a run of these inputs starts at once, rather than after a plan is built for them.
-    fn is_ready_for(&self, _inputs: &[Tensor]) -> bool {
-        true
-    }
 
     /// A new session, for one worker thread.
     fn session(self: Arc<Self>) -> Box<dyn Session>;

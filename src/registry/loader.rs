@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::SystemTime;
 
+use crate::engine::padding::{self, DeclaredPadding, PaddingError};
 use crate::engine::{Engine, LoadError, Model};
 use crate::registry::declared::DeclaredError;
 use crate::registry::digest::Digest;
@@ -18,6 +19,7 @@ use crate::registry::probe::{ProbeConfig, ProbeError, probe};
 use crate::servable::{ServableId, State};
 use crate::signature::Signature;
 use crate::store::records::Records;
+use crate::tensor::Tensor;
 
 /// One version to load.
 pub struct LoadJob {
@@ -48,6 +50,8 @@ pub struct LoadedVersion {
     pub slot: u32,
     /// Recorded examples that were run and agreed.
     pub examples: usize,
+    /// The sequence padding that the settings declare, with what the check found.
+    pub padding: Option<DeclaredPadding>,
 }
 
 /// A load that failed.
@@ -68,6 +72,8 @@ pub enum LoadFailure {
     Load(#[from] LoadError),
     #[error(transparent)]
     Declared(#[from] DeclaredError),
+    #[error(transparent)]
+    Padding(#[from] PaddingError),
     #[error("class_labels names output '{output}', which the model does not have")]
     ClassLabels { output: String },
     #[error(transparent)]
@@ -174,23 +180,34 @@ impl Worker {
         check_settings(&job.settings, model.signature())?;
         let (id, attempt) = (job.id.clone(), job.attempt);
         (self.report)(LoadEvent { id, attempt, step: LoadStep::Entered(State::Validating) });
+        let padding = job.settings.sequence_padding.as_ref().map(|rule| check_padding(rule, &model));
         let examples = run_examples(&job.files.path, &model, job.settings.tolerance)?;
         // What was hashed must be what was loaded.
         if Digest::of_version(&job.files).map_err(|_| LoadFailure::Changed)? != digest {
             return Err(LoadFailure::Changed);
         }
         let slot = self.records.slot_for(&job.id.model, job.id.version, digest).map_err(store)?;
-        Ok(LoadedVersion { model, digest, slot, examples })
+        Ok(LoadedVersion { model, digest, slot, examples, padding })
     }
+}
+
+/// Asks the model whether it tolerates the padding that its settings declare.
+fn check_padding(rule: &padding::PaddingRule, model: &Arc<dyn Model>) -> DeclaredPadding {
+    let mut session = model.clone().session();
+    let mut run = |inputs: &[Tensor]| session.run(inputs, &|| false).map(|ran| ran.tensors);
+    DeclaredPadding { rule: rule.clone(), proven: padding::prove(rule, model.signature(), &mut run) }
 }
 
 /// Checks what the files beside a model say of its inputs and outputs against the model.
 ///
 /// # Errors
-/// `Declared` or `ClassLabels`.
+/// `Declared`, `Padding` or `ClassLabels`.
 pub fn check_settings(settings: &ModelSettings, signature: &Signature) -> Result<(), LoadFailure> {
     if let Some(declared) = &settings.declared {
         declared.check(signature)?;
+    }
+    if let Some(rule) = &settings.sequence_padding {
+        rule.fit(signature)?;
     }
     match settings.class_labels.keys().find(|output| signature.output(output).is_none()) {
         None => Ok(()),

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::engine::padding::PaddingRule;
 use crate::registry::declared::Declared;
 use crate::registry::version_policy::{OnNewVersion, VersionPolicy};
 
@@ -36,6 +37,7 @@ pub struct ModelFile {
     pub atol: Option<f64>,
     pub rtol: Option<f64>,
     pub class_labels: BTreeMap<String, Vec<String>>,
+    pub sequence_padding: Option<PaddingRule>,
     /// Files of class names by output, relative to the model's folder.
     pub label_files: BTreeMap<String, String>,
     pub declared: Option<Declared>,
@@ -61,6 +63,8 @@ pub struct ModelSettings {
     pub tolerance: Tolerance,
     /// Names of the classes by output.
     pub class_labels: BTreeMap<String, Vec<String>>,
+    /// Padding along a sequence axis, followed where the model is shown to tolerate it.
+    pub sequence_padding: Option<PaddingRule>,
     /// Inputs and outputs as config.pbtxt declares them, to be checked against the model's own.
     pub declared: Option<Declared>,
     /// Keys that are valid but that this build doesn't act on, to be reported when the model is loaded.
@@ -159,6 +163,7 @@ impl ModelFile {
             atol: self.atol.or(under.atol),
             rtol: self.rtol.or(under.rtol),
             class_labels: either(self.class_labels, under.class_labels),
+            sequence_padding: self.sequence_padding.or(under.sequence_padding),
             label_files: self.label_files,
             declared: self.declared.or(under.declared),
             not_honoured: self.not_honoured,
@@ -187,6 +192,7 @@ impl ModelFile {
                 rtol: self.rtol.unwrap_or(tolerance.rtol),
             },
             class_labels: self.class_labels,
+            sequence_padding: self.sequence_padding,
             declared: self.declared,
             not_honoured: self.not_honoured,
         }

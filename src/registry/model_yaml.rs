@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::engine::padding::PaddingRule;
 use crate::inference::name_fault;
 use crate::registry::model_config::{
     DynamicBatching, EngineChoice, LoadMode, MAX_CLASSES, MAX_LABELS, MAX_POLICY_VERSIONS, MAX_WORKERS, ModelFile,
@@ -46,6 +47,7 @@ pub fn parse(bytes: &[u8]) -> Result<ModelFile, SettingsError> {
             file.class_labels.insert(output.to_owned(), texts(names, MAX_CLASSES)?);
         }
     }
+    file.sequence_padding = root.take("sequence_padding").map(sequence_padding).transpose()?;
     modes(&mut root, &mut file)?;
     accepted_for_later(&mut root, &mut file)?;
     root.finish()?;
@@ -152,6 +154,39 @@ fn workers(mut section: Section<'_>, file: &mut ModelFile) -> Result<(), Setting
     }
 }
 
+fn sequence_padding(entry: Entry<'_>) -> Result<PaddingRule, SettingsError> {
+    let mut padding = entry.section()?;
+    let missing = |key: &str, expected: &str| {
+        let key = format!("sequence_padding.{key}");
+        SettingsError::bad_value(key, expected, "nothing")
+    };
+    let dimension = padding.take("dimension").ok_or_else(|| missing("dimension", "the name of a dimension"))?.text()?;
+    let buckets = padding.take("buckets").ok_or_else(|| missing("buckets", "a list of lengths"))?;
+    let too_many = buckets.bad(&format!("1 to {} lengths", PaddingRule::MAX_BUCKETS));
+    let listed = buckets.list()?;
+    if listed.is_empty() || listed.len() > PaddingRule::MAX_BUCKETS {
+        return Err(too_many);
+    }
+    let mut buckets: Vec<usize> = vec![];
+    for entry in listed {
+        let path = entry.path().to_owned();
+        let bucket = entry.integer(1, PaddingRule::MAX_BUCKET as u64)? as usize;
+        if let Some(before) = buckets.last().filter(|&&before| before >= bucket) {
+            return Err(SettingsError::bad_value(path, format!("more than the length before ({before})"), bucket));
+        }
+        buckets.push(bucket);
+    }
+    let mask = padding.take("mask").map(Entry::text).transpose()?;
+    let mut pad = BTreeMap::new();
+    if let Some(entry) = padding.take("pad") {
+        for (input, value) in entry.section()?.entries() {
+            pad.insert(input.to_owned(), value.number()?);
+        }
+    }
+    padding.finish()?;
+    Ok(PaddingRule { dimension, buckets, mask, pad })
+}
+
 /// Keys that choose one of a few words; words that this build can't follow are noted.
 fn modes(root: &mut Section<'_>, file: &mut ModelFile) -> Result<(), SettingsError> {
     if let Some(entry) = root.take("on_new_version") {
@@ -247,6 +282,7 @@ load: eager
 engine: auto
 examples: {atol: 1.0e-4, rtol: 1.0e-3}
 class_labels: {probabilities: [zero, one]}
+sequence_padding: {dimension: S, buckets: [16, 32], mask: attention_mask, pad: {input_ids: -1}}
 features: {X: [sepal_length, sepal_width]}
 outputs: {probabilities: {min: 0, max: 1}}
 lineage: {dataset: 'sha256:00', git: abc, run_id: r}
@@ -264,6 +300,13 @@ rollout: {}
         assert_eq!((file.min_workers, file.max_workers), (Some(1), Some(2)));
         assert_eq!((file.atol, file.rtol), (Some(1e-4), Some(1e-3)));
         assert_eq!(file.class_labels["probabilities"], ["zero", "one"]);
+        let padding = PaddingRule {
+            dimension: "S".into(),
+            buckets: vec![16, 32],
+            mask: Some("attention_mask".into()),
+            pad: [("input_ids".to_owned(), -1.0)].into(),
+        };
+        assert_eq!(file.sequence_padding, Some(padding));
         assert_eq!(
             file.not_honoured,
             [
@@ -322,6 +365,31 @@ rollout: {}
                 "labels.stable: expected a whole number from 1 to 9223372036854775807, got 'one'",
             ),
             ("examples: {atol: -1}", "examples.atol: expected a number of at least 0, got -1"),
+            (
+                "sequence_padding: {buckets: [8]}",
+                "sequence_padding.dimension: expected the name of a dimension, got nothing",
+            ),
+            ("sequence_padding: {dimension: S}", "sequence_padding.buckets: expected a list of lengths, got nothing"),
+            (
+                "sequence_padding: {dimension: S, buckets: []}",
+                "sequence_padding.buckets: expected 1 to 64 lengths, got a list of 0",
+            ),
+            (
+                "sequence_padding: {dimension: S, buckets: [0, 8]}",
+                "sequence_padding.buckets[0]: expected a whole number from 1 to 4096, got 0",
+            ),
+            (
+                "sequence_padding: {dimension: S, buckets: [8, 8]}",
+                "sequence_padding.buckets[1]: expected more than the length before (8), got 8",
+            ),
+            (
+                "sequence_padding: {dimension: S, buckets: [8], pad: {ids: none}}",
+                "sequence_padding.pad.ids: expected a number, got 'none'",
+            ),
+            (
+                "sequence_padding: {dimension: S, buckets: [8], masks: m}",
+                "unknown key 'sequence_padding.masks', did you mean 'sequence_padding.mask'?",
+            ),
             ("log: {sampel: 1}", "unknown key 'log.sampel', did you mean 'log.sample'?"),
             ("outputs: {p: {mim: 1}}", "unknown key 'outputs.p.mim', did you mean 'outputs.p.min'?"),
         ] {

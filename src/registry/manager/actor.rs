@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::alarms::alarms;
 use super::backend::{BackendFactory, same_backend};
 use super::handle::Command;
-use crate::batching::Cores;
+use crate::batching::{self, AutoscaleSettings, Cores};
 use super::model::{Model, Ready, Stage};
 use super::pending::Pending;
 use super::scanner::{self, Look, ScanEvent, ScannerConfig, ScannerHandle};
@@ -89,6 +89,7 @@ pub fn start(
     let loader = Loader::start(config.loader.clone(), engine, records.clone(), report)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let cores = Cores::start(config.serving.cores.try_into().unwrap_or(u32::MAX))?;
+    batching::autoscale(&cores, AutoscaleSettings::default())?;
     let backends = BackendFactory { defaults: config.serving, cores };
     let actor = Actor {
         wanted: records.wanted()?,
@@ -293,14 +294,14 @@ impl Actor {
     fn loaded(&mut self, name: &str, number: u64, loaded: LoadedVersion) {
         let model = self.models.get_mut(name).expect("checked by load_event");
         let id = ServableId { model: name.to_owned(), version: number };
-        let notes = loaded.model.notes().to_vec();
         let (engine, examples) = (loaded.model.engine(), loaded.examples);
         let backend = self.backends.build(id, loaded, &model.settings);
         let version = model.versions.get_mut(&number).expect("checked by load_event");
         let stamps = version.loading_stamps();
         metrics::count_load("ready");
+        let notes = backend.servable.notes();
         tracing::info!(model = name, version = number, engine, examples, notes = notes.join("; "), "ready");
-        version.stage = Stage::Ready(Box::new(Ready { backend, stamps, notes }));
+        version.stage = Stage::Ready(Box::new(Ready { backend, stamps }));
     }
 
     fn failed(&mut self, name: &str, number: u64, failed: &FailedLoad) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::batching::{BatchConfig, Cores, Pool, PoolConfig, QueueLimits};
 use crate::config::ServingDefaults;
+use crate::engine::padding::{DeclaredPadding, PaddingRule};
 use crate::registry::loader::LoadedVersion;
 use crate::registry::model_config::{ModelSettings, TimeoutAction};
 use crate::routing::{Backend, STABLE_ARM};
@@ -28,6 +29,7 @@ impl BackendFactory {
             slot: loaded.slot,
             digest: loaded.digest.to_string(),
             model: loaded.model,
+            padding: loaded.padding,
             stats: Arc::new(ServableStats::default()),
         };
         self.backend(servable, settings)
@@ -44,6 +46,7 @@ impl BackendFactory {
             slot: old.slot,
             digest: old.digest.clone(),
             model: old.model.clone(),
+            padding: settings.sequence_padding.as_ref().map(|rule| repadded(old.padding.as_ref(), rule)),
             stats: old.stats.clone(),
         };
         let backend = self.backend(servable, settings);
@@ -93,6 +96,16 @@ pub fn same_backend(a: &ModelSettings, b: &ModelSettings) -> bool {
         ..settings.clone()
     };
     relevant(a) == relevant(b)
+}
+
+/// The padding by a rule around a model that is loaded already. Asking the model again would take the manager's thread
+/// for too long.
+fn repadded(old: Option<&DeclaredPadding>, rule: &PaddingRule) -> DeclaredPadding {
+    let unasked = || DeclaredPadding {
+        rule: rule.clone(),
+        proven: Err("it was changed after the version was loaded, and is checked when that is loaded again".to_owned()),
+    };
+    old.filter(|old| old.rule == *rule).cloned().unwrap_or_else(unasked)
 }
 
 fn limits(settings: &ModelSettings) -> ServingLimits {

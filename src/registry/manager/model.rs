@@ -73,7 +73,6 @@ pub struct Ready {
     pub backend: Arc<Backend>,
     /// The files as they were loaded.
     pub stamps: Vec<FileStamp>,
-    pub notes: Vec<String>,
 }
 
 impl Model {
@@ -239,6 +238,7 @@ impl Version {
     }
 
     fn ready_reason(&self, ready: &Ready) -> String {
+        let notes = ready.backend.servable.notes();
         let changed = match &self.files {
             None => vec!["its folder is gone; what was loaded goes on serving".to_owned()],
             Some(files) => {
@@ -253,6 +253,6 @@ impl Version {
                 }
             }
         };
-        changed.iter().chain(&ready.notes).map(String::as_str).collect::<Vec<_>>().join("; ")
+        changed.iter().chain(&notes).map(String::as_str).collect::<Vec<_>>().join("; ")
     }
 }

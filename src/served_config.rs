@@ -101,6 +101,25 @@ pub fn dtype_of(wire: wire::DataType) -> Option<DataType> {
     DataType::ALL.into_iter().find(|&dtype| wire_type(dtype) == wire)
 }
 
+/// The same configuration once it is known how many rows are worth one run: where no limit is set and the batch axis is
+/// proven, that number is told as the limit, although larger requests are taken too. Triton's clients read from it
+/// whether there is a batch dimension, and how much to send at once.
+pub fn with_measured_cap(config: &ModelConfig, signature: &Signature, cap: usize) -> ModelConfig {
+    let mut config = config.clone();
+    let specs = || signature.inputs.iter().chain(&signature.outputs);
+    if config.max_batch_size > 0 || signature.batch_axes().is_none() || !specs().all(leads_with_batch) {
+        return config;
+    }
+    config.max_batch_size = cap.try_into().unwrap_or(i32::MAX);
+    for input in &mut config.input {
+        input.dims.remove(0);
+    }
+    for output in &mut config.output {
+        output.dims.remove(0);
+    }
+    config
+}
+
 fn leads_with_batch(spec: &TensorSpec) -> bool {
     spec.dims.as_ref().and_then(|dims| dims.first()).is_some_and(|dim| dim.wire() == -1)
 }
@@ -145,7 +164,7 @@ mod tests {
 
     use super::*;
     use crate::registry::model_config::DynamicBatching;
-    use crate::signature::{Batching, Dim};
+    use crate::signature::{BatchAxes, Batching, Dim};
 
     fn signature(leading: Dim) -> Signature {
         let spec = |name: &str, dtype, dims| TensorSpec { name: name.into(), dtype, dims: Some(dims) };
@@ -203,6 +222,21 @@ mod tests {
         );
         let json = json_of(&signature(Dim::Fixed(4)), &settings);
         assert_eq!((&json["max_batch_size"], &json["input"][0]["dims"]), (&json!(0), &json!([4, 3])));
+    }
+
+    #[test]
+    fn the_measured_cap_is_told_where_no_limit_is_set() {
+        let unproven = signature(Dim::Named("N".into()));
+        let axes = BatchAxes { inputs: vec![Some(0)], outputs: vec![Some(0)] };
+        let proven = Signature { batching: Batching::Proven(axes), ..unproven.clone() };
+        let told = |signature: &Signature, settings: &ModelSettings| {
+            let config = with_measured_cap(&served_config("m", signature, settings, 1), signature, 16);
+            (config.max_batch_size, config.input[0].dims.clone(), config.output[0].dims.clone())
+        };
+        assert_eq!(told(&proven, &ModelSettings::default()), (16, vec![3], vec![]));
+        assert_eq!(told(&unproven, &ModelSettings::default()), (0, vec![-1, 3], vec![-1]));
+        let limited = ModelSettings { max_batch_size: Some(4), ..ModelSettings::default() };
+        assert_eq!(told(&proven, &limited), (4, vec![3], vec![]), "what is set counts");
     }
 
     #[test]

@@ -35,7 +35,7 @@ fn text(plane: &DataPlane, handle: &PrometheusHandle) -> String {
             model: &backend.servable.id.model,
             version: backend.servable.id.version,
             stats: &backend.servable.stats,
-            queue_depth: backend.pool.depth(),
+            pool: backend.pool.reading(),
         })
         .collect();
     exposition::write(&mut text, &versions);

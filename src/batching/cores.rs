@@ -203,9 +203,12 @@ impl Place {
         }
     }
 
-    /// Cores that the pool may hold, and those that it holds.
-    pub fn workers(&self) -> (u32, u32) {
-        self.shared.lock().slots[self.slot].as_ref().map_or((0, 0), |slot| (slot.workers, slot.running))
+    /// Cores that the pool may hold, those that it holds, and the core time that it has used, in seconds.
+    pub fn reading(&self) -> (u32, u32, f64) {
+        let mut schedule = self.shared.lock();
+        let Some(slot) = schedule.slots[self.slot].as_mut() else { return (0, 0, 0.0) };
+        slot.count(Instant::now());
+        (slot.workers, slot.running, slot.time.busy_s)
     }
 
     /// Gives the place up once no turn of it runs.

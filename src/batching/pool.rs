@@ -20,6 +20,7 @@ use super::ticket::Ticket;
 use crate::engine::{Model, RunError, Session};
 use crate::error::{Error, Overload, ShedCause};
 use crate::inference::{Deadline, Priority};
+use crate::telemetry::exposition::PoolReading;
 use crate::telemetry::stats::ServableStats;
 
 /// What a pool may do.
@@ -193,9 +194,21 @@ impl Pool {
         self.shared.lock().queue.len()
     }
 
-    /// Cores that it may hold, and those it holds.
-    pub fn workers(&self) -> (u32, u32) {
-        self.shared.place.workers()
+    /// What it says of itself on `/metrics`.
+    pub fn reading(&self) -> PoolReading {
+        let shared = &self.shared;
+        let usage = shared.usage();
+        let (workers, workers_busy, busy_s) = shared.place.reading();
+        PoolReading {
+            queue_depth: usage.waiting,
+            queue_bytes: shared.lock().queue.bytes(),
+            workers,
+            workers_busy,
+            busy_s: busy_s + usage.inline_s,
+            inline_requests: shared.use_counts.inline.load(Relaxed),
+            max_batch_rows: self.cap(),
+            plan_bytes: shared.model.memory_bytes(),
+        }
     }
 }
 

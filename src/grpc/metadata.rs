@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::inference::{ModelRef, VersionChoice};
 use crate::proto::inference::model_metadata_response::TensorMetadata;
 use crate::proto::inference::{ModelConfig, ModelMetadataResponse, ServerMetadataResponse};
+use crate::served_config::with_measured_cap;
 use crate::signature::TensorSpec;
 
 /// Name, version and extensions of the server.
@@ -57,7 +58,9 @@ pub fn model(plane: &DataPlane, name: &str, version: &str) -> Result<ModelMetada
 pub fn config(plane: &DataPlane, name: &str, version: &str) -> Result<ModelConfig> {
     let model = ModelRef::parse(name, version)?;
     let backend = plane.serving.load().route(&model)?;
-    Ok(ModelConfig { name: model.asked, ..backend.servable.config.clone() })
+    let servable = &backend.servable;
+    let config = with_measured_cap(&servable.config, servable.signature(), backend.pool.cap());
+    Ok(ModelConfig { name: model.asked, ..config })
 }
 
 fn tensor(spec: &TensorSpec) -> TensorMetadata {

@@ -9,6 +9,7 @@ use super::reply::{self, Body};
 use crate::data_plane::{DataPlane, EXTENSIONS};
 use crate::error::{Kind, Result};
 use crate::inference::{ModelRef, VersionChoice};
+use crate::served_config::{to_json, with_measured_cap};
 use crate::signature::TensorSpec;
 
 /// Name, datatype and shape as the protocol writes them, -1 for a dimension that varies.
@@ -96,8 +97,9 @@ pub fn model_ready(plane: &DataPlane, model: &ModelRef) -> Result<Response<Body>
 /// As routing.
 pub fn config(plane: &DataPlane, model: &ModelRef) -> Result<Response<Body>> {
     let serving = plane.serving.load();
-    let servable = &serving.route(model)?.servable;
-    let mut config = servable.config.clone();
+    let backend = serving.route(model)?;
+    let servable = &backend.servable;
+    let mut config = with_measured_cap(&servable.config, servable.signature(), backend.pool.cap());
     config.name.clone_from(&model.asked);
-    Ok(reply::of_json_text(StatusCode::OK, crate::served_config::to_json(&config)))
+    Ok(reply::of_json_text(StatusCode::OK, to_json(&config)))
 }

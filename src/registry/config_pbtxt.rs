@@ -33,7 +33,7 @@ pub enum PbtxtError {
 }
 
 /// What headgate acts on. A name without its parent's other parts here leaves those parts unhonoured.
-const HONOURED: [&str; 21] = [
+const HONOURED: [&str; 23] = [
     "name",
     "platform",
     "backend",
@@ -50,6 +50,8 @@ const HONOURED: [&str; 21] = [
     "instance_group.name",
     "instance_group.count",
     "instance_group.kind",
+    "dynamic_batching.preferred_batch_size",
+    "dynamic_batching.max_queue_delay_microseconds",
     "dynamic_batching.default_queue_policy.max_queue_size",
     "dynamic_batching.default_queue_policy.default_timeout_microseconds",
     "dynamic_batching.default_queue_policy.timeout_action",
@@ -177,9 +179,6 @@ fn dynamic_batching(wire: ModelDynamicBatching, file: &mut ModelFile) -> Result<
             WireTimeoutAction::Reject => TimeoutAction::Reject,
             WireTimeoutAction::Delay => TimeoutAction::Delay,
         });
-        if policy.timeout_action() == WireTimeoutAction::Delay {
-            file.not_honoured.push("dynamic_batching.default_queue_policy.timeout_action: DELAY".to_owned());
-        }
     }
     Ok(())
 }
@@ -330,7 +329,7 @@ mod tests {
             model_warmup [ { name: "w" batch_size: 1 } ]
             input [ { name: "a" reshape { shape: [1] } }, { name: "b" reshape { shape: [1] } optional: true } ]
             instance_group [ { kind: KIND_GPU gpus: [0] } ]
-            dynamic_batching { preferred_batch_size: [4] default_queue_policy { timeout_action: DELAY } }
+            dynamic_batching { preferred_batch_size: [4] priority_levels: 3 }
             "#,
         )
         .unwrap();
@@ -339,8 +338,7 @@ mod tests {
         assert_eq!(
             names,
             [
-                "dynamic_batching.default_queue_policy.timeout_action: DELAY",
-                "dynamic_batching.preferred_batch_size",
+                "dynamic_batching.priority_levels",
                 "input.optional",
                 "input.reshape",
                 "instance_group.gpus",

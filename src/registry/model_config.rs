@@ -97,9 +97,10 @@ pub enum TimeoutAction {
     Delay,
 }
 
-/// How many workers a version may have.
+/// How many cores a version may hold at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkerRange {
+    /// Kept when it is idle.
     pub min: u32,
     /// `None`: the server decides.
     pub max: Option<u32>,
@@ -184,7 +185,7 @@ impl ModelFile {
                 default_timeout: self.default_timeout.filter(|timeout| !timeout.is_zero()),
                 timeout_action: self.timeout_action.unwrap_or_default(),
             },
-            workers: WorkerRange { min: self.min_workers.unwrap_or(1), max: self.max_workers },
+            workers: WorkerRange { min: self.min_workers.unwrap_or(0), max: self.max_workers },
             load: self.load.unwrap_or_default(),
             engine: self.engine.unwrap_or_default(),
             tolerance: Tolerance {
@@ -239,6 +240,6 @@ mod tests {
         let settings = ModelSettings::default();
         assert_eq!(settings.version_policy, VersionPolicy::Latest(1));
         assert_eq!(settings.tolerance, Tolerance { atol: 1e-4, rtol: 1e-3 });
-        assert_eq!(settings.workers, WorkerRange { min: 1, max: None });
+        assert_eq!(settings.workers, WorkerRange { min: 0, max: None });
     }
 }

@@ -22,6 +22,8 @@ pub enum ModelFilesError {
     Pbtxt(PbtxtError),
     #[error("config.pbtxt: label_filename '{file}' of output '{output}': {reason}")]
     LabelFile { output: String, file: String, reason: LabelFileError },
+    #[error("dynamic_batching.preferred_batch_size expects at most max_batch_size, which is {max}, got {preferred}")]
+    Preferred { preferred: u32, max: u32 },
 }
 
 /// Why a file of class names is not taken.
@@ -51,7 +53,17 @@ pub fn settings(model: &ListedModel) -> Result<ModelSettings, ModelFilesError> {
             Err(reason) => return Err(ModelFilesError::LabelFile { output, file: name, reason }),
         }
     }
+    check_sizes(&file)?;
     Ok(file.settings())
+}
+
+/// A batch can't be larger than a request may be.
+fn check_sizes(file: &ModelFile) -> Result<(), ModelFilesError> {
+    let preferred = file.batching.iter().flat_map(|batching| batching.preferred_batch_size.iter().copied()).max();
+    match (preferred, file.max_batch_size.filter(|&max| max > 0)) {
+        (Some(preferred), Some(max)) if preferred > max => Err(ModelFilesError::Preferred { preferred, max }),
+        _ => Ok(()),
+    }
 }
 
 /// Class names, one a line: line k is class k.

@@ -112,11 +112,9 @@ fn dynamic_batching(mut section: Section<'_>, file: &mut ModelFile) -> Result<()
         }
         batching.preferred_batch_size =
             sizes.into_iter().map(|entry| size(entry, 1)).collect::<Result<_, SettingsError>>()?;
-        file.not_honoured.push("dynamic_batching.preferred_batch_size".to_owned());
     }
     if let Some(entry) = section.take("max_queue_delay_microseconds") {
         batching.max_queue_delay = Duration::from_micros(entry.integer(0, u64::MAX)?);
-        file.not_honoured.push("dynamic_batching.max_queue_delay_microseconds".to_owned());
     }
     if let Some(entry) = section.take("default_queue_policy") {
         queue_policy(entry.section()?, file)?;
@@ -131,21 +129,16 @@ fn queue_policy(mut section: Section<'_>, file: &mut ModelFile) -> Result<(), Se
     file.default_timeout = timeout_us.transpose()?.map(Duration::from_micros);
     if let Some(entry) = section.take("timeout_action") {
         let action = entry.one_of(&[("REJECT", TimeoutAction::Reject), ("DELAY", TimeoutAction::Delay)])?;
-        if action == TimeoutAction::Delay {
-            file.not_honoured.push("dynamic_batching.default_queue_policy.timeout_action: DELAY".to_owned());
-        }
         file.timeout_action = Some(action);
     }
     section.finish()
 }
 
 fn workers(mut section: Section<'_>, file: &mut ModelFile) -> Result<(), SettingsError> {
+    let least = |entry: Entry<'_>| entry.integer(0, MAX_WORKERS.into()).map(|count| count as u32);
     let count = |entry: Entry<'_>| entry.integer(1, MAX_WORKERS.into()).map(|count| count as u32);
-    file.min_workers = section.take("min").map(count).transpose()?;
+    file.min_workers = section.take("min").map(least).transpose()?;
     file.max_workers = section.take("max").map(count).transpose()?;
-    if file.min_workers.is_some() {
-        file.not_honoured.push("workers.min".to_owned());
-    }
     match (file.min_workers, file.max_workers) {
         (Some(min), Some(max)) if min > max => {
             Err(SettingsError::bad_value("workers.min", format!("at most workers.max ({max})"), min))

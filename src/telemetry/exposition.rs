@@ -14,8 +14,27 @@ pub struct Labelled<'a> {
     pub model: &'a str,
     pub version: u64,
     pub stats: &'a ServableStats,
-    /// Requests that wait for a worker.
+    pub pool: PoolReading,
+}
+
+/// What a version's pool says of itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PoolReading {
+    /// Requests that wait for a core.
     pub queue_depth: usize,
+    /// Bytes of their inputs.
+    pub queue_bytes: usize,
+    /// Cores that the version may hold now, and those that it holds.
+    pub workers: u32,
+    pub workers_busy: u32,
+    /// Core time spent in its runs.
+    pub busy_s: f64,
+    /// Requests that ran on the thread that brought them.
+    pub inline_requests: u64,
+    /// Most rows of a run.
+    pub max_batch_rows: usize,
+    /// Estimate of what its plans hold.
+    pub plan_bytes: u64,
 }
 
 type Read = fn(&Labelled<'_>) -> u64;
@@ -48,7 +67,25 @@ const NV_FAMILIES: [(&str, &str, Read); 9] = [
 const STAGE_SECONDS: &str = "headgate_request_stage_seconds";
 const FAILURES: &str = "headgate_request_failures_total";
 const PENDING: &str = "nv_inference_pending_request_count";
-const QUEUE_DEPTH: &str = "headgate_queue_depth";
+const SHEDS: &str = "headgate_sheds_total";
+const WASTED_ROWS: &str = "headgate_wasted_rows_total";
+const BATCH_ROWS: &str = "headgate_batch_rows";
+const BUSY_SECONDS: &str = "headgate_core_busy_seconds_total";
+const INLINE_REQUESTS: &str = "headgate_inline_requests_total";
+const PENDING_HELP: &str = "Requests admitted and not yet answered";
+
+/// Gauges of a version's pool.
+const POOL_GAUGES: [(&str, &str, Read); 7] = [
+    (PENDING, PENDING_HELP, |l| l.stats.pending.load(Ordering::Relaxed)),
+    ("headgate_queue_depth", "Requests that wait for a core", |l| l.pool.queue_depth as u64),
+    ("headgate_queue_bytes", "Bytes of inputs that wait for a core", |l| l.pool.queue_bytes as u64),
+    ("headgate_workers", "Cores that the version may hold at the same time", |l| l.pool.workers.into()),
+    ("headgate_workers_busy", "Cores that the version holds", |l| l.pool.workers_busy.into()),
+    ("headgate_max_batch_rows", "Most rows of a run", |l| l.pool.max_batch_rows as u64),
+    ("headgate_plan_bytes", "Estimated bytes that the version's plans hold", |l| l.pool.plan_bytes),
+];
+/// Upper bounds of the batch sizes that are counted together.
+const BATCH_BOUNDS: [usize; 11] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
 
 /// Appends every family of these versions.
 pub fn write(out: &mut String, versions: &[Labelled<'_>]) {
@@ -60,14 +97,13 @@ pub fn write(out: &mut String, versions: &[Labelled<'_>]) {
             sample(out, name, version, reason, read(version));
         }
     }
-    header(out, PENDING, "Requests admitted and not yet answered", "gauge");
-    for version in versions {
-        sample(out, PENDING, version, "", version.stats.pending.load(Ordering::Relaxed));
+    for (name, help, read) in POOL_GAUGES {
+        header(out, name, help, "gauge");
+        for version in versions {
+            sample(out, name, version, "", read(version));
+        }
     }
-    header(out, QUEUE_DEPTH, "Requests that wait for a worker", "gauge");
-    for version in versions {
-        sample(out, QUEUE_DEPTH, version, "", version.queue_depth as u64);
-    }
+    write_pool_counters(out, versions);
     header(out, FAILURES, "Inference requests that failed after they reached a version, by reason", "counter");
     for version in versions {
         for (kind, count) in version.stats.failures().filter(|(_, count)| *count > 0) {
@@ -83,6 +119,50 @@ pub fn write(out: &mut String, versions: &[Labelled<'_>]) {
     }
 }
 
+fn write_pool_counters(out: &mut String, versions: &[Labelled<'_>]) {
+    header(out, BUSY_SECONDS, "Core time spent in runs", "counter");
+    for version in versions {
+        sample(out, BUSY_SECONDS, version, "", version.pool.busy_s);
+    }
+    header(out, INLINE_REQUESTS, "Requests that ran on the thread that brought them", "counter");
+    for version in versions {
+        sample(out, INLINE_REQUESTS, version, "", version.pool.inline_requests);
+    }
+    header(out, SHEDS, "Requests shed, by reason", "counter");
+    for version in versions {
+        for (reason, count) in version.stats.sheds() {
+            sample(out, SHEDS, version, &format!(",reason=\"{reason}\""), count);
+        }
+    }
+    header(out, WASTED_ROWS, "Rows that were run for nobody, by reason", "counter");
+    for version in versions {
+        let waste = &version.stats.waste;
+        for (reason, count) in
+            [("expired_before_run", &waste.expired_before_run), ("left_during_run", &waste.left_during_run)]
+        {
+            sample(out, WASTED_ROWS, version, &format!(",reason=\"{reason}\""), count.load(Ordering::Relaxed));
+        }
+    }
+    header(out, BATCH_ROWS, "Rows of each run", "histogram");
+    for version in versions {
+        batch_histogram(out, version);
+    }
+}
+
+/// Of the sizes that are counted apart; runs of further sizes are only in the count.
+fn batch_histogram(out: &mut String, of: &Labelled<'_>) {
+    let batches = of.stats.batches();
+    let labels = format!("model=\"{}\",version=\"{}\"", escape(of.model), of.version);
+    for bound in BATCH_BOUNDS {
+        let below: u64 = batches.range(..=bound).map(|(_, batch)| batch.count).sum();
+        let _ = writeln!(out, "{BATCH_ROWS}_bucket{{{labels},le=\"{bound}\"}} {below}");
+    }
+    let count = of.stats.execution_count.load(Ordering::Relaxed);
+    let rows: u64 = batches.iter().map(|(rows, batch)| *rows as u64 * batch.count).sum();
+    let _ = writeln!(out, "{BATCH_ROWS}_bucket{{{labels},le=\"+Inf\"}} {count}");
+    let _ = writeln!(out, "{BATCH_ROWS}_sum{{{labels}}} {rows}\n{BATCH_ROWS}_count{{{labels}}} {count}");
+}
+
 fn micros(timed: &TimedCount) -> u64 {
     timed.read().1 / 1000
 }
@@ -91,7 +171,7 @@ fn header(out: &mut String, name: &str, help: &str, kind: &str) {
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 
-fn sample(out: &mut String, name: &str, of: &Labelled<'_>, more_labels: &str, value: u64) {
+fn sample(out: &mut String, name: &str, of: &Labelled<'_>, more_labels: &str, value: impl std::fmt::Display) {
     let (model, version) = (escape(of.model), of.version);
     let _ = writeln!(out, "{name}{{model=\"{model}\",version=\"{version}\"{more_labels}}} {value}");
 }
@@ -127,7 +207,12 @@ mod tests {
         let stats = ServableStats::default();
         stats.stage_queue.record(Duration::from_micros(5));
         stats.stage_queue.record(Duration::from_micros(50));
-        let version = |version| Labelled { model: "a\"b", version, stats: &stats, queue_depth: 2 };
+        let version = |version| Labelled {
+            model: "a\"b",
+            version,
+            stats: &stats,
+            pool: PoolReading { queue_depth: 2, busy_s: 0.25, ..PoolReading::default() },
+        };
         let mut text = String::new();
         write(&mut text, &[version(1), version(2)]);
         let labels = "model=\"a\\\"b\",version=\"1\",stage=\"queue\"";
@@ -136,5 +221,19 @@ mod tests {
         assert!(text.contains(&format!("headgate_request_stage_seconds_sum{{{labels}}} 0.000055\n")));
         assert_eq!(text.matches("# TYPE nv_inference_count counter").count(), 1);
         assert!(text.contains("headgate_queue_depth{model=\"a\\\"b\",version=\"2\"} 2\n"));
+        assert!(text.contains("headgate_core_busy_seconds_total{model=\"a\\\"b\",version=\"1\"} 0.25\n"));
+    }
+
+    #[test]
+    fn batch_sizes_are_counted_up_to_each_bound() {
+        let stats = ServableStats::default();
+        for rows in [1, 3, 3, 9] {
+            stats.record_execution(rows, &crate::engine::RunTiming::default());
+        }
+        let mut text = String::new();
+        write(&mut text, &[Labelled { model: "m", version: 1, stats: &stats, pool: PoolReading::default() }]);
+        for line in ["_bucket{model=\"m\",version=\"1\",le=\"2\"} 1", "le=\"4\"} 3", "_sum{model=\"m\",version=\"1\"} 16"] {
+            assert!(text.contains(&format!("{line}\n")), "{line} in {text}");
+        }
     }
 }

@@ -16,7 +16,8 @@ use crate::inference::{name_fault, printable};
 use crate::registry::listing::{Fault, FileStamp, ListedModel, Listing, VersionFiles, version_number};
 use crate::yaml::MAX_SETTINGS_BYTES;
 
-const YAML_FILE: &str = "model.yaml";
+/// A model's settings, beside its versions.
+pub const YAML_FILE: &str = "model.yaml";
 const PBTXT_FILE: &str = "config.pbtxt";
 
 /// Bounds on what one look takes in.

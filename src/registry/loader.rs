@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::SystemTime;
 
-use crate::engine::padding::{self, DeclaredPadding, PaddingError};
+use crate::engine::padding::{DeclaredPadding, PaddingError};
 use crate::engine::{Engine, LoadError, Model};
 use crate::registry::declared::DeclaredError;
 use crate::registry::digest::Digest;
@@ -19,7 +19,6 @@ use crate::registry::probe::{ProbeConfig, ProbeError, probe};
 use crate::servable::{ServableId, State};
 use crate::signature::Signature;
 use crate::store::records::Records;
-use crate::tensor::Tensor;
 
 /// One version to load.
 pub struct LoadJob {
@@ -180,7 +179,7 @@ impl Worker {
         check_settings(&job.settings, model.signature())?;
         let (id, attempt) = (job.id.clone(), job.attempt);
         (self.report)(LoadEvent { id, attempt, step: LoadStep::Entered(State::Validating) });
-        let padding = job.settings.sequence_padding.as_ref().map(|rule| check_padding(rule, &model));
+        let padding = job.settings.sequence_padding.as_ref().map(|rule| DeclaredPadding::check(rule, &model));
         let examples = run_examples(&job.files.path, &model, job.settings.tolerance)?;
         // What was hashed must be what was loaded.
         if Digest::of_version(&job.files).map_err(|_| LoadFailure::Changed)? != digest {
@@ -189,13 +188,6 @@ impl Worker {
         let slot = self.records.slot_for(&job.id.model, job.id.version, digest).map_err(store)?;
         Ok(LoadedVersion { model, digest, slot, examples, padding })
     }
-}
-
-/// Asks the model whether it tolerates the padding that its settings declare.
-fn check_padding(rule: &padding::PaddingRule, model: &Arc<dyn Model>) -> DeclaredPadding {
-    let mut session = model.clone().session();
-    let mut run = |inputs: &[Tensor]| session.run(inputs, &|| false).map(|ran| ran.tensors);
-    DeclaredPadding { rule: rule.clone(), proven: padding::prove(rule, model.signature(), &mut run) }
 }
 
 /// Checks what the files beside a model say of its inputs and outputs against the model.

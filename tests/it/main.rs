@@ -8,6 +8,7 @@ mod interop;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod padding;
 mod partial_upload;
 mod repository_files;
 mod restart;

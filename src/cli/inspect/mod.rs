@@ -7,7 +7,7 @@ mod probe;
 mod report;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +17,12 @@ use self::report::Report;
 use super::failure::Failure;
 use super::print_json;
 use crate::engine::onnx::{self, OnnxFacts};
+use crate::engine::padding::DeclaredPadding;
 use crate::engine::tract::TractEngine;
 use crate::engine::{Engine, LoadError, Model};
+use crate::registry::directory::YAML_FILE;
+use crate::registry::model_yaml;
+use crate::tensor::shape_text;
 
 /// Largest batch that may be measured.
 const MAX_BATCH_SIZE: u64 = 65_536;
@@ -78,11 +82,29 @@ impl Args {
     fn report(&self, facts: &OnnxFacts, engine: &str, loaded: &Result<Arc<dyn Model>, LoadError>) -> Report {
         let mut report = Report::of(&self.file, facts, engine, loaded.as_ref().map(|model| &**model));
         if let Ok(model) = loaded {
+            report.notes.extend(padding_note(&self.file, model));
             let effort = Effort { time: self.seconds, ..Effort::default() };
             report.latency = latency::measure(model, &self.batch_sizes, effort);
         }
         report
     }
+}
+
+/// What the model says to the sequence padding that the model.yaml of the file's repository declares; `None` without.
+fn padding_note(file: &Path, model: &Arc<dyn Model>) -> Option<String> {
+    let settings = std::path::absolute(file).ok()?.ancestors().nth(2)?.join(YAML_FILE);
+    let bytes = std::fs::read(settings).ok()?;
+    let rule = match model_yaml::parse(&bytes) {
+        Ok(file) => file.sequence_padding?,
+        Err(fault) => return Some(format!("{YAML_FILE}: {fault}")),
+    };
+    if let Err(misfit) = rule.fit(model.signature()) {
+        return Some(format!("{YAML_FILE}: {misfit}"));
+    }
+    let padding = DeclaredPadding::check(&rule, model);
+    Some(padding.note().unwrap_or_else(|| {
+        format!("sequence padding along '{}' up to {}: proven", rule.dimension, shape_text(&rule.buckets))
+    }))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -1,14 +1,17 @@
 //! Padding along a sequence axis, so that requests of different lengths take the same shape and can share a batch.
 //!
 //! A [`PaddingRule`] is what an operator declares: which dimension, up to which lengths, with which values. It is only
-//! followed where [`prove`] has shown that the model answers a padded sequence as it answers the sequence itself.
+//! followed where [`DeclaredPadding::check`] has shown that the model answers a padded sequence as it answers the sequence itself.
 
 mod proof;
 mod rule;
 
-pub use proof::prove;
+use proof::prove;
 pub use rule::{PaddingError, PaddingRule};
 
+use std::sync::Arc;
+
+use super::Model;
 use super::rows::{concat_rows, slice_rows};
 use crate::tensor::{DataType, Tensor, element_count, shape_text};
 
@@ -24,6 +27,13 @@ pub struct DeclaredPadding {
 }
 
 impl DeclaredPadding {
+    /// Asks a loaded model whether it tolerates the padding. Blocks for some twenty runs.
+    pub fn check(rule: &PaddingRule, model: &Arc<dyn Model>) -> Self {
+        let mut session = model.clone().session();
+        let mut run = |inputs: &[Tensor]| session.run(inputs, &|| false).map(|ran| ran.tensors);
+        Self { rule: rule.clone(), proven: prove(rule, model.signature(), &mut run) }
+    }
+
     /// What an operator should know; `None` if requests are padded as declared.
     pub fn note(&self) -> Option<String> {
         let reason = self.proven.as_ref().err()?;

@@ -35,7 +35,7 @@ pub struct VersionView {
     /// Why it is in that state; empty where there is nothing to say.
     pub reason: String,
     pub quarantined: bool,
-    /// Only of a version that answers requests.
+    /// Only of a version in memory; one that is `cold` answers too, after a load.
     pub loaded: Option<LoadedView>,
 }
 
@@ -44,6 +44,8 @@ pub struct VersionView {
 pub struct LoadedView {
     /// sha256 of the version's files, hexadecimal.
     pub digest: String,
+    /// Estimate of the memory that it takes.
+    pub memory_bytes: u64,
     pub engine: String,
     pub notes: Vec<String>,
     pub inputs: Vec<TensorView>,
@@ -117,6 +119,7 @@ impl LoadedView {
         let signature = servable.signature();
         Self {
             digest: servable.digest.clone(),
+            memory_bytes: servable.memory_bytes(),
             engine: servable.model.engine().to_owned(),
             notes: servable.model.notes().to_vec(),
             inputs: signature.inputs.iter().map(TensorView::of).collect(),

@@ -46,6 +46,11 @@ pub trait Model: Send + Sync {
     /// What loading found out that an operator should know, such as a warm-up that could not be tried.
     fn notes(&self) -> &[String];
 
+    /// Estimate of what it takes in memory now, in bytes; 0 where the engine can't tell.
+    fn memory_bytes(&self) -> u64 {
+        0
+    }
+
     /// A new session, for one worker thread.
     fn session(self: Arc<Self>) -> Box<dyn Session>;
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::reply::{self, Body};
 use crate::data_plane::{DataPlane, EXTENSIONS};
 use crate::error::{Kind, Result};
-use crate::inference::{ModelRef, VersionChoice};
+use crate::inference::{Deadline, ModelRef, VersionChoice};
 use crate::signature::TensorSpec;
 
 /// Name, datatype and shape as the protocol writes them, -1 for a dimension that varies.
@@ -52,15 +52,17 @@ pub fn server(plane: &DataPlane) -> Response<Body> {
     }))
 }
 
-/// Inputs and outputs of the version that answers, and the versions that the reference covers.
+/// Inputs and outputs of the version that answers, and the versions that the reference covers. A cold version is loaded
+/// to know them.
 ///
 /// # Errors
 /// As routing: the model or version is unknown or not ready.
-pub fn model(plane: &DataPlane, model: &ModelRef) -> Result<Response<Body>> {
-    let serving = plane.serving.load();
-    let servable = &serving.route(model)?.servable;
+pub async fn model(plane: &DataPlane, model: &ModelRef, deadline: Deadline) -> Result<Response<Body>> {
+    let servable = &plane.route(model, deadline).await?.servable;
     let versions: Vec<String> = match model.version {
-        VersionChoice::Default => serving.model(&model.name)?.backends.keys().map(u64::to_string).collect(),
+        VersionChoice::Default => {
+            plane.serving.load().model(&model.name)?.in_service().iter().map(u64::to_string).collect()
+        }
         _ => vec![servable.id.version.to_string()],
     };
     let signature = servable.signature();
@@ -75,7 +77,7 @@ pub fn model(plane: &DataPlane, model: &ModelRef) -> Result<Response<Body>> {
     })))
 }
 
-/// 200 when the version answers, 400 when it is known and does not, as existing clients expect.
+/// 200 when the version answers, be it after a load; 400 when it is known and does not, as existing clients expect.
 ///
 /// # Errors
 /// As routing, for what is unknown.
@@ -90,13 +92,12 @@ pub fn model_ready(plane: &DataPlane, model: &ModelRef) -> Result<Response<Body>
     }
 }
 
-/// The model's configuration, with the name it was asked by.
+/// The model's configuration, with the name it was asked by. A cold version is loaded to know it.
 ///
 /// # Errors
 /// As routing.
-pub fn config(plane: &DataPlane, model: &ModelRef) -> Result<Response<Body>> {
-    let serving = plane.serving.load();
-    let servable = &serving.route(model)?.servable;
+pub async fn config(plane: &DataPlane, model: &ModelRef, deadline: Deadline) -> Result<Response<Body>> {
+    let servable = &plane.route(model, deadline).await?.servable;
     let mut config = servable.config.clone();
     config.name.clone_from(&model.asked);
     Ok(reply::of_json_text(StatusCode::OK, crate::served_config::to_json(&config)))

@@ -16,6 +16,8 @@ pub struct Labelled<'a> {
     pub stats: &'a ServableStats,
     /// Requests that wait for a worker.
     pub queue_depth: usize,
+    /// Estimate of the memory that the version takes.
+    pub memory_bytes: u64,
 }
 
 type Read = fn(&Labelled<'_>) -> u64;
@@ -49,6 +51,7 @@ const STAGE_SECONDS: &str = "headgate_request_stage_seconds";
 const FAILURES: &str = "headgate_request_failures_total";
 const PENDING: &str = "nv_inference_pending_request_count";
 const QUEUE_DEPTH: &str = "headgate_queue_depth";
+const MEMORY_BYTES: &str = "headgate_model_memory_bytes";
 
 /// Appends every family of these versions.
 pub fn write(out: &mut String, versions: &[Labelled<'_>]) {
@@ -67,6 +70,10 @@ pub fn write(out: &mut String, versions: &[Labelled<'_>]) {
     header(out, QUEUE_DEPTH, "Requests that wait for a worker", "gauge");
     for version in versions {
         sample(out, QUEUE_DEPTH, version, "", version.queue_depth as u64);
+    }
+    header(out, MEMORY_BYTES, "Estimated memory of each loaded version, in bytes", "gauge");
+    for version in versions {
+        sample(out, MEMORY_BYTES, version, "", version.memory_bytes);
     }
     header(out, FAILURES, "Inference requests that failed after they reached a version, by reason", "counter");
     for version in versions {
@@ -127,7 +134,7 @@ mod tests {
         let stats = ServableStats::default();
         stats.stage_queue.record(Duration::from_micros(5));
         stats.stage_queue.record(Duration::from_micros(50));
-        let version = |version| Labelled { model: "a\"b", version, stats: &stats, queue_depth: 2 };
+        let version = |version| Labelled { model: "a\"b", version, stats: &stats, queue_depth: 2, memory_bytes: 7 };
         let mut text = String::new();
         write(&mut text, &[version(1), version(2)]);
         let labels = "model=\"a\\\"b\",version=\"1\",stage=\"queue\"";
@@ -136,5 +143,6 @@ mod tests {
         assert!(text.contains(&format!("headgate_request_stage_seconds_sum{{{labels}}} 0.000055\n")));
         assert_eq!(text.matches("# TYPE nv_inference_count counter").count(), 1);
         assert!(text.contains("headgate_queue_depth{model=\"a\\\"b\",version=\"2\"} 2\n"));
+        assert!(text.contains("headgate_model_memory_bytes{model=\"a\\\"b\",version=\"1\"} 7\n"));
     }
 }

@@ -18,7 +18,7 @@ pub struct BackendFactory {
 }
 
 impl BackendFactory {
-    /// A backend around a version that was just loaded.
+    /// A backend around a version that was just loaded; it counts on from `counted`.
     ///
     /// # Errors
     /// The operating system's, when a worker can't be started.
@@ -27,6 +27,7 @@ impl BackendFactory {
         id: ServableId,
         loaded: LoadedVersion,
         settings: &ModelSettings,
+        counted: Option<Arc<ServableStats>>,
     ) -> std::io::Result<Arc<Backend>> {
         let servable = Servable {
             config: served_config(&id.model, loaded.model.signature(), settings, self.workers(settings)),
@@ -34,8 +35,9 @@ impl BackendFactory {
             id,
             slot: loaded.slot,
             digest: loaded.digest.to_string(),
+            file_bytes: loaded.file_bytes,
             model: loaded.model,
-            stats: Arc::new(ServableStats::default()),
+            stats: counted.unwrap_or_default(),
         };
         self.backend(servable, settings)
     }
@@ -52,10 +54,16 @@ impl BackendFactory {
             id: old.id.clone(),
             slot: old.slot,
             digest: old.digest.clone(),
+            file_bytes: old.file_bytes,
             model: old.model.clone(),
             stats: old.stats.clone(),
         };
         self.backend(servable, settings)
+    }
+
+    /// Requests that may wait for a version, be it for its workers or for its load.
+    pub fn max_queue_size(&self, settings: &ModelSettings) -> usize {
+        settings.queue.max_size.map_or(self.defaults.max_queue_size, |size| size as usize)
     }
 
     fn workers(&self, settings: &ModelSettings) -> u32 {
@@ -63,10 +71,8 @@ impl BackendFactory {
     }
 
     fn backend(&self, servable: Servable, settings: &ModelSettings) -> std::io::Result<Arc<Backend>> {
-        let config = PoolConfig {
-            workers: self.workers(settings) as usize,
-            max_queue_size: settings.queue.max_size.map_or(self.defaults.max_queue_size, |size| size as usize),
-        };
+        let config =
+            PoolConfig { workers: self.workers(settings) as usize, max_queue_size: self.max_queue_size(settings) };
         let pool = Pool::start(&servable.id.model, &servable.model, &servable.stats, config)?;
         Ok(Arc::new(Backend { arm: STABLE_ARM, servable: Arc::new(servable), pool }))
     }
@@ -79,6 +85,8 @@ pub fn same_backend(a: &ModelSettings, b: &ModelSettings) -> bool {
         labels: Default::default(),
         on_new_version: None,
         tolerance: Default::default(),
+        load: Default::default(),
+        idle_unload: None,
         not_honoured: Vec::new(),
         ..settings.clone()
     };

@@ -233,6 +233,7 @@ fn data_plane(config: &Config, records: &Records, manager: &ManagerHandle) -> Da
         gateway_id: records.gateway(),
         server_name: config.server_name.clone(),
         max_body_bytes: config.limits.max_body_bytes,
+        cold_start_timeout: config.residency.cold_start_timeout,
     }
 }
 
@@ -255,6 +256,7 @@ fn manager_config(config: &Config) -> ManagerConfig {
             build: ENGINE_BUILD.to_owned(),
         },
         serving: config.serving,
+        residency: config.residency,
     }
 }
 

@@ -108,6 +108,17 @@ pub struct Settings {
     /// Address space that an unknown model file may take in its child process, in bytes [default: 8589934592]
     #[arg(long, value_name = "BYTES")]
     pub load_memory_limit_bytes: Option<u64>,
+    /// Time without a request after which a version is let go until its next one, where its model.yaml doesn't say
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[serde(deserialize_with = "duration")]
+    pub idle_unload: Option<Duration>,
+    /// Memory of loaded versions, in bytes, beyond which those not in use are let go, least recently used first
+    #[arg(long, value_name = "BYTES")]
+    pub max_model_memory_bytes: Option<u64>,
+    /// Time that a request waits for a cold version to be loaded [default: load_timeout]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[serde(deserialize_with = "duration")]
+    pub cold_start_timeout: Option<Duration>,
 
     /// Form of the log [default: human on a terminal, else json]
     #[arg(long, value_enum, value_name = "FORMAT")]
@@ -158,6 +169,7 @@ pub struct Config {
     pub drain_timeout: Duration,
     pub serving: ServingDefaults,
     pub loading: LoadingConfig,
+    pub residency: ResidencyConfig,
     pub log: LogConfig,
     pub access_log: AccessLogMode,
 }
@@ -196,6 +208,16 @@ pub struct LoadingConfig {
     pub probe_program: PathBuf,
 }
 
+/// Which loaded versions stay in memory, and how long a request waits for one that didn't.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResidencyConfig {
+    /// Time without a request after which a version is let go, where its own settings say nothing; `None`: never.
+    pub idle_unload: Option<Duration>,
+    /// Memory that loaded versions may take; `None`: any.
+    pub max_memory_bytes: Option<u64>,
+    pub cold_start_timeout: Duration,
+}
+
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -214,6 +236,8 @@ pub enum ConfigError {
 
 /// One success in so many gets an access line by default.
 const ACCESS_SAMPLE: u64 = 1000;
+
+const LOAD_TIMEOUT_S: u64 = 60;
 
 impl Settings {
     /// Fills what was not given here from `file`.
@@ -253,6 +277,9 @@ impl Settings {
             loader_threads,
             load_timeout,
             load_memory_limit_bytes,
+            idle_unload,
+            max_model_memory_bytes,
+            cold_start_timeout,
             log_format,
             log_level,
             access_log,
@@ -291,11 +318,12 @@ impl Settings {
             },
             loading: LoadingConfig {
                 threads: at_least_one("loader_threads", self.loader_threads.unwrap_or((machine / 2).max(1)))?,
-                timeout: positive("load_timeout", self.load_timeout, 60)?,
+                timeout: positive("load_timeout", self.load_timeout, LOAD_TIMEOUT_S)?,
                 memory_limit_bytes: self.load_memory_limit_bytes.unwrap_or(8 << 30),
                 // Also right after the file of a running program was replaced by its next release.
                 probe_program: PathBuf::from("/proc/self/exe"),
             },
+            residency: self.residency()?,
             log: LogConfig { format: self.log_format, level: self.log_level.unwrap_or_else(|| "info".to_owned()) },
             access_log: match self.access_log.unwrap_or(AccessLogChoice::Sample) {
                 AccessLogChoice::Off => AccessLogMode::Off,
@@ -314,6 +342,21 @@ impl Settings {
             pre_drain: self.pre_drain.unwrap_or(Duration::ZERO),
             drain_timeout: self.drain_timeout.unwrap_or(Duration::from_secs(25)),
             repositories: self.repositories,
+        })
+    }
+
+    fn residency(&self) -> Result<ResidencyConfig, ConfigError> {
+        let load_timeout = positive("load_timeout", self.load_timeout, LOAD_TIMEOUT_S)?;
+        Ok(ResidencyConfig {
+            idle_unload: match self.idle_unload {
+                None => None,
+                some => Some(positive("idle_unload", some, 0)?),
+            },
+            max_memory_bytes: self.max_model_memory_bytes,
+            cold_start_timeout: match self.cold_start_timeout {
+                None => load_timeout,
+                some => positive("cold_start_timeout", some, 0)?,
+            },
         })
     }
 

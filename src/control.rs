@@ -1,7 +1,8 @@
 //! The small door from the wire to the control plane.
 //!
-//! The data plane never waits for the control plane on a prediction, and does not import it; where a wire call asks
-//! for a change of what is loaded, it asks through this trait, which the composition root fills in.
+//! The data plane does not import the control plane; where a wire call asks for a change of what is loaded, or a
+//! prediction needs a version that is cold, it asks through this trait, which the composition root fills in. Only the
+//! latter makes a prediction wait for the control plane, for as long as the version loads.
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,14 @@ pub trait ModelControl: Send + Sync {
     /// # Errors
     /// `Unavailable` as for `load`, `Invalid` when the model is not known.
     fn unload(&self, model: String) -> BoxFuture<'static, Result<()>>;
+
+    /// Has a cold version loaded, once for all who ask at the same time. Done when the snapshot shows it as cold no
+    /// longer, whatever became of it: route again. Dropping the future gives up waiting; the load goes on. The caller
+    /// bounds the time.
+    ///
+    /// # Errors
+    /// `Overloaded` when too many wait for this version already, `Unavailable` when nobody loads any more.
+    fn warm(&self, model: String, version: u64) -> BoxFuture<'static, Result<()>>;
 }
 
 /// What a client's load call may carry beside the name.

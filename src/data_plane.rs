@@ -1,14 +1,17 @@
 //! What the request's path reads: made once by the composition root, shared by both protocols.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::budget::ByteBudget;
 use crate::control::ModelControl;
+use crate::error::{Error, Result};
 use crate::health::Health;
-use crate::routing::Serving;
+use crate::inference::{Deadline, ModelRef};
+use crate::routing::{Backend, Routed, Serving};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::settings::WireSettings;
 
@@ -43,9 +46,49 @@ pub struct DataPlane {
     pub server_name: String,
     /// The largest request body, in bytes, after decompression; both protocols.
     pub max_body_bytes: usize,
+    /// Longest that a request waits for a cold version to be loaded.
+    pub cold_start_timeout: Duration,
 }
 
 impl DataPlane {
+    /// The backend that answers this reference. A version that is cold is loaded first, and the call waits for it.
+    ///
+    /// # Errors
+    /// As [`Serving::route`]; `DeadlineExceeded` or `Unavailable` when a cold version isn't there in time.
+    pub async fn route(&self, model: &ModelRef, deadline: Deadline) -> Result<Arc<Backend>> {
+        let routed = self.serving.load().route(model)?;
+        match routed {
+            Routed::Ready(backend) => Ok(backend),
+            // Boxed, so that the path of every other request stays small.
+            Routed::Cold(version) => Box::pin(self.warm(model, version, deadline)).await,
+        }
+    }
+
+    async fn warm(&self, model: &ModelRef, mut version: u64, deadline: Deadline) -> Result<Arc<Backend>> {
+        let warmed = async {
+            loop {
+                self.control.warm(model.name.clone(), version).await?;
+                // What became of it is in the snapshot: ready, failed with its reason, or another answers in its place.
+                let routed = self.serving.load().route(model)?;
+                version = match routed {
+                    Routed::Ready(backend) => return Ok(backend),
+                    Routed::Cold(version) => version,
+                };
+            }
+        };
+        let own = deadline.instant().map(|at| at.saturating_duration_since(Instant::now()));
+        let wait = own.map_or(self.cold_start_timeout, |own| own.min(self.cold_start_timeout));
+        tokio::time::timeout(wait, warmed).await.unwrap_or_else(|_| Err(self.still_cold(model, deadline)))
+    }
+
+    fn still_cold(&self, model: &ModelRef, deadline: Deadline) -> Error {
+        if deadline.passed(Instant::now()) {
+            return Error::DeadlineExceeded { stage: "while the model was loaded" };
+        }
+        let (name, seconds) = (&model.name, self.cold_start_timeout.as_secs_f64());
+        Error::Unavailable(format!("model '{name}' is cold and could not be loaded within {seconds} s"))
+    }
+
     /// Makes a new snapshot current for every request that has not been routed yet.
     pub fn publish(&self, serving: Serving) {
         self.serving.store(Arc::new(serving));

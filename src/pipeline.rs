@@ -40,7 +40,7 @@ async fn serve<R>(
     decode: impl FnOnce(&Servable) -> Result<InferRequest>,
     encode: impl FnOnce(InferResponse) -> Result<R>,
 ) -> Result<R> {
-    let backend = plane.serving.load().route(&context.model)?;
+    let backend = plane.route(&context.model, context.deadline).await?;
     let servable = &backend.servable;
     record.routed(servable);
 

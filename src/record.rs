@@ -71,10 +71,12 @@ impl<'a> Record<'a> {
 
     fn finish(&mut self, error: Option<&Error>) {
         self.closed = true;
-        let total = self.context.received.elapsed();
+        let now = Instant::now();
+        let total = now.saturating_duration_since(self.context.received);
         let kind = error.map(Error::kind);
         metrics::count_request(self.context.protocol, kind);
         if let Some(servable) = &self.servable {
+            servable.stats.used(now);
             servable.stats.pending.fetch_sub(1, Ordering::Relaxed);
             match (kind, self.answer) {
                 (None, Some(times)) => servable.stats.record_success(self.rows, total, times.queue, &times.timing),

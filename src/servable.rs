@@ -36,7 +36,9 @@ pub enum State {
     Loading,
     /// Recorded examples are run. To `Ready` or `Failed`.
     Validating,
-    /// Answers requests. To `Draining` when it is no longer selected.
+    /// In service without being in memory: its next request loads it and waits. To `Ready` or `Failed`.
+    Cold,
+    /// Answers requests. To `Draining` when it is no longer selected, to `Cold` when it is let go.
     Ready,
     /// Gets no new requests, finishes those it has. To `Unloaded`.
     Draining,
@@ -48,8 +50,16 @@ pub enum State {
 
 impl State {
     /// Every state, in the order of a life.
-    pub const ALL: [Self; 7] =
-        [Self::Discovered, Self::Loading, Self::Validating, Self::Ready, Self::Draining, Self::Unloaded, Self::Failed];
+    pub const ALL: [Self; 8] = [
+        Self::Discovered,
+        Self::Loading,
+        Self::Validating,
+        Self::Cold,
+        Self::Ready,
+        Self::Draining,
+        Self::Unloaded,
+        Self::Failed,
+    ];
 
     /// The lower-case word that logs, the command line and the admin API use.
     pub fn name(self) -> &'static str {
@@ -57,6 +67,7 @@ impl State {
             Self::Discovered => "discovered",
             Self::Loading => "loading",
             Self::Validating => "validating",
+            Self::Cold => "cold",
             Self::Ready => "ready",
             Self::Draining => "draining",
             Self::Unloaded => "unloaded",
@@ -64,11 +75,16 @@ impl State {
         }
     }
 
+    /// Whether requests are answered, at once or after a load.
+    pub fn is_in_service(self) -> bool {
+        matches!(self, Self::Cold | Self::Ready)
+    }
+
     /// The word of the repository index (Triton's model states).
     pub fn index_name(self) -> &'static str {
         match self {
             Self::Loading | Self::Validating => "LOADING",
-            Self::Ready => "READY",
+            Self::Cold | Self::Ready => "READY",
             Self::Draining => "UNLOADING",
             // What nothing asks for may stay discovered for ever.
             Self::Discovered | Self::Unloaded | Self::Failed => "UNAVAILABLE",
@@ -103,6 +119,8 @@ pub struct Servable {
     pub slot: u32,
     /// sha256 of the version's files, hexadecimal.
     pub digest: String,
+    /// Size of the version's files, its recorded examples apart.
+    pub file_bytes: u64,
     pub model: Arc<dyn Model>,
     pub limits: ServingLimits,
     /// Sequence padding as the settings declare it; `None` where they don't.
@@ -158,6 +176,11 @@ impl Servable {
             Some(Ok(padding)) => padding.cut(outputs, length),
             _ => Ok(outputs),
         }
+    }
+
+    /// What it takes in memory, in bytes: the engine's estimate, and its files where that is less.
+    pub fn memory_bytes(&self) -> u64 {
+        self.model.memory_bytes().max(self.file_bytes)
     }
 
     /// Checks a request's names, datatypes, shapes, outputs and batch size.

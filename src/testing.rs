@@ -100,6 +100,7 @@ pub fn data_plane(models: &[(&str, u64, Arc<dyn Model>)]) -> Arc<DataPlane> {
         gateway_id: 1,
         server_name: "headgate".to_owned(),
         max_body_bytes: 64 << 20,
+        cold_start_timeout: Duration::from_secs(60),
     });
     plane.publish(serving(models));
     plane.health.advance(Phase::Ready);
@@ -139,6 +140,7 @@ pub fn backend(name: &str, version: u64, model: Arc<dyn Model>) -> Arc<Backend> 
         id: ServableId { model: name.to_owned(), version },
         slot: 0,
         digest: String::new(),
+        file_bytes: 0,
         model,
         limits: ServingLimits { default_timeout: Some(Duration::from_secs(60)), ..ServingLimits::default() },
         padding: None,
@@ -156,6 +158,10 @@ impl ModelControl for NoControl {
     }
 
     fn unload(&self, _model: String) -> BoxFuture<'static, Result<()>> {
+        Box::pin(async { Err(refusal()) })
+    }
+
+    fn warm(&self, _model: String, _version: u64) -> BoxFuture<'static, Result<()>> {
         Box::pin(async { Err(refusal()) })
     }
 }

@@ -103,13 +103,14 @@ async fn change(
     Ok(Json(ModelView::of(model, serving.models.get(model).map_or(&gone, |entry| entry))))
 }
 
-/// What a log line says of a model: `default 2, ready 1 2, labels stable=2`.
+/// What a log line says of a model: `default 2, ready 1 2, cold none, labels stable=2`.
 fn summary(serving: &Serving, model: &str) -> String {
     let Some(entry) = serving.models.get(model) else { return "not known".to_owned() };
     let default = entry.default.map_or("none".to_owned(), |version| version.to_string());
     let ready: Vec<String> = entry.backends.keys().map(u64::to_string).collect();
+    let cold: Vec<String> = entry.cold.keys().map(u64::to_string).collect();
     let labels: Vec<String> = entry.labels.iter().map(|(label, version)| format!("{label}={version}")).collect();
-    format!("default {default}, ready {}, labels {}", or_none(&ready), or_none(&labels))
+    format!("default {default}, ready {}, cold {}, labels {}", or_none(&ready), or_none(&cold), or_none(&labels))
 }
 
 fn or_none(items: &[String]) -> String {
@@ -137,7 +138,7 @@ mod tests {
         let mut entry = ModelEntry { default: Some(2), ..ModelEntry::default() };
         entry.labels.insert("stable".into(), 2);
         let serving = Serving { models: [("m".to_owned(), entry.into())].into() };
-        assert_eq!(summary(&serving, "m"), "default 2, ready none, labels stable=2");
+        assert_eq!(summary(&serving, "m"), "default 2, ready none, cold none, labels stable=2");
         assert_eq!(summary(&serving, "n"), "not known");
         assert_eq!(
             existing_label(&serving, "m", "stabel").unwrap_err().to_string(),

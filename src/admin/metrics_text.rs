@@ -36,6 +36,7 @@ fn text(plane: &DataPlane, handle: &PrometheusHandle) -> String {
             version: backend.servable.id.version,
             stats: &backend.servable.stats,
             pool: backend.pool.reading(),
+            memory_bytes: backend.servable.memory_bytes(),
         })
         .collect();
     exposition::write(&mut text, &versions);

@@ -88,6 +88,7 @@ async fn answer(commands: &mut mpsc::Receiver<Command>, outcome: Result<(), Erro
         Command::Unload { model, reply } => (format!("unload {model}"), reply),
         Command::SetLabel { model, label, version, reply } => (format!("label {model} {label} {version:?}"), reply),
         Command::ClearQuarantine { model, version, reply } => (format!("clear {model} {version}"), reply),
+        Command::Warm { model, version, reply } => (format!("warm {model} {version}"), reply),
     };
     reply.send(outcome).unwrap();
     form

@@ -35,7 +35,7 @@ pub struct VersionView {
     /// Why it is in that state; empty where there is nothing to say.
     pub reason: String,
     pub quarantined: bool,
-    /// Only of a version that answers requests.
+    /// Only of a version in memory; one that is `cold` answers too, after a load.
     pub loaded: Option<LoadedView>,
 }
 
@@ -44,6 +44,8 @@ pub struct VersionView {
 pub struct LoadedView {
     /// sha256 of the version's files, hexadecimal.
     pub digest: String,
+    /// Estimate of the memory that it takes.
+    pub memory_bytes: u64,
     pub engine: String,
     pub notes: Vec<String>,
     pub inputs: Vec<TensorView>,
@@ -53,8 +55,16 @@ pub struct LoadedView {
     pub max_batch_size: Option<usize>,
     /// Requests admitted and not yet answered.
     pub pending: u64,
-    /// Requests that wait for a worker.
+    /// Requests that wait for a core.
     pub queue_depth: usize,
+    /// Cores that it may hold at the same time.
+    pub workers: u32,
+    /// Most rows of a run.
+    pub max_batch_rows: usize,
+    /// Whether its batch sizes were measured.
+    pub batch_sizes_measured: bool,
+    /// Estimate of what its plans hold.
+    pub plan_bytes: u64,
 }
 
 /// An input or output.
@@ -117,6 +127,7 @@ impl LoadedView {
         let signature = servable.signature();
         Self {
             digest: servable.digest.clone(),
+            memory_bytes: servable.memory_bytes(),
             engine: servable.model.engine().to_owned(),
             notes: servable.notes(),
             inputs: signature.inputs.iter().map(TensorView::of).collect(),
@@ -125,6 +136,10 @@ impl LoadedView {
             max_batch_size: servable.limits.max_batch_size,
             pending: servable.stats.pending.load(std::sync::atomic::Ordering::Relaxed),
             queue_depth: backend.pool.depth(),
+            workers: backend.pool.reading().workers,
+            max_batch_rows: backend.pool.cap(),
+            batch_sizes_measured: backend.pool.curve().is_measured(),
+            plan_bytes: servable.model.memory_bytes(),
         }
     }
 }

@@ -29,11 +29,12 @@ impl Args {
 
 /// Prints one row a version.
 pub fn print_models(out: &mut dyn Write, models: &[ModelView]) -> Result<(), Failure> {
-    let mut table = Table::new(["MODEL", "VERSION", "STATE", "DEFAULT", "LABELS", "REASON"]);
+    let mut table = Table::new(["MODEL", "VERSION", "STATE", "MEMORY", "DEFAULT", "LABELS", "REASON"]);
     for model in models {
         if model.versions.is_empty() {
             let dash = || "-".to_owned();
-            table.row([model.name.clone(), dash(), dash(), String::new(), String::new(), model.fault.clone()]);
+            let [none, reason] = [String::new(), model.fault.clone()];
+            table.row([model.name.clone(), dash(), dash(), none.clone(), none.clone(), none, reason]);
         }
         for version in &model.versions {
             table.row(row(model, version));
@@ -42,15 +43,20 @@ pub fn print_models(out: &mut dyn Write, models: &[ModelView]) -> Result<(), Fai
     Ok(write!(out, "{table}")?)
 }
 
-fn row(model: &ModelView, version: &VersionView) -> [String; 6] {
+fn row(model: &ModelView, version: &VersionView) -> [String; 7] {
     let labels = model.labels.iter().filter(|(_, points_at)| **points_at == version.version);
     let reasons = [version.reason.as_str(), model.fault.as_str()];
     [
         model.name.clone(),
         version.version.to_string(),
         version.state.clone(),
+        version.loaded.as_ref().map_or_else(String::new, |loaded| mebibytes(loaded.memory_bytes)),
         if model.default_version == Some(version.version) { "yes".to_owned() } else { String::new() },
         labels.map(|(label, _)| label.as_str()).collect::<Vec<_>>().join(","),
         reasons.into_iter().filter(|reason| !reason.is_empty()).collect::<Vec<_>>().join(": "),
     ]
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64)
 }

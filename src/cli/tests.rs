@@ -64,6 +64,7 @@ fn admin(outcome: Result<(), Error>) -> (String, Arc<Mutex<Vec<String>>>) {
             let (Asked::Load { reply, .. }
             | Asked::Unload { reply, .. }
             | Asked::SetLabel { reply, .. }
+            | Asked::Warm { reply, .. }
             | Asked::ClearQuarantine { reply, .. }) = command;
             reply.send(outcome.clone()).unwrap();
         }
@@ -113,11 +114,11 @@ fn models_is_a_table_for_people_and_json_for_programs() {
     assert_eq!(status, 0);
     assert_eq!(
         table,
-        "MODEL   VERSION  STATE   DEFAULT  LABELS  REASON\n\
-         broken  -        -                        model.yaml: no\n\
-         iris    1        ready            stable\n\
-         iris    2        ready   yes      next\n\
-         iris    3        failed                   sha256 of model.onnx differs\n"
+        "MODEL   VERSION  STATE   MEMORY   DEFAULT  LABELS  REASON\n\
+         broken  -        -                                 model.yaml: no\n\
+         iris    1        ready   0.0 MiB           stable\n\
+         iris    2        ready   0.0 MiB  yes      next\n\
+         iris    3        failed                            sha256 of model.onnx differs\n"
     );
     let (_, json, _) = headgate(&["models", "--json", "--admin", &admin]);
     let list: Value = serde_json::from_str(&json).unwrap();

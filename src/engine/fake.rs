@@ -157,7 +157,8 @@ impl Gate {
         drop(self.changed.wait_while(state, |state| state.waiting < count).expect("no holder panics"));
     }
 
-    fn pass(&self) {
+    /// Blocks until the gate is open.
+    pub fn pass(&self) {
         let mut state = self.state.lock().expect("no holder panics");
         state.waiting += 1;
         self.changed.notify_all();

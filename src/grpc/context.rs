@@ -76,14 +76,19 @@ impl CallContext {
         next
     }
 
+    /// When the answer to a request stops being of use that arrived at `received`.
+    pub fn deadline(&self, received: Instant) -> Deadline {
+        let own = self.timeout.map_or(Deadline::NONE, |timeout| Deadline::after(received, timeout));
+        self.deadline.min(own)
+    }
+
     /// The context of a request for `model` that arrived at `received`.
     pub fn request(&self, model: ModelRef, received: Instant) -> RequestContext {
-        let own = self.timeout.map_or(Deadline::NONE, |timeout| Deadline::after(received, timeout));
         RequestContext {
             model,
             request_id: self.request_id.clone(),
             traceparent: self.traceparent.clone(),
-            deadline: self.deadline.min(own),
+            deadline: self.deadline(received),
             priority: self.priority,
             received,
             protocol: Protocol::Grpc,

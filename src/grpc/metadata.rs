@@ -2,7 +2,7 @@
 
 use crate::data_plane::{DataPlane, EXTENSIONS};
 use crate::error::{Error, Result};
-use crate::inference::{ModelRef, VersionChoice};
+use crate::inference::{Deadline, ModelRef, VersionChoice};
 use crate::proto::inference::model_metadata_response::TensorMetadata;
 use crate::proto::inference::{ModelConfig, ModelMetadataResponse, ServerMetadataResponse};
 use crate::served_config::with_measured_cap;
@@ -17,7 +17,7 @@ pub fn server(plane: &DataPlane) -> ServerMetadataResponse {
     }
 }
 
-/// Whether a model answers now.
+/// Whether a model answers, be it after a load.
 ///
 /// # Errors
 /// For what is not known: `UnknownModel`, `UnknownVersion`, `UnknownLabel`, `BadName`.
@@ -29,16 +29,17 @@ pub fn model_ready(plane: &DataPlane, name: &str, version: &str) -> Result<bool>
     }
 }
 
-/// Names, datatypes and shapes of a model's tensors, and its ready versions (the one asked for, if one was).
+/// Names, datatypes and shapes of a model's tensors, and its versions in service (the one asked for, if one was). A cold
+/// version is loaded to know them.
 ///
 /// # Errors
 /// As routing: the model is unknown or not ready.
-pub fn model(plane: &DataPlane, name: &str, version: &str) -> Result<ModelMetadataResponse> {
-    let model = ModelRef::parse(name, version)?;
-    let serving = plane.serving.load();
-    let backend = serving.route(&model)?;
+pub async fn model(plane: &DataPlane, model: ModelRef, deadline: Deadline) -> Result<ModelMetadataResponse> {
+    let backend = plane.route(&model, deadline).await?;
     let versions = match model.version {
-        VersionChoice::Default => serving.model(&model.name)?.backends.keys().map(u64::to_string).collect(),
+        VersionChoice::Default => {
+            plane.serving.load().model(&model.name)?.in_service().iter().map(u64::to_string).collect()
+        }
         VersionChoice::Number(_) | VersionChoice::Label(_) => vec![backend.servable.id.version.to_string()],
     };
     let signature = backend.servable.signature();
@@ -51,13 +52,12 @@ pub fn model(plane: &DataPlane, name: &str, version: &str) -> Result<ModelMetada
     })
 }
 
-/// A model's configuration, under the name it was asked by.
+/// A model's configuration, under the name it was asked by. A cold version is loaded to know it.
 ///
 /// # Errors
 /// As routing.
-pub fn config(plane: &DataPlane, name: &str, version: &str) -> Result<ModelConfig> {
-    let model = ModelRef::parse(name, version)?;
-    let backend = plane.serving.load().route(&model)?;
+pub async fn config(plane: &DataPlane, model: ModelRef, deadline: Deadline) -> Result<ModelConfig> {
+    let backend = plane.route(&model, deadline).await?;
     let servable = &backend.servable;
     let config = with_measured_cap(&servable.config, servable.signature(), backend.pool.cap());
     Ok(ModelConfig { name: model.asked, ..config })

@@ -9,11 +9,10 @@ use crate::inference::{name_fault, printable};
 use crate::proto::inference::ModelRepositoryParameter;
 use crate::proto::inference::model_repository_parameter::ParameterChoice;
 use crate::proto::inference::repository_index_response::ModelIndex;
-use crate::servable::State;
 
 type Parameters = HashMap<String, ModelRepositoryParameter>;
 
-/// Every version that was seen, or only the ready ones. A model without a version has one entry with its fault.
+/// Every version that was seen, or only those in service. A model without a version has one entry with its fault.
 pub fn index(plane: &DataPlane, only_ready: bool) -> Vec<ModelIndex> {
     let mut index = Vec::new();
     for (name, entry) in &plane.serving.load().models {
@@ -21,7 +20,7 @@ pub fn index(plane: &DataPlane, only_ready: bool) -> Vec<ModelIndex> {
             index.push(ModelIndex { name: name.clone(), reason: entry.fault.clone(), ..ModelIndex::default() });
         }
         for (version, status) in &entry.statuses {
-            if only_ready && status.state != State::Ready {
+            if only_ready && !status.state.is_in_service() {
                 continue;
             }
             index.push(ModelIndex {

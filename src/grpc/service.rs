@@ -16,6 +16,7 @@ use super::stream::{self, StreamCall};
 use super::{GrpcConfig, metadata, repository, settings, statistics};
 use crate::data_plane::DataPlane;
 use crate::error::Error;
+use crate::inference::{Deadline, ModelRef};
 use crate::proto::inference::grpc_inference_service_server::GrpcInferenceService;
 use crate::proto::inference::*;
 
@@ -58,13 +59,16 @@ impl GrpcInferenceService for InferenceService {
     }
 
     async fn model_metadata(&self, request: Request<ModelMetadataRequest>) -> Answered<ModelMetadataResponse> {
+        let deadline = deadline(&request)?;
         let ModelMetadataRequest { name, version } = request.into_inner();
-        answered(metadata::model(&self.plane, &name, &version)?)
+        answered(metadata::model(&self.plane, ModelRef::parse(&name, &version)?, deadline).await?)
     }
 
     async fn model_config(&self, request: Request<ModelConfigRequest>) -> Answered<ModelConfigResponse> {
+        let deadline = deadline(&request)?;
         let ModelConfigRequest { name, version } = request.into_inner();
-        answered(ModelConfigResponse { config: Some(metadata::config(&self.plane, &name, &version)?) })
+        let config = metadata::config(&self.plane, ModelRef::parse(&name, &version)?, deadline).await?;
+        answered(ModelConfigResponse { config: Some(config) })
     }
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Answered<ModelInferResponse> {
@@ -188,6 +192,12 @@ impl GrpcInferenceService for InferenceService {
 
 fn no_shared_memory() -> Status {
     Error::Unsupported("shared memory is not offered by this server".to_owned()).into()
+}
+
+/// When an answer stops being of use, by the call's metadata.
+fn deadline<T>(request: &Request<T>) -> Result<Deadline, Status> {
+    let received = received(request.extensions());
+    Ok(CallContext::read(request.metadata(), received)?.deadline(received))
 }
 
 /// When the call's headers arrived.

@@ -6,31 +6,32 @@ use crate::data_plane::DataPlane;
 use crate::error::{Error, Kind, Result};
 use crate::inference::{ModelRef, printable};
 use crate::proto::inference::{InferBatchStatistics, InferStatistics, ModelStatistics, StatisticDuration};
-use crate::servable::Servable;
+use crate::routing::Counted;
 use crate::telemetry::stats::{BatchCount, TimedCount};
 
-/// Statistics of a version, of all ready versions of a model, or, where `name` is empty, of everything that is ready.
+/// Statistics of a version, of all versions of a model in service, or, where `name` is empty, of everything in service.
+/// Nothing is loaded for them.
 ///
 /// # Errors
 /// `Invalid` with Triton's text for a model or version that is not known, `NotReady` as routing.
 pub fn statistics(plane: &DataPlane, name: &str, version: &str) -> Result<Vec<ModelStatistics>> {
     let serving = plane.serving.load();
     if name.is_empty() {
-        return Ok(serving.backends().map(|b| of_version(b.servable.id.model.clone(), &b.servable)).collect());
+        return Ok(serving.all_counted().map(|counted| of_version(counted.model.clone(), &counted)).collect());
     }
     let model = ModelRef::parse(name, version)?;
-    let backends = serving.select(&model).map_err(|error| match error.kind() {
+    let counted = serving.counted(&model).map_err(|error| match error.kind() {
         Kind::NotFound => Error::invalid(format!("requested model '{}' is not available", printable(name))),
         _ => error,
     })?;
-    Ok(backends.iter().map(|backend| of_version(model.asked.clone(), &backend.servable)).collect())
+    Ok(counted.iter().map(|counted| of_version(model.asked.clone(), counted)).collect())
 }
 
-fn of_version(name: String, servable: &Servable) -> ModelStatistics {
-    let stats = &servable.stats;
+fn of_version(name: String, counted: &Counted) -> ModelStatistics {
+    let stats = &counted.stats;
     ModelStatistics {
         name,
-        version: servable.id.version.to_string(),
+        version: counted.version.to_string(),
         last_inference: stats.last_inference_ms(),
         inference_count: stats.inference_count.load(Ordering::Relaxed),
         execution_count: stats.execution_count.load(Ordering::Relaxed),

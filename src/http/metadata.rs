@@ -8,7 +8,7 @@ use serde_json::json;
 use super::reply::{self, Body};
 use crate::data_plane::{DataPlane, EXTENSIONS};
 use crate::error::{Kind, Result};
-use crate::inference::{ModelRef, VersionChoice};
+use crate::inference::{Deadline, ModelRef, VersionChoice};
 use crate::served_config::{to_json, with_measured_cap};
 use crate::signature::TensorSpec;
 
@@ -53,15 +53,17 @@ pub fn server(plane: &DataPlane) -> Response<Body> {
     }))
 }
 
-/// Inputs and outputs of the version that answers, and the versions that the reference covers.
+/// Inputs and outputs of the version that answers, and the versions that the reference covers. A cold version is loaded
+/// to know them.
 ///
 /// # Errors
 /// As routing: the model or version is unknown or not ready.
-pub fn model(plane: &DataPlane, model: &ModelRef) -> Result<Response<Body>> {
-    let serving = plane.serving.load();
-    let servable = &serving.route(model)?.servable;
+pub async fn model(plane: &DataPlane, model: &ModelRef, deadline: Deadline) -> Result<Response<Body>> {
+    let servable = &plane.route(model, deadline).await?.servable;
     let versions: Vec<String> = match model.version {
-        VersionChoice::Default => serving.model(&model.name)?.backends.keys().map(u64::to_string).collect(),
+        VersionChoice::Default => {
+            plane.serving.load().model(&model.name)?.in_service().iter().map(u64::to_string).collect()
+        }
         _ => vec![servable.id.version.to_string()],
     };
     let signature = servable.signature();
@@ -76,7 +78,7 @@ pub fn model(plane: &DataPlane, model: &ModelRef) -> Result<Response<Body>> {
     })))
 }
 
-/// 200 when the version answers, 400 when it is known and does not, as existing clients expect.
+/// 200 when the version answers, be it after a load; 400 when it is known and does not, as existing clients expect.
 ///
 /// # Errors
 /// As routing, for what is unknown.
@@ -91,13 +93,12 @@ pub fn model_ready(plane: &DataPlane, model: &ModelRef) -> Result<Response<Body>
     }
 }
 
-/// The model's configuration, with the name it was asked by.
+/// The model's configuration, with the name it was asked by. A cold version is loaded to know it.
 ///
 /// # Errors
 /// As routing.
-pub fn config(plane: &DataPlane, model: &ModelRef) -> Result<Response<Body>> {
-    let serving = plane.serving.load();
-    let backend = serving.route(model)?;
+pub async fn config(plane: &DataPlane, model: &ModelRef, deadline: Deadline) -> Result<Response<Body>> {
+    let backend = plane.route(model, deadline).await?;
     let servable = &backend.servable;
     let mut config = with_measured_cap(&servable.config, servable.signature(), backend.pool.cap());
     config.name.clone_from(&model.asked);

@@ -39,7 +39,7 @@ pub use self::reply::Body;
 use self::route::{Miss, ModelCall, Route};
 use crate::data_plane::DataPlane;
 use crate::error::{Error, Result};
-use crate::inference::RequestId;
+use crate::inference::{Deadline, RequestId};
 
 /// Limits of this protocol; the size of a body is the data plane's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +96,7 @@ impl HttpService {
             Err(error) => return reply::error(&error),
         };
         if method != Method::POST {
-            return read(call, route).unwrap_or_else(|error| reply::error(&error));
+            return read(call, route, deadline).await.unwrap_or_else(|error| reply::error(&error));
         }
         let until = BodyDeadline { received: call.received, timeout: self.limits.body_timeout, request: deadline };
         let received = body::receive(&self.plane, call.headers, body, until).await;
@@ -118,7 +118,7 @@ impl HttpService {
 }
 
 /// What GET asks for.
-fn read(call: &Call<'_>, route: Route) -> Result<Response<Body>> {
+async fn read(call: &Call<'_>, route: Route, deadline: Deadline) -> Result<Response<Body>> {
     let plane = call.plane;
     match route {
         Route::Alive => Ok(metadata::alive()),
@@ -126,9 +126,9 @@ fn read(call: &Call<'_>, route: Route) -> Result<Response<Body>> {
         Route::Ready => Ok(metadata::ready(plane)),
         Route::ServerMetadata => Ok(metadata::server(plane)),
         Route::OpenApi => Ok(openapi::document(plane)),
-        Route::Model(model, ModelCall::Metadata) => metadata::model(plane, &model),
+        Route::Model(model, ModelCall::Metadata) => metadata::model(plane, &model, deadline).await,
         Route::Model(model, ModelCall::Ready) => metadata::model_ready(plane, &model),
-        Route::Model(model, ModelCall::Config) => metadata::config(plane, &model),
+        Route::Model(model, ModelCall::Config) => metadata::config(plane, &model, deadline).await,
         Route::Model(model, ModelCall::Statistics) => statistics::of_model(plane, &model),
         Route::AllStatistics => Ok(statistics::of_all(plane)),
         Route::GlobalTrace(_) => Ok(settings::trace(plane, None)),
@@ -136,7 +136,7 @@ fn read(call: &Call<'_>, route: Route) -> Result<Response<Body>> {
         Route::Logging(_) => Ok(settings::log(plane)),
         Route::SharedMemory => Err(repository::no_shared_memory()),
         Route::V1Models => Ok(v1::models(plane)),
-        Route::V1(model, verb) => Ok(v1::get(plane, &model, verb)),
+        Route::V1(model, verb) => Ok(v1::get(call, &model, verb).await),
         // The router lets no other route through with GET.
         _ => Ok(reply::error_text(StatusCode::NOT_FOUND, "Not Found")),
     }

@@ -14,7 +14,6 @@ use crate::data_plane::DataPlane;
 use crate::error::{Error, Result};
 use crate::inference::printable;
 use crate::routing::ModelEntry;
-use crate::servable::State;
 
 #[derive(Default, Deserialize)]
 struct IndexRequest {
@@ -28,7 +27,7 @@ struct ControlRequest {
     parameters: Map<String, Value>,
 }
 
-/// Every model and version that was seen, or only what is ready.
+/// Every model and version that was seen, or only what is in service.
 ///
 /// # Errors
 /// `Invalid` for a body that is not a JSON object.
@@ -41,7 +40,7 @@ pub fn index(plane: &DataPlane, body: &[u8]) -> Result<Response<Body>> {
 }
 
 fn index_entries(name: &str, entry: &ModelEntry, only_ready: bool) -> Vec<Value> {
-    let versions = entry.statuses.iter().filter(|(_, status)| !only_ready || status.state == State::Ready);
+    let versions = entry.statuses.iter().filter(|(_, status)| !only_ready || status.state.is_in_service());
     let mut entries: Vec<Value> = versions
         .map(|(version, status)| {
             json!({

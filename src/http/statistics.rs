@@ -9,38 +9,36 @@ use super::reply::{self, Body};
 use crate::data_plane::DataPlane;
 use crate::error::{Error, Kind, Result};
 use crate::inference::{ModelRef, printable};
-use crate::routing::Backend;
+use crate::routing::Counted;
 use crate::telemetry::stats::{BatchCount, TimedCount};
 
-/// Statistics of every ready version.
+/// Statistics of every version in service.
 pub fn of_all(plane: &DataPlane) -> Response<Body> {
-    let serving = plane.serving.load();
-    answer(serving.backends().map(|backend| version(&backend.servable.id.model, backend)))
+    answer(plane.serving.load().all_counted().map(|counted| version(&counted.model, &counted)))
 }
 
-/// Statistics of the versions that a reference covers, under the name it was asked by.
+/// Statistics of the versions that a reference covers, under the name it was asked by. Nothing is loaded for them.
 ///
 /// # Errors
 /// `Invalid` for a model that is not known, as existing clients expect.
 pub fn of_model(plane: &DataPlane, model: &ModelRef) -> Result<Response<Body>> {
-    let backends = plane.serving.load().select(model).map_err(|error| match error.kind() {
+    let counted = plane.serving.load().counted(model).map_err(|error| match error.kind() {
         Kind::NotFound => Error::Invalid(format!("requested model '{}' is not available", printable(&model.asked))),
         _ => error,
     })?;
-    Ok(answer(backends.iter().map(|backend| version(&model.asked, backend))))
+    Ok(answer(counted.iter().map(|counted| version(&model.asked, counted))))
 }
 
 fn answer(versions: impl Iterator<Item = Value>) -> Response<Body> {
     reply::json(&json!({ "model_stats": versions.collect::<Vec<_>>() }))
 }
 
-fn version(name: &str, backend: &Backend) -> Value {
-    let servable = &backend.servable;
-    let stats = &servable.stats;
+fn version(name: &str, counted: &Counted) -> Value {
+    let stats = &counted.stats;
     let batches: Vec<Value> = stats.batches().iter().map(|(&size, count)| batch(size, count)).collect();
     json!({
         "name": name,
-        "version": servable.id.version.to_string(),
+        "version": counted.version.to_string(),
         "last_inference": stats.last_inference_ms(),
         "inference_count": stats.inference_count.load(Ordering::Relaxed),
         "execution_count": stats.execution_count.load(Ordering::Relaxed),

@@ -9,6 +9,9 @@ use crate::registry::version_policy::MAX_VERSION;
 /// The file that a version must have.
 pub const MODEL_FILE: &str = "model.onnx";
 
+/// The names of recorded examples begin with it.
+const EXAMPLES_PREFIX: &str = "examples/";
+
 /// What lay in the repository.
 #[derive(Debug, Clone)]
 pub struct Listing {
@@ -99,6 +102,11 @@ impl ListedModel {
 impl VersionFiles {
     pub fn has(&self, name: &str) -> bool {
         self.files.iter().any(|file| file.name == name)
+    }
+
+    /// Bytes of what is loaded: all files but the recorded examples.
+    pub fn model_bytes(&self) -> u64 {
+        self.files.iter().filter(|file| !file.name.starts_with(EXAMPLES_PREFIX)).map(|file| file.len).sum()
     }
 }
 

@@ -46,6 +46,8 @@ pub enum LoadStep {
 pub struct LoadedVersion {
     pub model: Arc<dyn Model>,
     pub digest: Digest,
+    /// Size of its files, recorded examples apart.
+    pub file_bytes: u64,
     pub slot: u32,
     /// Recorded examples that were run and agreed.
     pub examples: usize,
@@ -186,7 +188,7 @@ impl Worker {
             return Err(LoadFailure::Changed);
         }
         let slot = self.records.slot_for(&job.id.model, job.id.version, digest).map_err(store)?;
-        Ok(LoadedVersion { model, digest, slot, examples, padding })
+        Ok(LoadedVersion { model, digest, file_bytes: job.files.model_bytes(), slot, examples, padding })
     }
 }
 

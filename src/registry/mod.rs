@@ -2,7 +2,7 @@
 //! files beside a model say, and which versions that makes wanted.
 //!
 //! Reading and deciding are kept apart. [`directory`], [`manifest`], [`digest`] and [`model_files`] read files;
-//! [`listing`], [`settle`], [`version_policy`], [`labels`], [`model_config`], [`model_yaml`], [`config_pbtxt`] and [`declared`]
+//! [`listing`], [`settle`], [`version_policy`], [`residency_policy`], [`labels`], [`model_config`], [`model_yaml`], [`config_pbtxt`] and [`declared`]
 //! decide over what was read and do no I/O.
 
 pub mod config_pbtxt;
@@ -21,5 +21,6 @@ pub mod model_files;
 pub mod model_yaml;
 pub mod probe;
 pub mod probe_report;
+pub mod residency_policy;
 pub mod settle;
 pub mod version_policy;

@@ -33,6 +33,7 @@ pub struct ModelFile {
     pub min_workers: Option<u32>,
     pub max_workers: Option<u32>,
     pub load: Option<LoadMode>,
+    pub idle_unload: Option<IdleUnload>,
     pub engine: Option<EngineChoice>,
     pub atol: Option<f64>,
     pub rtol: Option<f64>,
@@ -59,6 +60,8 @@ pub struct ModelSettings {
     pub queue: QueueSettings,
     pub workers: WorkerRange,
     pub load: LoadMode,
+    /// `None`: as the server says.
+    pub idle_unload: Option<IdleUnload>,
     pub engine: EngineChoice,
     pub tolerance: Tolerance,
     /// Names of the classes by output.
@@ -115,6 +118,14 @@ pub enum LoadMode {
     Lazy,
 }
 
+/// When a version that nobody asks is let go until it is asked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdleUnload {
+    Never,
+    /// After so long without a request.
+    After(Duration),
+}
+
 /// Which engine runs the model.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum EngineChoice {
@@ -160,6 +171,7 @@ impl ModelFile {
             min_workers: self.min_workers.or(under.min_workers),
             max_workers: self.max_workers.or(under.max_workers),
             load: self.load.or(under.load),
+            idle_unload: self.idle_unload.or(under.idle_unload),
             engine: self.engine.or(under.engine),
             atol: self.atol.or(under.atol),
             rtol: self.rtol.or(under.rtol),
@@ -187,6 +199,7 @@ impl ModelFile {
             },
             workers: WorkerRange { min: self.min_workers.unwrap_or(0), max: self.max_workers },
             load: self.load.unwrap_or_default(),
+            idle_unload: self.idle_unload,
             engine: self.engine.unwrap_or_default(),
             tolerance: Tolerance {
                 atol: self.atol.unwrap_or(tolerance.atol),
@@ -216,7 +229,7 @@ mod tests {
         let upper = ModelFile {
             max_batch_size: Some(8),
             class_labels: [("p".to_owned(), vec!["a".to_owned()])].into(),
-            not_honoured: vec!["load: lazy".into()],
+            not_honoured: vec!["rollout".into()],
             ..ModelFile::default()
         };
         let lower = ModelFile {
@@ -232,7 +245,7 @@ mod tests {
         let settings = file.settings();
         assert_eq!((settings.max_batch_size, settings.workers.max), (Some(8), Some(3)));
         assert_eq!(settings.queue.max_size, None, "0 means the server's own bound");
-        assert_eq!(settings.not_honoured, ["load: lazy", "optimization"]);
+        assert_eq!(settings.not_honoured, ["rollout", "optimization"]);
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::engine::padding::PaddingRule;
 use crate::inference::name_fault;
 use crate::registry::model_config::{
-    DynamicBatching, EngineChoice, LoadMode, MAX_CLASSES, MAX_LABELS, MAX_POLICY_VERSIONS, MAX_WORKERS, ModelFile,
-    TimeoutAction,
+    DynamicBatching, EngineChoice, IdleUnload, LoadMode, MAX_CLASSES, MAX_LABELS, MAX_POLICY_VERSIONS, MAX_WORKERS,
+    ModelFile, TimeoutAction,
 };
 use crate::registry::version_policy::{MAX_VERSION, OnNewVersion, VersionPolicy};
 use crate::yaml::{self, Entry, Section, SettingsError};
@@ -191,9 +191,9 @@ fn modes(root: &mut Section<'_>, file: &mut ModelFile) -> Result<(), SettingsErr
     }
     if let Some(entry) = root.take("load") {
         file.load = Some(entry.one_of(&[("eager", LoadMode::Eager), ("lazy", LoadMode::Lazy)])?);
-        if file.load == Some(LoadMode::Lazy) {
-            file.not_honoured.push("load: lazy".to_owned());
-        }
+    }
+    if let Some(entry) = root.take("idle_unload") {
+        file.idle_unload = Some(idle_unload(entry)?);
     }
     if let Some(entry) = root.take("engine") {
         let words =
@@ -204,6 +204,17 @@ fn modes(root: &mut Section<'_>, file: &mut ModelFile) -> Result<(), SettingsErr
         }
     }
     Ok(())
+}
+
+fn idle_unload(entry: Entry<'_>) -> Result<IdleUnload, SettingsError> {
+    let fault = entry.bad("a time such as 10m, or never");
+    match entry.text()?.as_str() {
+        "never" => Ok(IdleUnload::Never),
+        text => match humantime::parse_duration(text) {
+            Ok(time) if !time.is_zero() => Ok(IdleUnload::After(time)),
+            _ => Err(fault),
+        },
+    }
 }
 
 /// Keys whose form is checked but whose meaning this build does not have.
@@ -271,7 +282,8 @@ dynamic_batching:
   max_queue_delay_microseconds: 100
   default_queue_policy: {max_queue_size: 7, default_timeout_microseconds: 5000, timeout_action: REJECT}
 workers: {min: 1, max: 2}
-load: eager
+load: lazy
+idle_unload: 10m
 engine: auto
 examples: {atol: 1.0e-4, rtol: 1.0e-3}
 class_labels: {probabilities: [zero, one]}
@@ -291,6 +303,8 @@ rollout: {}
         assert_eq!((file.max_batch_size, file.max_queue_size), (Some(16), Some(7)));
         assert_eq!(file.default_timeout, Some(Duration::from_millis(5)));
         assert_eq!((file.min_workers, file.max_workers), (Some(1), Some(2)));
+        assert_eq!(file.load, Some(LoadMode::Lazy));
+        assert_eq!(file.idle_unload, Some(IdleUnload::After(Duration::from_secs(600))));
         assert_eq!((file.atol, file.rtol), (Some(1e-4), Some(1e-3)));
         assert_eq!(file.class_labels["probabilities"], ["zero", "one"]);
         let padding = PaddingRule {
@@ -383,6 +397,8 @@ rollout: {}
                 "sequence_padding: {dimension: S, buckets: [8], masks: m}",
                 "unknown key 'sequence_padding.masks', did you mean 'sequence_padding.mask'?",
             ),
+            ("idle_unload: soon", "idle_unload: expected a time such as 10m, or never, got 'soon'"),
+            ("idle_unload: 0s", "idle_unload: expected a time such as 10m, or never, got '0s'"),
             ("log: {sampel: 1}", "unknown key 'log.sampel', did you mean 'log.sample'?"),
             ("outputs: {p: {mim: 1}}", "unknown key 'outputs.p.mim', did you mean 'outputs.p.min'?"),
         ] {
@@ -392,7 +408,8 @@ rollout: {}
 
     #[test]
     fn words_this_build_cannot_follow_are_noted() {
-        let file = parse(b"load: lazy\nengine: onnxruntime\non_new_version: rollout").unwrap();
-        assert_eq!(file.not_honoured, ["on_new_version: rollout", "load: lazy", "engine: onnxruntime"]);
+        let file = parse(b"idle_unload: never\nengine: onnxruntime\non_new_version: rollout").unwrap();
+        assert_eq!(file.not_honoured, ["on_new_version: rollout", "engine: onnxruntime"]);
+        assert_eq!(file.idle_unload, Some(IdleUnload::Never));
     }
 }

@@ -44,6 +44,7 @@ pub enum Life {
     /// Not loaded, and nothing against loading it.
     New,
     Loading,
+    /// Answers requests, be it after a load.
     Ready,
     /// Could not be loaded. Stays so until its files or its settings change, which makes it `New`.
     Failed,

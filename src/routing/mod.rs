@@ -3,13 +3,14 @@
 //! One snapshot holds routes and loaded versions together, because two would race: a route decided in the old one
 //! could name a version that the new one has already let go. The control plane writes it; a request loads it once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::batching::Pool;
 use crate::error::{Error, Result, nearest};
 use crate::inference::{ModelRef, VersionChoice};
 use crate::servable::{Servable, State, VersionStatus};
+use crate::telemetry::stats::ServableStats;
 
 /// The arm that serves where no rollout is running.
 pub const STABLE_ARM: Arm = Arm { name: "stable", number: 0 };
@@ -38,10 +39,28 @@ pub struct ModelEntry {
     pub labels: BTreeMap<String, u64>,
     /// The ready versions.
     pub backends: BTreeMap<u64, Arc<Backend>>,
+    /// The cold versions, with what each counted while it was loaded; `None` for one that never was.
+    pub cold: BTreeMap<u64, Option<Arc<ServableStats>>>,
     /// Every version that was seen, ready or not.
     pub statuses: BTreeMap<u64, VersionStatus>,
     /// What is wrong with the model as a whole, such as an unreadable `model.yaml`; empty if nothing.
     pub fault: String,
+}
+
+/// Who answers a reference.
+#[derive(Debug)]
+pub enum Routed {
+    Ready(Arc<Backend>),
+    /// This version of the model, once it is loaded.
+    Cold(u64),
+}
+
+/// A version in service and what it counts.
+#[derive(Debug, Clone)]
+pub struct Counted {
+    pub model: String,
+    pub version: u64,
+    pub stats: Arc<ServableStats>,
 }
 
 /// What is served, at one moment.
@@ -51,12 +70,12 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// The backend that answers this reference.
+    /// Who answers this reference.
     ///
     /// # Errors
     /// `UnknownModel`, `UnknownVersion` or `UnknownLabel` where there is no such thing, `NotReady` or `NoVersions`
-    /// where there is but it can't answer now.
-    pub fn route(&self, model: &ModelRef) -> Result<Arc<Backend>> {
+    /// where there is but it can't answer.
+    pub fn route(&self, model: &ModelRef) -> Result<Routed> {
         let entry = self.model(&model.name)?;
         let version = match &model.version {
             VersionChoice::Number(version) => *version,
@@ -67,7 +86,11 @@ impl Serving {
                 nearest: nearest(label, entry.labels.keys().map(String::as_str)),
             })?,
         };
-        entry.backends.get(&version).cloned().ok_or_else(|| entry.not_served(&model.name, version))
+        match entry.backends.get(&version) {
+            Some(backend) => Ok(Routed::Ready(backend.clone())),
+            None if entry.cold.contains_key(&version) => Ok(Routed::Cold(version)),
+            None => Err(entry.not_served(&model.name, version)),
+        }
     }
 
     /// The entry of a model by its plain name.
@@ -81,15 +104,23 @@ impl Serving {
         })
     }
 
-    /// The backends of a model that a reference selects: all ready ones for the bare name, else the one named.
+    /// What the versions count that a reference selects: all in service for the bare name, else the one named. Loads
+    /// nothing: a version that never was loaded has counted nothing.
     ///
     /// # Errors
     /// As `route`.
-    pub fn select(&self, model: &ModelRef) -> Result<Vec<Arc<Backend>>> {
-        match model.version {
-            VersionChoice::Default => Ok(self.model(&model.name)?.backends.values().cloned().collect()),
-            _ => Ok(vec![self.route(model)?]),
-        }
+    pub fn counted(&self, model: &ModelRef) -> Result<Vec<Counted>> {
+        let entry = self.model(&model.name)?;
+        let version = match (&model.version, self.route(model)) {
+            (VersionChoice::Default, _) => return Ok(entry.counted(&model.name).collect()),
+            (_, routed) => routed?.version(),
+        };
+        Ok(entry.counted(&model.name).filter(|counted| counted.version == version).collect())
+    }
+
+    /// What every version in service counts, by model and version.
+    pub fn all_counted(&self) -> impl Iterator<Item = Counted> {
+        self.models.iter().flat_map(|(name, entry)| entry.counted(name))
     }
 
     /// Every backend, by model and version.
@@ -98,7 +129,33 @@ impl Serving {
     }
 }
 
+impl Routed {
+    pub fn version(&self) -> u64 {
+        match self {
+            Self::Ready(backend) => backend.servable.id.version,
+            Self::Cold(version) => *version,
+        }
+    }
+}
+
 impl ModelEntry {
+    /// The versions that requests may name, ascending: the ready ones and the cold.
+    pub fn in_service(&self) -> BTreeSet<u64> {
+        self.backends.keys().chain(self.cold.keys()).copied().collect()
+    }
+
+    fn counted(&self, name: &str) -> impl Iterator<Item = Counted> {
+        let stats = |version: u64| match self.backends.get(&version) {
+            Some(backend) => backend.servable.stats.clone(),
+            None => self.cold.get(&version).cloned().flatten().unwrap_or_default(),
+        };
+        self.in_service().into_iter().map(move |version| Counted {
+            model: name.to_owned(),
+            version,
+            stats: stats(version),
+        })
+    }
+
     /// Whether a reader of the snapshot could not tell the two apart.
     pub fn is_same(&self, other: &Self) -> bool {
         let same_backends = self.backends.len() == other.backends.len()
@@ -106,6 +163,7 @@ impl ModelEntry {
         same_backends
             && self.default == other.default
             && self.labels == other.labels
+            && self.cold.keys().eq(other.cold.keys())
             && self.statuses == other.statuses
             && self.fault == other.fault
     }
@@ -115,7 +173,7 @@ impl ModelEntry {
             None => Error::UnknownVersion {
                 model: model.to_owned(),
                 version: version.to_string(),
-                ready: self.backends.keys().copied().collect(),
+                ready: self.in_service().into_iter().collect(),
             },
             Some(status) => {
                 let reason = match status.reason.as_str() {

@@ -124,21 +124,22 @@ impl Records {
         read(&*self.store, Table::Answers, model)
     }
 
-    pub fn set_answered(&self, model: &str, version: u64) -> Result<(), StoreError> {
-        self.store.commit(&[put(Table::Answers, model.to_owned(), &version)])
+    /// Remembers which versions answer, all at once.
+    pub fn set_answered(&self, versions: &BTreeMap<String, u64>) -> Result<(), StoreError> {
+        let row = |(model, version): (&String, &u64)| put(Table::Answers, model.clone(), version);
+        self.store.commit(&versions.iter().map(row).collect::<Vec<_>>())
     }
 
     // Quarantine
 
-    /// The quarantined versions of a model.
-    pub fn quarantined(&self, model: &str) -> Result<BTreeMap<u64, Quarantine>, StoreError> {
-        let prefix = format!("{model}{SEPARATOR}");
-        let rows = read_all(&*self.store, Table::Quarantine, &prefix)?;
+    /// Every quarantined version, by model and number.
+    pub fn quarantined(&self) -> Result<BTreeMap<(String, u64), Quarantine>, StoreError> {
         let parse = |(key, row): (String, Quarantine)| {
-            let version = key[prefix.len()..].parse();
-            version.map(|version| (version, row)).map_err(|_| bad_row(Table::Quarantine, &key, "no version number"))
+            let id =
+                key.split_once(SEPARATOR).and_then(|(model, version)| Some((model.to_owned(), version.parse().ok()?)));
+            id.map(|id| (id, row)).ok_or_else(|| bad_row(Table::Quarantine, &key, "no model and version number"))
         };
-        rows.into_iter().map(parse).collect()
+        read_all(&*self.store, Table::Quarantine, "")?.into_iter().map(parse).collect()
     }
 
     pub fn quarantine(&self, model: &str, version: u64, row: &Quarantine) -> Result<(), StoreError> {
@@ -274,7 +275,7 @@ mod tests {
         let (gateway, slot) = {
             let records = open();
             records.move_label("m", "stable", &moved).unwrap();
-            records.set_answered("m", 2).unwrap();
+            records.set_answered(&[("m".to_owned(), 2)].into()).unwrap();
             records.quarantine("m", 3, &rejected).unwrap();
             records.set_wanted("m", Wanted::Unloaded).unwrap();
             records.set_known_good(&Digest::of(b"2"), "build", UNIX_EPOCH).unwrap();
@@ -284,7 +285,7 @@ mod tests {
         assert_eq!(records.gateway(), gateway);
         assert_eq!(records.label_moves("m").unwrap(), [("stable".to_owned(), moved)].into());
         assert_eq!(records.answered("m").unwrap(), Some(2));
-        assert_eq!(records.quarantined("m").unwrap(), [(3, rejected)].into());
+        assert_eq!(records.quarantined().unwrap(), [(("m".to_owned(), 3), rejected)].into());
         assert_eq!(records.wanted().unwrap(), [("m".to_owned(), Wanted::Unloaded)].into());
         assert!(records.known_good(&Digest::of(b"2"), "build").unwrap());
         assert_eq!(records.slot_for("m", 2, Digest::of(b"2")).unwrap(), slot);
@@ -304,8 +305,10 @@ mod tests {
         let row = Quarantine { digest: Digest::of(b""), reason: String::new(), since_ms: 0 };
         records.quarantine("m", 1, &row).unwrap();
         records.quarantine("m", 10, &row).unwrap();
+        records.quarantine("m2", 1, &row).unwrap();
         records.clear_quarantine("m", 1).unwrap();
-        assert_eq!(records.quarantined("m").unwrap().into_keys().collect::<Vec<_>>(), [10]);
+        let left: Vec<_> = records.quarantined().unwrap().into_keys().collect();
+        assert_eq!(left, [("m".to_owned(), 10), ("m2".to_owned(), 1)]);
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub struct Labelled<'a> {
     pub version: u64,
     pub stats: &'a ServableStats,
     pub pool: PoolReading,
+    /// Estimate of the memory that the version takes.
+    pub memory_bytes: u64,
 }
 
 /// What a version's pool says of itself.
@@ -75,13 +77,14 @@ const INLINE_REQUESTS: &str = "headgate_inline_requests_total";
 const PENDING_HELP: &str = "Requests admitted and not yet answered";
 
 /// Gauges of a version's pool.
-const POOL_GAUGES: [(&str, &str, Read); 7] = [
+const POOL_GAUGES: [(&str, &str, Read); 8] = [
     (PENDING, PENDING_HELP, |l| l.stats.pending.load(Ordering::Relaxed)),
     ("headgate_queue_depth", "Requests that wait for a core", |l| l.pool.queue_depth as u64),
     ("headgate_queue_bytes", "Bytes of inputs that wait for a core", |l| l.pool.queue_bytes as u64),
     ("headgate_workers", "Cores that the version may hold at the same time", |l| l.pool.workers.into()),
     ("headgate_workers_busy", "Cores that the version holds", |l| l.pool.workers_busy.into()),
     ("headgate_max_batch_rows", "Most rows of a run", |l| l.pool.max_batch_rows as u64),
+    ("headgate_model_memory_bytes", "Estimated bytes of memory that the version takes", |l| l.memory_bytes),
     ("headgate_plan_bytes", "Estimated bytes that the version's plans hold", |l| l.pool.plan_bytes),
 ];
 /// Upper bounds of the batch sizes that are counted together.
@@ -212,6 +215,7 @@ mod tests {
             version,
             stats: &stats,
             pool: PoolReading { queue_depth: 2, busy_s: 0.25, ..PoolReading::default() },
+            memory_bytes: 7,
         };
         let mut text = String::new();
         write(&mut text, &[version(1), version(2)]);
@@ -222,6 +226,7 @@ mod tests {
         assert_eq!(text.matches("# TYPE nv_inference_count counter").count(), 1);
         assert!(text.contains("headgate_queue_depth{model=\"a\\\"b\",version=\"2\"} 2\n"));
         assert!(text.contains("headgate_core_busy_seconds_total{model=\"a\\\"b\",version=\"1\"} 0.25\n"));
+        assert!(text.contains("headgate_model_memory_bytes{model=\"a\\\"b\",version=\"1\"} 7\n"));
     }
 
     #[test]
@@ -230,10 +235,15 @@ mod tests {
         for rows in [1, 3, 3, 9] {
             stats.record_execution(rows, &crate::engine::RunTiming::default());
         }
-        let mut text = String::new();
-        write(&mut text, &[Labelled { model: "m", version: 1, stats: &stats, pool: PoolReading::default() }]);
-        for line in ["_bucket{model=\"m\",version=\"1\",le=\"2\"} 1", "le=\"4\"} 3", "_sum{model=\"m\",version=\"1\"} 16"] {
-            assert!(text.contains(&format!("{line}\n")), "{line} in {text}");
+        let (mut text, pool) = (String::new(), PoolReading::default());
+        write(&mut text, &[Labelled { model: "m", version: 1, stats: &stats, pool, memory_bytes: 0 }]);
+        let labels = "model=\"m\",version=\"1\"";
+        for line in [
+            format!("headgate_batch_rows_bucket{{{labels},le=\"2\"}} 1\n"),
+            format!("headgate_batch_rows_bucket{{{labels},le=\"4\"}} 3\n"),
+            format!("headgate_batch_rows_sum{{{labels}}} 16\n"),
+        ] {
+            assert!(text.contains(&line), "{line} in {text}");
         }
     }
 }

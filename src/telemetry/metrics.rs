@@ -3,7 +3,9 @@
 //! Two sources make the text: series of the process, kept by the `metrics` recorder, and series of a version, read from
 //! the version's own counters. The labels of the first come from fixed sets; the second end with their version.
 
-use metrics::{counter, describe_counter, describe_gauge, gauge};
+use std::time::Duration;
+
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use crate::error::Kind;
 use crate::inference::Protocol;
@@ -16,6 +18,9 @@ const BODY_BYTES: &str = "headgate_request_bytes_in_flight";
 const BODY_BYTES_LIMIT: &str = "headgate_request_bytes_in_flight_limit";
 const LOADS: &str = "headgate_model_loads_total";
 const VERSIONS: &str = "headgate_versions";
+const COLD_STARTS: &str = "headgate_cold_starts_total";
+const COLD_START_SECONDS: &str = "headgate_cold_start_seconds";
+const MEMORY_LIMIT: &str = "headgate_model_memory_limit_bytes";
 
 /// Says once what each metric means.
 pub fn describe() {
@@ -27,6 +32,9 @@ pub fn describe() {
     describe_gauge!(BODY_BYTES_LIMIT, "Most bytes of request bodies that may be in memory");
     describe_counter!(LOADS, "Attempts to load a version, by outcome");
     describe_gauge!(VERSIONS, "Versions by state");
+    describe_counter!(COLD_STARTS, "Loads of cold versions, by outcome");
+    describe_histogram!(COLD_START_SECONDS, "Time from the first request for a cold version until it is ready");
+    describe_gauge!(MEMORY_LIMIT, "Memory that loaded versions may take before those not in use are let go");
 }
 
 /// Counts an inference request; `None` is success.
@@ -58,6 +66,19 @@ pub fn set_body_bytes(in_use: u64, limit: u64) {
 /// Counts an attempt to load a version: `ready`, `failed` or `rejected`.
 pub fn count_load(outcome: &'static str) {
     counter!(LOADS, "outcome" => outcome).increment(1);
+}
+
+/// Counts a load of a cold version that ended: `ready`, `failed` or `rejected`. Only one that made it has a duration.
+pub fn count_cold_start(outcome: &'static str, duration: Duration) {
+    counter!(COLD_STARTS, "outcome" => outcome).increment(1);
+    if outcome == "ready" {
+        histogram!(COLD_START_SECONDS).record(duration.as_secs_f64());
+    }
+}
+
+/// Sets the memory that loaded versions may take.
+pub fn set_memory_limit(bytes: u64) {
+    gauge!(MEMORY_LIMIT).set(bytes as f64);
 }
 
 /// Sets how many versions are in a state.

@@ -4,8 +4,9 @@
 //! gone, and the request's path hashes no labels.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dashmap::DashMap;
 
@@ -45,6 +46,9 @@ pub struct BatchCount {
 /// at the same moment may pass it by their number.
 pub const MAX_BATCH_SIZES: usize = 64;
 
+/// What points in time are counted from.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
 /// The counters of one version.
 #[derive(Debug, Default)]
 pub struct ServableStats {
@@ -71,6 +75,8 @@ pub struct ServableStats {
     failures: [AtomicU64; Kind::ALL.len()],
     sheds: [AtomicU64; ShedCause::LABELS.len()],
     last_inference_ms: AtomicU64,
+    /// On the monotonic clock, in µs from [`START`], plus one; 0 before the first request.
+    last_used_us: AtomicU64,
     batches: DashMap<usize, BatchCount>,
 }
 
@@ -125,6 +131,18 @@ impl ServableStats {
         ShedCause::LABELS.into_iter().zip(&self.sheds).map(|(label, count)| (label, count.load(Ordering::Relaxed)))
     }
 
+    /// A request reached its end here at `now`, whatever became of it.
+    pub fn used(&self, now: Instant) {
+        let us = now.saturating_duration_since(*START).as_micros() as u64;
+        self.last_used_us.store(us + 1, Ordering::Relaxed);
+    }
+
+    /// When a request last reached its end here, to the microsecond.
+    pub fn last_used(&self) -> Option<Instant> {
+        let us = self.last_used_us.load(Ordering::Relaxed).checked_sub(1)?;
+        START.checked_add(Duration::from_micros(us))
+    }
+
     /// Failures by kind, in the order of `Kind::ALL`.
     pub fn failures(&self) -> impl Iterator<Item = (Kind, u64)> + '_ {
         Kind::ALL.into_iter().zip(&self.failures).map(|(kind, count)| (kind, count.load(Ordering::Relaxed)))
@@ -153,6 +171,15 @@ mod tests {
         }
         assert_eq!(stats.batches().len(), MAX_BATCH_SIZES);
         assert_eq!(stats.execution_count.load(Ordering::Relaxed), MAX_BATCH_SIZES as u64 + 10);
+    }
+
+    #[test]
+    fn the_last_use_is_known_to_the_microsecond() {
+        let stats = ServableStats::default();
+        assert_eq!(stats.last_used(), None);
+        let now = *START + Duration::from_nanos(2_500);
+        stats.used(now);
+        assert_eq!(stats.last_used(), Some(*START + Duration::from_micros(2)));
     }
 
     #[test]

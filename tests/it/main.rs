@@ -1,6 +1,7 @@
 //! What users rely on, tested as users meet it: a server process, real sockets, real clients, real files.
 
 mod cli;
+mod cold_models;
 mod docs;
 mod encodings;
 mod inspect;

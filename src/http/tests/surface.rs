@@ -125,6 +125,11 @@ impl ModelControl for Remembered {
         self.0.lock().unwrap().push(format!("unload {model}"));
         Box::pin(async { Ok(()) })
     }
+
+    fn warm(&self, model: String, version: u64) -> BoxFuture<'static, crate::error::Result<()>> {
+        self.0.lock().unwrap().push(format!("warm {model} {version}"));
+        Box::pin(async { Ok(()) })
+    }
 }
 
 #[tokio::test]

@@ -6,17 +6,19 @@ use serde_json::{Map, Value, json};
 use crate::data_plane::DataPlane;
 use crate::error::Result;
 use crate::http::reply::{self, Body};
-use crate::inference::ModelRef;
+use crate::inference::{Deadline, ModelRef};
 use crate::signature::TensorSpec;
 use crate::tensor::DataType;
 
 /// The only signature that an ONNX model has.
 pub const SIGNATURE_NAME: &str = "serving_default";
 
+/// A cold version is loaded to know its signature.
+///
 /// # Errors
 /// As routing.
-pub fn signature(plane: &DataPlane, model: &ModelRef) -> Result<Response<Body>> {
-    let backend = plane.serving.load().route(model)?;
+pub async fn signature(plane: &DataPlane, model: &ModelRef, deadline: Deadline) -> Result<Response<Body>> {
+    let backend = plane.route(model, deadline).await?;
     let signature = backend.servable.signature();
     let version = backend.servable.id.version.to_string();
     Ok(reply::json(&json!({

@@ -24,10 +24,11 @@ pub fn models(plane: &DataPlane) -> Response<Body> {
 }
 
 /// What GET asks for of a model.
-pub fn get(plane: &DataPlane, model: &ModelRef, call: V1Call) -> Response<Body> {
-    let answer = match call {
-        V1Call::Metadata => metadata::signature(plane, model),
-        _ => status::versions(plane, model),
+pub async fn get(call: &Call<'_>, model: &ModelRef, verb: V1Call) -> Response<Body> {
+    let answer = match (verb, call.deadline()) {
+        (_, Err(error)) => Err(error),
+        (V1Call::Metadata, Ok(deadline)) => metadata::signature(call.plane, model, deadline).await,
+        _ => status::versions(call.plane, model),
     };
     answer.unwrap_or_else(|error| error_answer(&error, model))
 }
@@ -45,7 +46,7 @@ pub async fn post(call: &Call<'_>, model: ModelRef, verb: V1Call, body: Result<R
             "classify and regress need TensorFlow's signatures, which ONNX models lack: use predict".to_owned(),
         )),
         V1Call::Explain => Err(Error::Unsupported("explanations are not supported: use predict".to_owned())),
-        V1Call::Status | V1Call::Metadata => Ok(get(call.plane, &model, verb)),
+        V1Call::Status | V1Call::Metadata => Ok(get(call, &model, verb).await),
     };
     answer.unwrap_or_else(|error| error_answer(&error, &model))
 }

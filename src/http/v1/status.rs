@@ -18,7 +18,7 @@ use crate::servable::{State, VersionStatus};
 pub fn versions(plane: &DataPlane, model: &ModelRef) -> Result<Response<Body>> {
     let serving = plane.serving.load();
     let entry = serving.model(&model.name)?;
-    let routed = serving.route(model).map(|backend| backend.servable.id.version);
+    let routed = serving.route(model).map(|routed| routed.version());
     let wanted = match (&model.version, &routed) {
         (VersionChoice::Default, _) => None,
         (VersionChoice::Number(version), _) | (VersionChoice::Label(_), Ok(version)) => Some(*version),
@@ -57,7 +57,7 @@ fn state_name(state: State) -> &'static str {
     match state {
         State::Discovered => "START",
         State::Loading | State::Validating => "LOADING",
-        State::Ready => "AVAILABLE",
+        State::Cold | State::Ready => "AVAILABLE",
         State::Draining => "UNLOADING",
         State::Unloaded | State::Failed => "END",
     }

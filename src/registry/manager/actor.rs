@@ -5,30 +5,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::alarms::alarms;
 use super::backend::{BackendFactory, same_backend};
 use super::handle::Command;
+use super::model::{Model, Stage, Version};
 use crate::batching::{self, AutoscaleSettings, Cores};
-use super::model::{Model, Ready, Stage};
 use super::pending::Pending;
+use super::publication::Unpublished;
 use super::scanner::{self, Look, ScanEvent, ScannerConfig, ScannerHandle};
-use crate::config::{ModelControlMode, ServingDefaults};
+use crate::config::{ModelControlMode, ResidencyConfig, ServingDefaults};
 use crate::data_plane::DataPlane;
 use crate::engine::Engine;
 use crate::health::Phase;
 use crate::registry::labels::effective_labels;
-use crate::registry::loader::{FailedLoad, LoadEvent, LoadJob, LoadStep, LoadedVersion, Loader, LoaderConfig};
-use crate::registry::model_config::ModelSettings;
+use crate::registry::loader::{LoadEvent, Loader, LoaderConfig};
+use crate::registry::model_config::{LoadMode, ModelSettings};
 use crate::registry::settle::SettledModel;
-use crate::routing::{ModelEntry, Serving};
-use crate::servable::{ServableId, State};
+use crate::routing::Serving;
 use crate::store::StoreError;
-use crate::store::records::{Quarantine, Records, Wanted};
+use crate::store::records::{Records, Wanted};
 use crate::telemetry::metrics;
 
 /// What the manager needs to know beside the models.
@@ -38,6 +37,7 @@ pub struct ManagerConfig {
     pub scanner: ScannerConfig,
     pub loader: LoaderConfig,
     pub serving: ServingDefaults,
+    pub residency: ResidencyConfig,
 }
 
 /// What the manager works with.
@@ -88,6 +88,9 @@ pub fn start(
     let report = move |event| _ = events.blocking_send(Event::Load(event));
     let loader = Loader::start(config.loader.clone(), engine, records.clone(), report)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    if let Some(limit) = config.residency.max_memory_bytes {
+        metrics::set_memory_limit(limit);
+    }
     let cores = Cores::start(config.serving.cores.try_into().unwrap_or(u32::MAX))?;
     batching::autoscale(&cores, AutoscaleSettings::default())?;
     let backends = BackendFactory { defaults: config.serving, cores };
@@ -101,9 +104,12 @@ pub fn start(
         backends,
         models: BTreeMap::new(),
         pending: Vec::new(),
+        unpublished: Unpublished::default(),
+        residency: config.residency,
         attempts: 0,
         started: Instant::now(),
         last_look: None,
+        residents_seen: None,
         root_faults: BTreeSet::new(),
     };
     thread::Builder::new()
@@ -114,19 +120,24 @@ pub fn start(
 
 pub(super) struct Actor {
     mode: ModelControlMode,
-    plane: Arc<DataPlane>,
+    pub(super) plane: Arc<DataPlane>,
     pub(super) records: Arc<Records>,
     pub(super) scanner: ScannerHandle,
-    loader: Loader,
-    backends: BackendFactory,
+    pub(super) loader: Loader,
+    pub(super) backends: BackendFactory,
+    pub(super) residency: ResidencyConfig,
     pub(super) models: BTreeMap<String, Model>,
     pub(super) pending: Vec<Pending>,
     /// Models that an operator or a client asked to load or to unload.
     pub(super) wanted: BTreeMap<String, Wanted>,
-    attempts: u64,
+    /// What has changed since the last snapshot.
+    pub(super) unpublished: Unpublished,
+    pub(super) attempts: u64,
     started: Instant,
     /// When the last look began, and whether its files were quiet.
     pub(super) last_look: Option<(Instant, bool)>,
+    /// When it was last asked which versions are not used.
+    pub(super) residents_seen: Option<Instant>,
     /// What lay in the repositories at the last look and belongs to no model.
     root_faults: BTreeSet<String>,
 }
@@ -148,6 +159,8 @@ impl Actor {
             }
             self.finish_drains();
             self.answer_pending();
+            self.let_go_unused(Instant::now());
+            self.publish_changes();
             self.check_start();
         }
         self.plane.publish(Serving::default());
@@ -177,6 +190,7 @@ impl Actor {
         for name in gone {
             self.model_gone(&name);
         }
+        let quarantined = self.logged("reading the quarantine", self.records.quarantined());
         for (name, listed) in std::mem::take(&mut look.listing.models) {
             if !self.models.contains_key(&name) {
                 let model = self.remember(&name);
@@ -191,7 +205,12 @@ impl Actor {
             if let (true, Some(settled)) = (listed.certain, look.settled.get(&name)) {
                 model.observe(&listed.versions, settled);
             }
-            self.recall_quarantine(&name);
+            if let Some(quarantined) = &quarantined {
+                for (number, version) in &mut model.versions {
+                    let entry = quarantined.get(&(name.clone(), *number));
+                    version.quarantine = entry.map(|entry| entry.reason.clone());
+                }
+            }
             self.reconcile(&name);
         }
     }
@@ -207,14 +226,6 @@ impl Actor {
         }
     }
 
-    fn recall_quarantine(&mut self, name: &str) {
-        let Some(quarantined) = self.logged("reading the quarantine", self.records.quarantined(name)) else { return };
-        let model = self.models.get_mut(name).expect("called for a known model");
-        for (number, version) in &mut model.versions {
-            version.quarantine = quarantined.get(number).map(|entry| entry.reason.clone());
-        }
-    }
-
     /// The model's folder was taken away, which is an operator's way to take it out of service.
     fn model_gone(&mut self, name: &str) {
         let Some(model) = self.models.get_mut(name) else { return };
@@ -225,7 +236,6 @@ impl Actor {
         model.forget();
         if model.versions.is_empty() {
             self.models.remove(name);
-            self.publish(name, None);
         }
     }
 
@@ -254,8 +264,12 @@ impl Actor {
         // What failed may have failed for its settings.
         model.retry_failed();
         let before = std::mem::replace(&mut model.settings, Arc::new(settings));
+        let was_lazy = before.load == LoadMode::Lazy && model.settings.load == LoadMode::Eager;
         if !same_backend(&before, &model.settings) {
             self.rebuild_backends(name);
+        }
+        if was_lazy {
+            self.wake_all(name);
         }
         if !overruled.is_empty() {
             self.logged("forgetting label moves", self.records.forget_moves(name, &overruled));
@@ -272,62 +286,18 @@ impl Actor {
         }
     }
 
-    // -- what a load says
-
-    fn load_event(&mut self, event: LoadEvent) {
-        let ServableId { model: name, version: number } = event.id;
-        let Some(version) = self.models.get_mut(&name).and_then(|model| model.versions.get_mut(&number)) else {
-            return;
-        };
-        let Stage::Loading { attempt, state, .. } = &mut version.stage else { return };
-        if *attempt != event.attempt {
-            return;
-        }
-        match event.step {
-            LoadStep::Entered(entered) => *state = entered,
-            LoadStep::Done(Ok(loaded)) => self.loaded(&name, number, loaded),
-            LoadStep::Done(Err(failed)) => self.failed(&name, number, &failed),
-        }
-        self.reconcile(&name);
-    }
-
-    fn loaded(&mut self, name: &str, number: u64, loaded: LoadedVersion) {
-        let model = self.models.get_mut(name).expect("checked by load_event");
-        let id = ServableId { model: name.to_owned(), version: number };
-        let (engine, examples) = (loaded.model.engine(), loaded.examples);
-        let backend = self.backends.build(id, loaded, &model.settings);
-        let version = model.versions.get_mut(&number).expect("checked by load_event");
-        let stamps = version.loading_stamps();
-        metrics::count_load("ready");
-        let notes = backend.servable.notes();
-        tracing::info!(model = name, version = number, engine, examples, notes = notes.join("; "), "ready");
-        version.stage = Stage::Ready(Box::new(Ready { backend, stamps }));
-    }
-
-    fn failed(&mut self, name: &str, number: u64, failed: &FailedLoad) {
-        let rejected = failed.cause.is_rejection();
-        metrics::count_load(if rejected { "rejected" } else { "failed" });
-        let reason = failed.cause.to_string();
-        tracing::error!(model = name, version = number, reason, rejected, "failed");
-        let version = self.models.get_mut(name).and_then(|model| model.versions.get_mut(&number));
-        let version = version.expect("checked by load_event");
-        let stamps = version.loading_stamps();
-        version.stage = Stage::Failed { reason: reason.clone(), stamps };
-        if let (true, Some(digest)) = (rejected, failed.digest) {
-            version.quarantine = Some(reason.clone());
-            let since_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-            let row = Quarantine { digest, reason, since_ms };
-            self.logged("writing the quarantine", self.records.quarantine(name, number, &row));
-        }
-    }
-
     // -- what follows
 
-    /// Brings one model to what its policy, labels and operator want, as far as that goes now, and publishes it.
+    /// Brings one model to what its policy, labels and operator want, as far as that goes now; to be published.
     pub(super) fn reconcile(&mut self, name: &str) {
         let pinned = self.pinned_by_pending(name);
+        let load_now = self.asked_to_load(name);
         let Some(model) = self.models.get_mut(name) else { return };
-        let decision = model.decide(&pinned);
+        let mut decision = model.decide(&pinned);
+        // Each version is put off once, and in service then, from which more may follow.
+        while !load_now && model.put_off(&decision.load, &pinned) {
+            decision = model.decide(&pinned);
+        }
         if decision.answers != model.answers {
             tracing::info!(model = name, from = ?model.answers, to = ?decision.answers, "the version that answers changes");
             model.answers = decision.answers;
@@ -336,15 +306,6 @@ impl Actor {
         if let Some(answers) = changed_to {
             model.answered = Some(answers);
         }
-        for number in decision.load {
-            self.attempts += 1;
-            let version = model.versions.get_mut(&number).expect("decided over these versions");
-            let Some(files) = version.files.clone() else { continue };
-            let (attempt, settings) = (self.attempts, model.settings.clone());
-            version.stage = Stage::Loading { attempt, state: State::Loading, stamps: files.files.clone() };
-            let id = ServableId { model: name.to_owned(), version: number };
-            self.loader.submit(LoadJob { id, attempt, files, settings });
-        }
         for number in decision.unload {
             let version = model.versions.get_mut(&number).expect("decided over these versions");
             if let Stage::Ready(ready) = std::mem::replace(&mut version.stage, Stage::WasUnloaded) {
@@ -352,33 +313,21 @@ impl Actor {
                 version.draining = Some(Arc::downgrade(&ready.backend.servable));
             }
         }
-        let entry = model.entry();
-        if let Some(answers) = changed_to {
-            // Written before it is published: what was seen to serve is what serves after a restart.
-            self.logged("writing the version that answers", self.records.set_answered(name, answers));
+        for number in decision.load {
+            if let Some(load) = self.submit_load(name, number) {
+                self.version_mut(name, number).stage = Stage::Loading(load);
+            }
         }
-        self.publish(name, Some(entry));
+        if let Some(answers) = changed_to {
+            self.unpublished.answered.insert(name.to_owned(), answers);
+        }
+        self.changed(name);
     }
 
-    fn publish(&self, name: &str, entry: Option<ModelEntry>) {
-        let mut models = self.plane.serving.load().models.clone();
-        // Every look comes by here, and most see nothing new.
-        if let (Some(before), Some(after)) = (models.get(name), &entry)
-            && before.is_same(after)
-        {
-            return;
-        }
-        match entry {
-            Some(entry) => {
-                let unseen = ModelEntry::default();
-                for alarm in alarms(models.get(name).map_or(&unseen, |before| before), &entry) {
-                    tracing::error!(model = name, version = alarm.version, reason = alarm.reason, "{}", alarm.what);
-                }
-                models.insert(name.to_owned(), Arc::new(entry));
-            }
-            None => _ = models.remove(name),
-        }
-        self.plane.publish(Serving { models });
+    /// A version that the caller has seen to be there.
+    pub(super) fn version_mut(&mut self, name: &str, number: u64) -> &mut Version {
+        let version = self.models.get_mut(name).and_then(|model| model.versions.get_mut(&number));
+        version.expect("the caller has seen it")
     }
 
     /// Notices versions whose last request is done.
@@ -396,12 +345,10 @@ impl Actor {
         for name in done {
             let model = self.models.get_mut(&name).expect("seen above");
             model.forget();
-            let gone = model.versions.is_empty() && model.gone;
-            let entry = (!gone).then(|| model.entry());
-            if gone {
+            if model.versions.is_empty() && model.gone {
                 self.models.remove(&name);
             }
-            self.publish(&name, entry);
+            self.changed(&name);
         }
     }
 
@@ -411,7 +358,7 @@ impl Actor {
             return;
         }
         let Some((_, quiet)) = self.last_look else { return };
-        let loading = |model: &Model| model.versions.values().any(|v| matches!(v.stage, Stage::Loading { .. }));
+        let loading = |model: &Model| model.versions.values().any(|v| matches!(v.stage, Stage::Loading(_)));
         if (quiet || self.started.elapsed() > START_PATIENCE) && !self.models.values().any(loading) {
             self.plane.health.advance(Phase::Ready);
             tracing::info!(after_ms = self.started.elapsed().as_millis() as u64, "ready");

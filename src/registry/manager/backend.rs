@@ -20,17 +20,24 @@ pub struct BackendFactory {
 }
 
 impl BackendFactory {
-    /// A backend around a version that was just loaded.
-    pub fn build(&self, id: ServableId, loaded: LoadedVersion, settings: &ModelSettings) -> Arc<Backend> {
+    /// A backend around a version that was just loaded; it counts on from `counted`.
+    pub fn build(
+        &self,
+        id: ServableId,
+        loaded: LoadedVersion,
+        settings: &ModelSettings,
+        counted: Option<Arc<ServableStats>>,
+    ) -> Arc<Backend> {
         let servable = Servable {
             config: served_config(&id.model, loaded.model.signature(), settings, self.workers(settings)),
             limits: limits(settings),
             id,
             slot: loaded.slot,
             digest: loaded.digest.to_string(),
+            file_bytes: loaded.file_bytes,
             model: loaded.model,
             padding: loaded.padding,
-            stats: Arc::new(ServableStats::default()),
+            stats: counted.unwrap_or_default(),
         };
         self.backend(servable, settings)
     }
@@ -45,6 +52,7 @@ impl BackendFactory {
             id: old.id.clone(),
             slot: old.slot,
             digest: old.digest.clone(),
+            file_bytes: old.file_bytes,
             model: old.model.clone(),
             padding: settings.sequence_padding.as_ref().map(|rule| repadded(old.padding.as_ref(), rule)),
             stats: old.stats.clone(),
@@ -52,6 +60,11 @@ impl BackendFactory {
         let backend = self.backend(servable, settings);
         backend.pool.set_curve(curve);
         backend
+    }
+
+    /// Requests that may wait for a version, be it for its workers or for its load.
+    pub fn max_queue_size(&self, settings: &ModelSettings) -> usize {
+        settings.queue.max_size.map_or(self.defaults.max_queue_size, |size| size as usize)
     }
 
     fn workers(&self, settings: &ModelSettings) -> u32 {
@@ -75,7 +88,7 @@ impl BackendFactory {
             min_workers: settings.workers.min,
             max_workers: self.workers(settings),
             limits: QueueLimits {
-                max_requests: queue.max_size.map_or(self.defaults.max_queue_size, |size| size as usize),
+                max_requests: self.max_queue_size(settings),
                 max_bytes: self.defaults.max_queue_bytes,
                 max_wait: self.defaults.max_queue_wait,
             },
@@ -92,6 +105,8 @@ pub fn same_backend(a: &ModelSettings, b: &ModelSettings) -> bool {
         labels: Default::default(),
         on_new_version: None,
         tolerance: Default::default(),
+        load: Default::default(),
+        idle_unload: None,
         not_honoured: Vec::new(),
         ..settings.clone()
     };

@@ -21,9 +21,11 @@ pub enum Command {
     SetLabel { model: String, label: String, version: Option<u64>, reply: Reply },
     /// Let a quarantined version be loaded again.
     ClearQuarantine { model: String, version: u64, reply: Reply },
+    /// Load a version that is cold, once for all who ask. Done when it is cold no longer, whatever became of it.
+    Warm { model: String, version: u64, reply: Reply },
 }
 
-/// Commands that may wait for the manager; more are refused.
+/// Commands that may wait for the manager; more are refused, or wait in turn where a request is behind them.
 const MAX_WAITING_COMMANDS: usize = 256;
 
 /// A way to the manager. Cheap to clone.
@@ -70,6 +72,19 @@ impl ManagerHandle {
     /// `UnknownModel`, `UnknownVersion`, or `Invalid` when the version is not quarantined.
     pub async fn clear_quarantine(&self, model: &str, version: u64) -> Result<()> {
         self.ask(|reply| Command::ClearQuarantine { model: model.to_owned(), version, reply }).await
+    }
+
+    /// See [`Command::Warm`].
+    ///
+    /// # Errors
+    /// `Overloaded` when too many wait for the version, `Unavailable` when the manager has stopped.
+    pub async fn warm(&self, model: String, version: u64) -> Result<()> {
+        let (reply, answer) = oneshot::channel();
+        let stopped = || Error::Unavailable("the model manager has stopped".to_owned());
+        // Many requests may come at once: they wait for a place, each for as long as its deadline lets it.
+        self.commands.send(Command::Warm { model, version, reply }).await.map_err(|_| stopped())?;
+        // Given up without an answer: the version went another way, and the snapshot says which.
+        answer.await.unwrap_or(Ok(()))
     }
 
     async fn ask(&self, command: impl FnOnce(Reply) -> Command) -> Result<()> {
@@ -131,5 +146,10 @@ impl ModelControl for ClientControl {
                 other => other,
             }
         })
+    }
+
+    fn warm(&self, model: String, version: u64) -> BoxFuture<'static, Result<()>> {
+        let manager = self.manager.clone();
+        Box::pin(async move { manager.warm(model, version).await })
     }
 }

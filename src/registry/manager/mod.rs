@@ -6,9 +6,12 @@
 mod actor;
 mod alarms;
 mod backend;
+mod cold;
 mod handle;
+mod loads;
 mod model;
 mod pending;
+mod publication;
 mod scanner;
 #[cfg(test)]
 mod tests;

@@ -2,15 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
+use super::handle::Reply;
 use crate::registry::labels::{LabelMove, effective_labels};
 use crate::registry::listing::{FileStamp, VersionFiles};
 use crate::registry::loader::check_settings;
-use crate::registry::model_config::ModelSettings;
+use crate::registry::model_config::{LoadMode, ModelSettings};
 use crate::registry::settle::{SettledModel, Wholeness, touched};
 use crate::registry::version_policy::{Decision, Life, ModelFacts, VersionFacts, decide};
 use crate::routing::{Backend, ModelEntry};
 use crate::servable::{Servable, State, VersionStatus};
+use crate::telemetry::stats::ServableStats;
 
 /// One model.
 #[derive(Default)]
@@ -54,12 +57,9 @@ pub enum Stage {
     #[default]
     Out,
     WasUnloaded,
-    Loading {
-        attempt: u64,
-        state: State,
-        /// The files as the load was given them; a look may see others before it ends.
-        stamps: Vec<FileStamp>,
-    },
+    /// In service; its next request loads it.
+    Cold(Cold),
+    Loading(Load),
     Ready(Box<Ready>),
     Failed {
         reason: String,
@@ -68,9 +68,35 @@ pub enum Stage {
     },
 }
 
+/// A load under way.
+pub struct Load {
+    pub attempt: u64,
+    pub state: State,
+    /// The files as the load was given them; a look may see others before it ends.
+    pub stamps: Vec<FileStamp>,
+}
+
+/// A version in service and not in memory.
+#[derive(Default)]
+pub struct Cold {
+    /// What it counted while it was loaded, to count on from there; `None` if it never was.
+    pub counted: Option<Arc<ServableStats>>,
+    /// The load that a request started.
+    pub waking: Option<Box<Waking>>,
+}
+
+/// The load of a cold version, and who waits for it.
+pub struct Waking {
+    pub load: Load,
+    pub since: Instant,
+    /// Answered once the version is cold no longer. Dropped unanswered where it went another way.
+    pub waiting: Vec<Reply>,
+}
+
 /// A version in service.
 pub struct Ready {
     pub backend: Arc<Backend>,
+    pub since: Instant,
     /// The files as they were loaded.
     pub stamps: Vec<FileStamp>,
 }
@@ -84,7 +110,8 @@ impl Model {
     /// What should be loaded, let go, and answer.
     pub fn decide(&self, pinned: &BTreeSet<u64>) -> Decision {
         if !self.wanted || self.gone || !self.settings_known {
-            let unload = self.versions.iter().filter(|(_, version)| version.is_ready()).map(|(&number, _)| number);
+            let held = |version: &Version| matches!(version.stage, Stage::Ready(_) | Stage::Cold(_));
+            let unload = self.versions.iter().filter(|(_, version)| held(version)).map(|(&number, _)| number);
             return Decision { load: Vec::new(), unload: unload.collect(), answers: None };
         }
         let facts: BTreeMap<u64, VersionFacts> =
@@ -97,6 +124,35 @@ impl Model {
             pinned,
             answered: self.answered,
         })
+    }
+
+    /// Puts versions that are to be loaded into service without loading them, where the settings ask for that. Says
+    /// whether there were any; then another decision may follow.
+    ///
+    /// Not while a version of the model is in memory: the one to replace it is loaded first, so that requests go from
+    /// one to the next without waiting, and a version that can't be loaded never takes over.
+    pub fn put_off(&mut self, numbers: &[u64], pinned: &BTreeSet<u64>) -> bool {
+        let in_use = self.versions.values().any(|version| match &version.stage {
+            Stage::Ready(_) | Stage::Loading(_) => true,
+            Stage::Cold(cold) => cold.waking.is_some(),
+            _ => false,
+        });
+        if self.settings.load == LoadMode::Eager || in_use {
+            return false;
+        }
+        let mut any = false;
+        for number in numbers.iter().filter(|number| !pinned.contains(number)) {
+            let version = self.versions.get_mut(number).expect("decided over these versions");
+            version.stage = Stage::Cold(Cold::default());
+            any = true;
+        }
+        any
+    }
+
+    /// The versions that are cold and not being loaded.
+    pub fn asleep(&self) -> impl Iterator<Item = u64> {
+        let asleep = |(_, version): &(&u64, &Version)| version.is_cold() && version.load().is_none();
+        self.versions.iter().filter(asleep).map(|(&number, _)| number)
     }
 
     /// Takes over what a look says of the versions. What is not listed and not in memory is forgotten.
@@ -141,7 +197,7 @@ impl Model {
 
     /// Whether a version is being loaded.
     pub fn is_loading(&self) -> bool {
-        self.versions.values().any(|version| matches!(version.stage, Stage::Loading { .. }))
+        self.versions.values().any(|version| version.load().is_some())
     }
 
     /// Whether a version's files still change.
@@ -155,11 +211,16 @@ impl Model {
             Stage::Ready(ready) => Some((number, ready.backend.clone())),
             _ => None,
         };
+        let cold = |(&number, version): (&u64, &Version)| match &version.stage {
+            Stage::Cold(cold) if version.is_cold() => Some((number, cold.counted.clone())),
+            _ => None,
+        };
         let faults: Vec<&str> = self.settings_fault.iter().chain(&self.folder_faults).map(String::as_str).collect();
         ModelEntry {
             default: self.answers,
             labels: self.labels(),
             backends: self.versions.iter().filter_map(backend).collect(),
+            cold: self.versions.iter().filter_map(cold).collect(),
             statuses: self.versions.iter().map(|(&number, version)| (number, version.status(self.wanted))).collect(),
             fault: faults.join("; "),
         }
@@ -171,17 +232,47 @@ impl Version {
         matches!(self.stage, Stage::Ready(_))
     }
 
-    /// Whether it, or what it was, still takes memory or threads.
-    pub fn is_in_memory(&self) -> bool {
-        matches!(self.stage, Stage::Ready(_) | Stage::Loading { .. }) || self.is_draining()
+    /// Whether it can be loaded when it is asked for.
+    pub fn is_cold(&self) -> bool {
+        matches!(self.stage, Stage::Cold(_)) && self.is_whole() && self.quarantine.is_none()
     }
 
-    /// The files that the load under way was given.
-    pub fn loading_stamps(&self) -> Vec<FileStamp> {
+    /// Whether it answers requests, be it after a load.
+    pub fn is_in_service(&self) -> bool {
+        self.is_ready() || self.is_cold()
+    }
+
+    /// Whether it could be loaded again as it was, were it let go.
+    pub fn can_come_back(&self) -> bool {
+        let (Stage::Ready(ready), Some(files)) = (&self.stage, &self.files) else { return false };
+        let untouched = ready.stamps == files.files || touched(&ready.stamps, &files.files).is_empty();
+        untouched && self.is_whole() && self.quarantine.is_none()
+    }
+
+    /// Whether it, or what it was, still takes memory or threads.
+    pub fn is_in_memory(&self) -> bool {
+        self.is_ready() || self.load().is_some() || self.is_draining()
+    }
+
+    /// The load under way.
+    pub fn load(&self) -> Option<&Load> {
         match &self.stage {
-            Stage::Loading { stamps, .. } => stamps.clone(),
-            _ => Vec::new(),
+            Stage::Loading(load) => Some(load),
+            Stage::Cold(cold) => cold.waking.as_ref().map(|waking| &waking.load),
+            _ => None,
         }
+    }
+
+    /// The load that a request started.
+    pub fn waking_mut(&mut self) -> Option<&mut Waking> {
+        match &mut self.stage {
+            Stage::Cold(cold) => cold.waking.as_deref_mut(),
+            _ => None,
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        matches!(self.wholeness, Some(Wholeness::Whole))
     }
 
     pub fn is_draining(&self) -> bool {
@@ -199,10 +290,12 @@ impl Version {
     }
 
     fn facts(&self) -> Option<VersionFacts> {
-        let present = matches!(self.wholeness, Some(Wholeness::Whole));
+        let present = self.is_whole();
         let life = match &self.stage {
-            Stage::Out | Stage::WasUnloaded => Life::New,
-            Stage::Loading { .. } => Life::Loading,
+            // To a policy it is as good as ready: it answers, be it after a load.
+            Stage::Cold(_) if self.is_cold() => Life::Ready,
+            Stage::Out | Stage::WasUnloaded | Stage::Cold(_) => Life::New,
+            Stage::Loading(_) => Life::Loading,
             Stage::Ready(_) => Life::Ready,
             Stage::Failed { .. } => Life::Failed,
         };
@@ -217,11 +310,12 @@ impl Version {
         };
         let (state, reason) = match &self.stage {
             Stage::Ready(ready) => (State::Ready, self.ready_reason(ready)),
-            Stage::Loading { state, .. } => (*state, String::new()),
+            Stage::Loading(load) => (load.state, String::new()),
+            Stage::Cold(cold) if self.is_cold() => (State::Cold, cold.reason().to_owned()),
             _ if self.is_draining() => (State::Draining, "requests in flight are finishing".to_owned()),
             Stage::Failed { reason, .. } => (State::Failed, reason.clone()),
             Stage::WasUnloaded => (State::Unloaded, unasked.to_owned()),
-            Stage::Out => match &self.wholeness {
+            Stage::Out | Stage::Cold(_) => match &self.wholeness {
                 Some(Wholeness::Broken(broken)) => (State::Failed, broken.to_string()),
                 Some(Wholeness::Changing(waiting)) => (State::Discovered, waiting.to_string()),
                 _ => (State::Discovered, unasked.to_owned()),
@@ -254,5 +348,15 @@ impl Version {
             }
         };
         changed.iter().chain(&notes).map(String::as_str).collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl Cold {
+    fn reason(&self) -> &'static str {
+        match (&self.waking, &self.counted) {
+            (Some(_), _) => "cold: being loaded for the requests that wait",
+            (None, None) => "cold: loaded at its first request",
+            (None, Some(_)) => "cold: let go, loaded again at its next request",
+        }
     }
 }

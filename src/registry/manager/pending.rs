@@ -36,13 +36,14 @@ impl Actor {
             Command::Load { model, reply } => self.load(model, reply),
             Command::Unload { model, reply } => {
                 let result = self.unload(&model);
-                let _ = reply.send(result);
+                self.answer(reply, result);
             }
             Command::SetLabel { model, label, version, reply } => self.set_label(model, label, version, reply),
             Command::ClearQuarantine { model, version, reply } => {
                 let result = self.clear_quarantine(&model, version);
-                let _ = reply.send(result);
+                self.answer(reply, result);
             }
+            Command::Warm { model, version, reply } => self.warm(&model, version, reply),
         }
     }
 
@@ -51,9 +52,13 @@ impl Actor {
         if let Some(model) = self.models.get_mut(&name) {
             model.wanted = true;
             model.retry_failed();
+        }
+        self.pending.push(Pending { since: Instant::now(), model: name.clone(), wait: Wait::Load, reply });
+        if self.models.contains_key(&name) {
+            // Asked for by name, it is loaded now, however lazy its settings are.
+            self.wake_all(&name);
             self.reconcile(&name);
         }
-        self.pending.push(Pending { since: Instant::now(), model: name, wait: Wait::Load, reply });
         self.scanner.look_now();
     }
 
@@ -75,18 +80,16 @@ impl Actor {
 
     fn set_label(&mut self, name: String, label: String, version: Option<u64>, reply: Reply) {
         let waiting = match self.check_label(&name, &label, version) {
-            Err(refusal) => {
-                let _ = reply.send(Err(refusal));
-                return;
-            }
+            Err(refusal) => return self.answer(reply, Err(refusal)),
             Ok(waiting) => waiting,
         };
         match (version, waiting) {
-            (Some(version), true) => {
-                let wait = Wait::Label { label, version };
+            (Some(number), true) => {
+                let wait = Wait::Label { label, version: number };
                 self.pending.push(Pending { since: Instant::now(), model: name.clone(), wait, reply });
+                self.wake(&name, number);
                 if let Some(model) = self.models.get_mut(&name) {
-                    let version = model.versions.get_mut(&version).expect("checked");
+                    let version = model.versions.get_mut(&number).expect("checked");
                     if matches!(version.stage, Stage::Failed { .. }) {
                         version.stage = Stage::Out;
                     }
@@ -95,7 +98,7 @@ impl Actor {
             }
             _ => {
                 let result = self.move_label(&name, label, version);
-                let _ = reply.send(result);
+                self.answer(reply, result);
             }
         }
     }
@@ -189,7 +192,7 @@ impl Actor {
             };
             match result {
                 None => self.pending.push(pending),
-                Some(result) => _ = pending.reply.send(result),
+                Some(result) => self.answer(pending.reply, result),
             }
         }
     }
@@ -230,7 +233,8 @@ impl Actor {
             Ok(version) => match (&version.stage, &version.wholeness) {
                 (Stage::Ready(_), _) => return Some(self.move_label(name, label.to_owned(), Some(number))),
                 (Stage::Failed { reason, .. }, _) => reason.clone(),
-                (Stage::Loading { .. }, _) | (_, Some(Wholeness::Whole)) => return None,
+                _ if version.load().is_some() => return None,
+                (_, Some(Wholeness::Whole)) => return None,
                 (_, Some(Wholeness::Broken(broken))) => broken.to_string(),
                 (_, Some(Wholeness::Changing(waiting))) => waiting.to_string(),
                 (_, None) => "its folder is gone".to_owned(),
@@ -251,7 +255,12 @@ impl Actor {
         model.versions.get(&number).ok_or_else(|| Error::UnknownVersion {
             model: name.to_owned(),
             version: number.to_string(),
-            ready: model.versions.iter().filter(|(_, version)| version.is_ready()).map(|(&number, _)| number).collect(),
+            ready: model
+                .versions
+                .iter()
+                .filter(|(_, version)| version.is_in_service())
+                .map(|(&number, _)| number)
+                .collect(),
         })
     }
 }

@@ -1,5 +1,7 @@
 //! The manager over real files and real loads; only the child process is a script that approves of everything.
 
+mod cold;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -8,9 +10,10 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{ManagerConfig, ManagerHandle, Parts, ScannerConfig, start};
-use crate::config::{ModelControlMode, ServingDefaults};
+use super::{ClientControl, ManagerConfig, ManagerHandle, Parts, ScannerConfig, start};
+use crate::config::{ModelControlMode, ResidencyConfig, ServingDefaults};
 use crate::data_plane::DataPlane;
+use crate::engine::Engine;
 use crate::engine::tract::TractEngine;
 use crate::error::Error;
 use crate::registry::loader::LoaderConfig;
@@ -23,6 +26,10 @@ use crate::testing;
 
 /// A hundred times what anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What no test here needs: nothing is let go.
+const KEEP_ALL: ResidencyConfig =
+    ResidencyConfig { idle_unload: None, max_memory_bytes: None, cold_start_timeout: PATIENCE };
 
 struct Fixture {
     root: tempfile::TempDir,
@@ -47,13 +54,24 @@ impl Fixture {
 
     /// A manager over what another one left.
     fn over(root: tempfile::TempDir, records: Arc<Records>, mode: ModelControlMode) -> Self {
+        Self::with(root, records, mode, (KEEP_ALL, Arc::new(TractEngine::new())))
+    }
+
+    fn with(
+        root: tempfile::TempDir,
+        records: Arc<Records>,
+        mode: ModelControlMode,
+        (residency, engine): (ResidencyConfig, Arc<dyn Engine>),
+    ) -> Self {
         let program = root.path().join(".probe.sh");
         if !program.exists() {
             fs::write(&program, "#!/bin/sh\necho '{\"ok\":true}'\n").unwrap();
             fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         }
-        let plane = testing::data_plane(&[]);
         let (manager, commands) = ManagerHandle::channel();
+        let mut plane = testing::data_plane(&[]);
+        let control = Arc::new(ClientControl::new(manager.clone(), false));
+        Arc::get_mut(&mut plane).expect("nobody else has it yet").control = control;
         let interval = (mode == ModelControlMode::Poll).then_some(Duration::from_millis(10));
         let probe = ProbeConfig { program, timeout: PATIENCE, memory_limit_bytes: 1 << 33 };
         let config = ManagerConfig {
@@ -67,9 +85,9 @@ impl Fixture {
                 cores: 1,
                 workers: 1,
             },
+            residency,
         };
         let stop = CancellationToken::new();
-        let engine = Arc::new(TractEngine::new());
         let parts = Parts { plane: plane.clone(), engine, records: records.clone() };
         start(config, parts, commands, stop.clone()).unwrap();
         Self { root, plane, manager, records, stop }

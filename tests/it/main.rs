@@ -8,6 +8,7 @@ mod interop;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod load;
 mod partial_upload;
 mod repository_files;
 mod restart;

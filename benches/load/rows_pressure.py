@@ -16,6 +16,8 @@ QUEUE_TARGET_MS = 100
 QUEUE_POLICY = f"""dynamic_batching:
   default_queue_policy: {{default_timeout_microseconds: {QUEUE_TARGET_MS * 1000}, timeout_action: REJECT}}
 """
+# So that requests wait in the server's queue, not for a connection.
+OVERLOAD_CONNECTIONS = 1024
 WINDOW_MS = 100
 # What the probe sends, in requests a second: enough for a median of each window, a trifle for the server.
 PROBE_RATE = 50
@@ -38,7 +40,7 @@ def overload(bench, result, settings):
 
     probe = Background(lambda: probe_run(bench, server, model, seconds))
     time.sleep(2)
-    loaded = bench.open(server, model, "binary", 10 * peak, seconds, "--warmup", 1, connections=256)
+    loaded = bench.open(server, model, "binary", 10 * peak, seconds, "--warmup", 1, connections=OVERLOAD_CONNECTIONS)
     bench.keep("open, 10 × the peak", 1, loaded)
     probed = probe.result()
 
@@ -61,7 +63,8 @@ def overload(bench, result, settings):
         f"{loaded['failed']:,} failed and {loaded['overflow']:,} never sent, because 10,000 waited for a connection. "
         f"Unloaded p99 {unloaded_p99_ms:.1f} ms. Failures: {loaded['errors'] or 'none'}."
     )
-    if loaded["failed"]:
+    # An accepted request that ran out of time is told so with 504; anything else should not happen.
+    if any(not text.startswith("504") for text in loaded["errors"]):
         result.met = False
 
 

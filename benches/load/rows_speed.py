@@ -1,5 +1,9 @@
 """Rows about speed: against the floor, against the engine, and both together."""
 
+import re
+import shutil
+import subprocess
+
 from bench import cpu_us, judge_failures, median, ratios, row, rps, spread
 
 FEW, MANY = 1, 16
@@ -249,9 +253,29 @@ def generator(bench, result):
     parts = []
     for protocol in ("json", "grpc"):
         floor = bench.floor(server, model, protocol)
+        request = bench.folder() / "request"
+        bench.ask(floor, model, protocol, "--save-request", request)
         for connections in (1, 16, 64):
-            figures = bench.interleave({f"floor {protocol}, {connections}": lambda: bench.closed(floor, model, protocol, connections)})
-            (runs,) = figures.values()
+            others = []
+            subjects = {f"floor {protocol}, {connections}": lambda: bench.closed(floor, model, protocol, connections)}
+            if shutil.which("h2load"):
+                subjects["h2load"] = lambda: others.append(h2load(bench, floor, protocol, request, connections)) or {}
+            runs = bench.interleave(subjects)[f"floor {protocol}, {connections}"]
             share = median([each["generator_cpu_s"] / each["seconds"] for each in runs])
-            parts.append(f"{protocol} {connections}: {median(rps(runs)):,.0f}/s with {share:.2f} of a core")
+            beside = f" (h2load {median(others):,.0f}/s)" if others else ""
+            parts.append(f"{protocol} {connections}: {median(rps(runs)):,.0f}/s{beside} with {share:.2f} of a core")
     result.measured = "; ".join(parts)
+
+
+def h2load(bench, floor, protocol, request, connections):
+    """Requests a second of another generator, with the same body."""
+    body = bench.folder() / "body"
+    body.write_bytes(request.read_bytes().split(b"\r\n\r\n", 1)[1] if protocol == "json" else request.read_bytes())
+    kind = ["--h1", "-H", "content-type: application/json"]
+    path = "/v2/models/identity/infer"
+    if protocol == "grpc":
+        kind, path = ["-H", "content-type: application/grpc", "-H", "te: trailers"], "/inference.GRPCInferenceService/ModelInfer"
+    seconds = max(1, round(bench.options.seconds))
+    command = ["h2load", "-c", connections, "-t", 1, "-m", 1, "-D", seconds, "-d", body, *kind, f"http://{floor.address(protocol)}{path}"]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=seconds + 30)
+    return float(re.search(r"finished in [^,]+, ([0-9.]+) req/s", done.stdout)[1])

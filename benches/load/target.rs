@@ -73,11 +73,19 @@ pub struct AskArgs {
     /// File for the body of the first answer
     #[arg(long)]
     save: Option<PathBuf>,
+    /// File for the first request as it is sent
+    #[arg(long)]
+    save_request: Option<PathBuf>,
 }
 
 /// Sends every request once. An answer that is not the one due is an error.
 pub fn ask(args: &AskArgs) -> Result<Value, String> {
     let questions = args.target.questions()?;
+    let write = |file: &Option<PathBuf>, bytes: &[u8]| match file {
+        None => Ok(()),
+        Some(file) => std::fs::write(file, bytes).map_err(|error| format!("{}: {error}", file.display())),
+    };
+    write(&args.save_request, &questions[0].bytes)?;
     runtime()?.block_on(async {
         let mut connection = Connection::open(args.target.address, args.target.protocol).await?;
         let mut bytes = 0;
@@ -89,9 +97,7 @@ pub fn ask(args: &AskArgs) -> Result<Value, String> {
             }
             if at == 0 {
                 bytes = connection.body().bytes.len();
-                if let Some(file) = &args.save {
-                    std::fs::write(file, connection.body().bytes).map_err(|error| error.to_string())?;
-                }
+                write(&args.save, connection.body().bytes)?;
             }
         }
         let request_bytes = questions[0].bytes.len();

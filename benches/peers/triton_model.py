@@ -1,9 +1,14 @@
 """A model of Triton's Python backend: the requests of a batch run as one, as its documentation advises."""
 
+import os
 import pathlib
+import sys
 
-import triton_python_backend_utils as pb_utils
-from ort_model import OrtModel
+# The backend's interpreter starts without it.
+sys.path[:0] = os.environ["PYTHONPATH"].split(os.pathsep)
+
+import triton_python_backend_utils as pb_utils  # noqa: E402
+from ort_model import OrtModel  # noqa: E402
 
 
 class TritonPythonModel:

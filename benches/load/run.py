@@ -15,6 +15,7 @@ import os
 import pathlib
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -79,6 +80,8 @@ def main():
     if given.list:
         print("\n".join(core.ROWS))
         return
+    # Ended from outside, it still ends its servers.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     rows = chosen(given)
     tools = build()
     date = datetime.date.today().isoformat()

@@ -1,5 +1,6 @@
 //! What users rely on, tested as users meet it: a server process, real sockets, real clients, real files.
 
+mod batching;
 mod cli;
 mod cold_models;
 mod docs;
@@ -10,6 +11,7 @@ mod isolation;
 mod lifecycle;
 mod limits;
 mod padding;
+mod load;
 mod partial_upload;
 mod repository_files;
 mod restart;

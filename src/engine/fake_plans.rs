@@ -98,7 +98,12 @@ impl Model for PlannedModel {
     }
 
     fn session(self: Arc<Self>) -> Box<dyn Session> {
-        Box::new(PlannedSession(self))
+        Box::new(PlannedSession { model: self, uses_plans: true })
+    }
+
+    fn plain_session(self: Arc<Self>) -> Box<dyn Session> {
+        let uses_plans = self.needs_plans;
+        Box::new(PlannedSession { model: self, uses_plans })
     }
 
     fn is_ready_for(&self, inputs: &[Tensor]) -> bool {
@@ -121,11 +126,14 @@ impl Model for PlannedModel {
     }
 }
 
-struct PlannedSession(Arc<PlannedModel>);
+struct PlannedSession {
+    model: Arc<PlannedModel>,
+    uses_plans: bool,
+}
 
 impl Session for PlannedSession {
     fn run(&mut self, inputs: &[Tensor], stop: &dyn Fn() -> bool) -> Result<RunOutput, RunError> {
-        let model = &self.0;
+        let model = &self.model;
         model.runs.fetch_add(1, Ordering::SeqCst);
         if stop() {
             return Err(RunError::Stopped);
@@ -136,7 +144,7 @@ impl Session for PlannedSession {
             return Err(RunError::Failed("out of range".into()));
         }
         let rows = model.rows(inputs);
-        let infer = (model.run_time)(rows, model.held().contains(&rows));
+        let infer = (model.run_time)(rows, self.uses_plans && model.held().contains(&rows));
         Ok(RunOutput { tensors: inputs.to_vec(), timing: RunTiming { infer, ..RunTiming::default() } })
     }
 }

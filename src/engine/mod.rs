@@ -52,6 +52,13 @@ pub trait Model: Send + Sync {
     /// A new session, for one worker thread.
     fn session(self: Arc<Self>) -> Box<dyn Session>;
 
+    /// A session for measurements: it runs every shape on what serves any, as if no plan had been made for it alone, and
+    /// its runs earn no shape a plan. Where nothing serves any shape, and for an engine that runs every shape alike, one
+    /// as `session` gives.
+    fn plain_session(self: Arc<Self>) -> Box<dyn Session> {
+        self.session()
+    }
+
     /// Inputs made up for a run of `rows` rows, or of one row where no batch axis is proven. Of what varies besides the
     /// rows they have sizes, and of values a style, that the model is thought to take; it may yet fail on them.
     fn sample_inputs(&self, rows: usize) -> Vec<Tensor> {

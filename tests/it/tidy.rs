@@ -220,16 +220,18 @@ fn decisions_do_no_io_and_read_no_clock() {
 }
 
 /// Where tasks, threads and processes are started, and why.
-const STARTS: [(&str, &str); 12] = [
+const STARTS: [(&str, &str); 14] = [
     ("batching/pool.rs", "the workers of one version"),
     ("cli/client.rs", "the command line's own runtime"),
     ("cli/serve.rs", "the server's runtime"),
+    ("engine/tract/builder.rs", "the thread that builds plans which shapes have earned"),
     ("engine/tract/graph.rs", "no thread: the engine's word for the state of one run"),
     ("http/body.rs", "large bodies are decompressed where that may block"),
     ("http/mod.rs", "large answers are compressed where that may block"),
     ("registry/loader.rs", "the threads that load, a bounded share of the cores"),
     ("registry/manager/actor.rs", "the manager's thread"),
     ("registry/manager/scanner.rs", "the thread that looks at the repositories"),
+    ("registry/measurer.rs", "the thread that measures batch sizes"),
     ("registry/probe.rs", "the child process that tries an unknown file"),
     ("server/mod.rs", "one task a connection"),
     ("telemetry/recorder.rs", "upkeep of the process's series"),

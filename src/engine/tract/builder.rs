@@ -45,3 +45,31 @@ fn start() -> Option<SyncSender<Task>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn builds_happen_on_another_thread_in_their_order() {
+        let (builder, (done, told)) = (Builder::default(), mpsc::channel());
+        for number in 0..3 {
+            let done = done.clone();
+            assert!(builder.submit(move || done.send((number, thread::current().id())).unwrap()));
+        }
+        let built: Vec<_> = told.iter().take(3).collect();
+        assert_eq!(built.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [0, 1, 2]);
+        assert!(built.iter().all(|(_, id)| *id == built[0].1 && *id != thread::current().id()));
+    }
+
+    #[test]
+    fn a_build_that_finds_no_place_is_refused() {
+        let (builder, tasks) = Builder::by_hand(1);
+        assert!(builder.submit(|| ()));
+        assert!(!builder.submit(|| ()));
+        tasks.recv().unwrap()();
+        assert!(builder.submit(|| ()));
+    }
+}

@@ -7,7 +7,7 @@ use tract_onnx::prelude::{IntoTValue, TValue, TVec};
 
 use super::convert::{from_tract, to_tract};
 use super::guard::{Fault, guarded};
-use super::plans::Plans;
+use super::plans::{PlanUse, Plans};
 use crate::engine::rows::slice_rows;
 use crate::engine::sample::{self, Sizes, Style};
 use crate::engine::{Model, RunError, RunOutput, RunTiming, Session};
@@ -45,7 +45,11 @@ impl Model for TractModel {
     }
 
     fn session(self: Arc<Self>) -> Box<dyn Session> {
-        Box::new(TractSession { model: self })
+        Box::new(TractSession { model: self, plans: PlanUse::Any })
+    }
+
+    fn plain_session(self: Arc<Self>) -> Box<dyn Session> {
+        Box::new(TractSession { model: self, plans: PlanUse::Plain })
     }
 
     fn sample_inputs(&self, rows: usize) -> Vec<Tensor> {
@@ -81,23 +85,34 @@ impl Model for TractModel {
 /// Holds nothing of its own: plans are the model's, and every run has a state that dies with it.
 struct TractSession {
     model: Arc<TractModel>,
+    plans: PlanUse,
 }
 
 impl Session for TractSession {
     fn run(&mut self, inputs: &[Tensor], stop: &dyn Fn() -> bool) -> Result<RunOutput, RunError> {
-        self.model.run(inputs, stop)
+        self.model.run_on(self.plans, inputs, stop)
     }
 }
 
 impl TractModel {
+    #[cfg(test)]
     pub(super) fn run(&self, inputs: &[Tensor], stop: &dyn Fn() -> bool) -> Result<RunOutput, RunError> {
+        self.run_on(PlanUse::Any, inputs, stop)
+    }
+
+    pub(super) fn run_on(
+        &self,
+        plans: PlanUse,
+        inputs: &[Tensor],
+        stop: &dyn Fn() -> bool,
+    ) -> Result<RunOutput, RunError> {
         if let Some(one_row) = self.one_row_for_none(inputs) {
             return self.run_no_rows(&one_row, stop);
         }
         let begun = Instant::now();
         let converted = engine_inputs(&self.signature.inputs, inputs)?;
         let input = begun.elapsed();
-        let outputs = self.plans.run(inputs, converted, stop)?;
+        let outputs = self.plans.run(plans, inputs, converted, stop)?;
         let infer = begun.elapsed() - input;
         let tensors = declared_outputs(&self.signature.outputs, &outputs)?;
         let output = begun.elapsed() - input - infer;
@@ -124,7 +139,7 @@ impl TractModel {
     /// No rows in, no rows out. Few plans take a dimension of nothing, so one row is run for the outputs' shapes and
     /// then left out.
     fn run_no_rows(&self, one_row: &[Tensor], stop: &dyn Fn() -> bool) -> Result<RunOutput, RunError> {
-        let ran = self.run(one_row, stop)?;
+        let ran = self.run_on(PlanUse::Any, one_row, stop)?;
         let axes = self.signature.batch_axes().map(|axes| axes.outputs.as_slice()).unwrap_or_default();
         let cut = |(tensor, axis): (Tensor, &Option<usize>)| match axis {
             Some(axis) => slice_rows(&tensor, *axis, 0, 0),

@@ -8,7 +8,7 @@ use super::builder::Builder;
 use super::graph::{Graph, Plan};
 use super::guard::Fault;
 use super::model::{Sample, TractModel, declared_outputs, engine_inputs};
-use super::plans::Plans;
+use super::plans::{PlanUse, Plans};
 use crate::engine::batch_axis::{Candidate, candidates, prove};
 use crate::engine::closeness::is_close;
 use crate::engine::sample::{self, Sizes, Style, USUAL_SIZE};
@@ -62,7 +62,8 @@ fn prove_batch_axis(model: &mut TractModel, start: &Start) {
     let mut observed = vec![start.output_shapes.clone()];
     let (inputs, outputs) = (&model.signature.inputs, &model.signature.outputs);
     let (batching, dim) = prove(inputs, outputs, start.sizes.other, &mut |rows| {
-        let tensors = model.run(rows, &|| false)?.tensors;
+        // The proof's three rows are no reason to build a plan for three.
+        let tensors = model.run_on(PlanUse::Plain, rows, &|| false)?.tensors;
         observed.push(shapes(&tensors));
         Ok(tensors)
     });

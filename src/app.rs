@@ -23,6 +23,7 @@ use crate::engine::tract::TractEngine;
 use crate::grpc::{GrpcConfig, GrpcService};
 use crate::health::Health;
 use crate::http::{HttpLimits, HttpService};
+use crate::registry::engine_cache::EngineCache;
 use crate::registry::loader::LoaderConfig;
 use crate::registry::manager::{self, ClientControl, ManagerConfig, ManagerHandle, ScannerConfig, StartError};
 use crate::registry::probe::ProbeConfig;
@@ -109,7 +110,8 @@ impl App {
         let (manager, commands) = ManagerHandle::channel();
         let plane = Arc::new(data_plane(&config, &records, &manager));
         let stop_manager = CancellationToken::new();
-        let parts = manager::Parts { plane: plane.clone(), engine: Arc::new(TractEngine::new()), records };
+        let engine_cache = open_engine_cache(&config);
+        let parts = manager::Parts { plane: plane.clone(), engine: Arc::new(TractEngine::new()), records, engine_cache };
         manager::start(manager_config(&config), parts, commands, stop_manager.clone())?;
         Ok(Self {
             listeners,
@@ -216,6 +218,13 @@ fn open_store(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
             Ok(Arc::new(MemoryStore::default()))
         }
     }
+}
+
+/// Without it every start measures again; nothing else is lost.
+fn open_engine_cache(config: &Config) -> Option<EngineCache> {
+    let directory = config.data_dir.as_ref()?;
+    let opened = EngineCache::open(directory, ENGINE_BUILD);
+    opened.inspect_err(|cause| tracing::warn!(%cause, "measurements can't be kept for the next start")).ok()
 }
 
 fn data_plane(config: &Config, records: &Records, manager: &ManagerHandle) -> DataPlane {

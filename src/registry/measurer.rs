@@ -3,13 +3,14 @@
 //! What it finds goes to whoever asked, and into the cache, from which the next start prepares the same plans without
 //! measuring.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Instant;
 
-use crate::batching::{BatchCurve, MeasureLimits, Point, measure, restore};
+use crate::batching::{BatchCurve, MeasureLimits, Measured, Point, measure, restore};
 use crate::engine::Model;
 use crate::registry::digest::Digest;
 use crate::registry::engine_cache::EngineCache;
@@ -43,7 +44,7 @@ impl Measurer {
     /// The operating system's, when the thread can't be started.
     pub fn start(cache: Option<EngineCache>, limits: MeasureLimits) -> std::io::Result<Self> {
         let (jobs, queue) = sync_channel::<MeasureJob>(MAX_QUEUED_MEASUREMENTS);
-        let bench = Bench { cache, limits };
+        let mut bench = Bench { cache, limits, recent: VecDeque::new() };
         thread::Builder::new().name("measure".to_owned()).spawn(move || queue.iter().for_each(|job| bench.run(job)))?;
         Ok(Self { jobs })
     }
@@ -68,10 +69,15 @@ enum Source {
 struct Bench {
     cache: Option<EngineCache>,
     limits: MeasureLimits,
+    /// What was measured last: a version that comes back is not measured again, data directory or not.
+    recent: VecDeque<(Digest, Measured)>,
 }
 
+/// Measurements that are remembered beside the cache.
+const MAX_RECENT: usize = 256;
+
 impl Bench {
-    fn run(&self, job: MeasureJob) {
+    fn run(&mut self, job: MeasureJob) {
         let MeasureJob { id, digest, model, max_batch_size, deliver } = job;
         let Some(model) = model.upgrade() else { return };
         let begun = Instant::now();
@@ -91,14 +97,19 @@ impl Bench {
         }
     }
 
-    fn curve(&self, digest: &Digest, model: &Arc<dyn Model>, max_batch_size: Option<usize>) -> (BatchCurve, Source) {
-        let kept = self.cache.as_ref().and_then(|cache| cache.load(digest));
+    fn curve(&mut self, digest: &Digest, model: &Arc<dyn Model>, max_batch_size: Option<usize>) -> (BatchCurve, Source) {
+        let recent = self.recent.iter().find(|(known, _)| known == digest).map(|(_, measured)| measured.clone());
+        let kept = recent.or_else(|| self.cache.as_ref()?.load(digest));
         if let Some(curve) = kept.and_then(|measured| restore(model, max_batch_size, measured)) {
             return (curve, Source::Cache);
         }
         let curve = measure(model, max_batch_size, &self.limits);
-        if let (Some(cache), Some(measured)) = (&self.cache, curve.measured()) {
-            cache.store(digest, measured);
+        if let Some(measured) = curve.measured() {
+            self.recent.truncate(MAX_RECENT - 1);
+            self.recent.push_front((*digest, measured.clone()));
+            if let Some(cache) = &self.cache {
+                cache.store(digest, measured);
+            }
         }
         (curve, Source::Measurement)
     }

@@ -3,8 +3,6 @@
 //!
 //! Reading and deciding are kept apart. [`directory`], [`manifest`], [`digest`] and [`model_files`] read files;
 //! [`listing`], [`settle`], [`version_policy`], [`residency_policy`], [`labels`], [`model_config`], [`model_yaml`], [`config_pbtxt`] and [`declared`]
-//! decide over what was read and do no I/O.
-//! [`listing`], [`settle`], [`version_policy`], [`labels`], [`model_config`], [`model_yaml`], [`config_pbtxt`] and [`declared`]
 //! decide over what was read and do no I/O. [`measurer`] finds out what batches take, and [`engine_cache`] remembers it.
 
 pub mod config_pbtxt;

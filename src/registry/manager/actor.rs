@@ -12,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::backend::{BackendFactory, same_backend};
 use super::handle::Command;
+use super::measuring::MeasureEvent;
 use super::model::{Model, Stage, Version};
-use crate::batching::{self, AutoscaleSettings, Cores};
+use crate::batching::{self, AutoscaleSettings, Cores, MeasureLimits};
 use super::pending::Pending;
 use super::publication::Unpublished;
 use super::scanner::{self, Look, ScanEvent, ScannerConfig, ScannerHandle};
@@ -21,7 +22,9 @@ use crate::config::{ModelControlMode, ResidencyConfig, ServingDefaults};
 use crate::data_plane::DataPlane;
 use crate::engine::Engine;
 use crate::health::Phase;
+use crate::registry::engine_cache::EngineCache;
 use crate::registry::labels::effective_labels;
+use crate::registry::measurer::{MeasureJob, Measurer};
 use crate::registry::loader::{LoadEvent, Loader, LoaderConfig};
 use crate::registry::model_config::{LoadMode, ModelSettings};
 use crate::registry::settle::SettledModel;
@@ -47,6 +50,8 @@ pub struct Parts {
     pub engine: Arc<dyn Engine>,
     /// What outlives the process.
     pub records: Arc<Records>,
+    /// What was measured before; `None` without a data directory.
+    pub engine_cache: Option<EngineCache>,
 }
 
 /// Events that may wait for the manager; whoever has more to say waits.
@@ -66,9 +71,10 @@ pub enum StartError {
     Store(#[from] StoreError),
 }
 
-enum Event {
+pub(super) enum Event {
     Scan(ScanEvent),
     Load(LoadEvent),
+    Measured(MeasureEvent),
 }
 
 /// Starts the manager; it ends on `shutdown`, letting go of every version.
@@ -81,11 +87,12 @@ pub fn start(
     commands: mpsc::Receiver<Command>,
     shutdown: CancellationToken,
 ) -> Result<(), StartError> {
-    let Parts { plane, engine, records } = parts;
+    let Parts { plane, engine, records, engine_cache } = parts;
     let (events, received) = mpsc::channel(MAX_WAITING_EVENTS);
     let scans = events.clone();
     let scanner = scanner::start(config.scanner.clone(), move |event| _ = scans.blocking_send(Event::Scan(event)))?;
-    let report = move |event| _ = events.blocking_send(Event::Load(event));
+    let loads = events.clone();
+    let report = move |event| _ = loads.blocking_send(Event::Load(event));
     let loader = Loader::start(config.loader.clone(), engine, records.clone(), report)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     if let Some(limit) = config.residency.max_memory_bytes {
@@ -94,6 +101,7 @@ pub fn start(
     let cores = Cores::start(config.serving.cores.try_into().unwrap_or(u32::MAX))?;
     batching::autoscale(&cores, AutoscaleSettings::default())?;
     let backends = BackendFactory { defaults: config.serving, cores };
+    let measurer = Measurer::start(engine_cache, MeasureLimits::default())?;
     let actor = Actor {
         wanted: records.wanted()?,
         mode: config.mode,
@@ -105,6 +113,9 @@ pub fn start(
         models: BTreeMap::new(),
         pending: Vec::new(),
         unpublished: Unpublished::default(),
+        events,
+        measurer,
+        unmeasured: Vec::new(),
         residency: config.residency,
         attempts: 0,
         started: Instant::now(),
@@ -126,6 +137,11 @@ pub(super) struct Actor {
     pub(super) loader: Loader,
     pub(super) backends: BackendFactory,
     pub(super) residency: ResidencyConfig,
+    /// The actor's own, for what is to be reported later.
+    pub(super) events: mpsc::Sender<Event>,
+    pub(super) measurer: Measurer,
+    /// Measurements that wait until everything is ready.
+    pub(super) unmeasured: Vec<MeasureJob>,
     pub(super) models: BTreeMap<String, Model>,
     pub(super) pending: Vec<Pending>,
     /// Models that an operator or a client asked to load or to unload.
@@ -173,6 +189,7 @@ impl Actor {
                 tracing::error!(cause, "a model repository can't be read; what is loaded goes on serving");
             }
             Event::Load(event) => self.load_event(event),
+            Event::Measured(event) => self.measured(event),
         }
     }
 
@@ -353,7 +370,7 @@ impl Actor {
     }
 
     /// The server is ready once every version that is selected at start is ready or has failed.
-    fn check_start(&self) {
+    fn check_start(&mut self) {
         if self.plane.health.phase() != Phase::Starting {
             return;
         }
@@ -361,6 +378,7 @@ impl Actor {
         let loading = |model: &Model| model.versions.values().any(|v| matches!(v.stage, Stage::Loading(_)));
         if (quiet || self.started.elapsed() > START_PATIENCE) && !self.models.values().any(loading) {
             self.plane.health.advance(Phase::Ready);
+            self.measure_all();
             tracing::info!(after_ms = self.started.elapsed().as_millis() as u64, "ready");
         }
     }

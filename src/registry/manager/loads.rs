@@ -77,7 +77,9 @@ impl Actor {
     ) -> (Stage, &'static str) {
         let id = ServableId { model: name.to_owned(), version: number };
         let (engine, examples) = (loaded.model.engine(), loaded.examples);
+        let digest = loaded.digest;
         let backend = self.backends.build(id, loaded, &self.models[name].settings, counted);
+        self.measure(digest, &backend);
         let notes = backend.servable.notes().join("; ");
         tracing::info!(model = name, version = number, engine, examples, notes, "ready");
         (Stage::Ready(Box::new(Ready { backend, since: Instant::now(), stamps: load.stamps })), "ready")

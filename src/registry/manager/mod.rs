@@ -9,6 +9,7 @@ mod backend;
 mod cold;
 mod handle;
 mod loads;
+mod measuring;
 mod model;
 mod pending;
 mod publication;

@@ -88,7 +88,7 @@ impl Fixture {
             residency,
         };
         let stop = CancellationToken::new();
-        let parts = Parts { plane: plane.clone(), engine, records: records.clone() };
+        let parts = Parts { plane: plane.clone(), engine, records: records.clone(), engine_cache: None };
         start(config, parts, commands, stop.clone()).unwrap();
         Self { root, plane, manager, records, stop }
     }

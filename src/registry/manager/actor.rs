@@ -285,8 +285,10 @@ impl Actor {
         }
         match event.step {
             LoadStep::Entered(entered) => *state = entered,
-            LoadStep::Done(Ok(loaded)) => self.loaded(&name, number, loaded),
-            LoadStep::Done(Err(failed)) => self.failed(&name, number, &failed),
+            LoadStep::Done(result) => match *result {
+                Ok(loaded) => self.loaded(&name, number, loaded),
+                Err(failed) => self.failed(&name, number, &failed),
+            },
         }
         self.reconcile(&name);
     }

@@ -39,7 +39,7 @@ pub struct LoadEvent {
 pub enum LoadStep {
     /// It moved on to this state.
     Entered(State),
-    Done(Result<LoadedVersion, FailedLoad>),
+    Done(Box<Result<LoadedVersion, FailedLoad>>),
 }
 
 /// A version that may serve.
@@ -162,7 +162,7 @@ impl Worker {
             Ok(digest) => self.load_guarded(&job, digest).map_err(|cause| FailedLoad { digest: Some(digest), cause }),
             Err(cause) => Err(FailedLoad { digest: None, cause: LoadFailure::Unreadable(cause.to_string()) }),
         };
-        (self.report)(LoadEvent { id: job.id, attempt: job.attempt, step: LoadStep::Done(result) });
+        (self.report)(LoadEvent { id: job.id, attempt: job.attempt, step: LoadStep::Done(Box::new(result)) });
     }
 
     /// A panic anywhere in a load fails that load, not the thread: others wait for it.

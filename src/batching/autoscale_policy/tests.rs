@@ -1,218 +1,92 @@
-//! The policy in the loop with simulated pools, in ticks of a millisecond: arrivals as a function of time against runs
-//! of a known length, on so many cores.
+//! Traces of loads with the policy in the loop, and single windows.
 
-use std::collections::VecDeque;
+mod simulation;
 
+use self::simulation::{INTERVAL_MS, Load, hold_invariants, load, random, simulate};
 use super::*;
 
-/// A pool of the simulation.
-struct Load {
-    min: u32,
-    max: u32,
-    /// How long a run takes.
-    run_ms: u64,
-    /// Requests per second at a time.
-    rate: Box<dyn Fn(u64) -> f64>,
+/// A load of one pool on eight cores, and what must come of it.
+struct Case {
+    name: &'static str,
+    /// Cores of work that arrive at a time in ms.
+    cores: fn(u64) -> f64,
+    seconds: u64,
+    most_turns: usize,
+    most_resizes: usize,
+    /// (time in s, allotment) that must be seen.
+    seen: &'static [(u64, u32)],
 }
 
-/// `cores` is how many cores' worth of work arrives at a time, in runs of `run_ms`.
-fn load(run_ms: u64, max: u32, cores: impl Fn(u64) -> f64 + 'static) -> Load {
-    Load { min: 0, max, run_ms, rate: Box::new(move |now_ms| cores(now_ms) * 1000.0 / run_ms as f64) }
+/// High in the first half of each period, low in the second.
+fn wave(now: u64, period_ms: u64, low: f64, high: f64) -> f64 {
+    if now % period_ms < period_ms / 2 { high } else { low }
 }
 
-/// Where a pool stands; times in ms.
-#[derive(Default)]
-struct Pool {
-    owed: f64,
-    queue: VecDeque<u64>,
-    ends: Vec<u64>,
-    last_end: u64,
-    workers: u32,
-    memory: Memory,
-    busy: u64,
-    starved: u64,
-    waits: Vec<u64>,
-    /// Runs ended in all.
-    done: u64,
-}
-
-impl Pool {
-    /// Ends runs, lets requests come, and wakes the pool as the data path does.
-    fn arrive(&mut self, load: &Load, now: u64) {
-        let running = self.ends.len();
-        self.ends.retain(|&end| end > now);
-        self.done += (running - self.ends.len()) as u64;
-        if running > 0 {
-            self.last_end = now;
-        }
-        self.owed += (load.rate)(now) / 1000.0;
-        while self.owed >= 1.0 {
-            self.owed -= 1.0;
-            self.queue.push_back(now);
-        }
-        if !self.queue.is_empty() && self.workers == 0 {
-            self.workers = 1;
-        }
-    }
-
-    /// Starts one run if a request waits and the allotment has room.
-    fn start(&mut self, load: &Load, now: u64) -> bool {
-        if self.ends.len() >= self.workers as usize {
-            return false;
-        }
-        let Some(came) = self.queue.pop_front() else { return false };
-        self.waits.push(now - came);
-        self.ends.push(now + load.run_ms);
-        true
-    }
-
-    fn window(&mut self, load: &Load, now: u64) -> PoolWindow {
-        let waits = std::mem::take(&mut self.waits);
-        let mean = || waits.iter().sum::<u64>() as f64 / waits.len() as f64 / 1e3;
-        PoolWindow {
-            workers: self.workers,
-            min: load.min,
-            max: load.max,
-            busy_s: std::mem::take(&mut self.busy) as f64 / 1e3,
-            waited_s: (!waits.is_empty()).then(mean),
-            waiting: self.queue.len(),
-            starved_s: std::mem::take(&mut self.starved) as f64 / 1e3,
-            idle_s: if self.ends.is_empty() { (now - self.last_end) as f64 / 1e3 } else { 0.0 },
-            memory: self.memory,
-        }
-    }
-}
-
-/// Numbers below a bound, the same each time: Knuth's linear congruential generator (MMIX).
-fn random() -> impl FnMut(u64) -> u64 {
-    let mut state = 1_u64;
-    move |below| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) % below
-    }
-}
-
-/// What happened to one pool.
-#[derive(Default)]
-struct Trace {
-    /// (time in ms, from, to, why) of every resize by the policy.
-    resizes: Vec<(u64, u32, u32, Reason)>,
-    /// The allotment after each interval.
-    workers: Vec<u32>,
-    done: u64,
-}
-
-impl Trace {
-    /// How often growing turned into shrinking or back.
-    fn turns(&self) -> usize {
-        self.resizes.windows(2).filter(|pair| (pair[0].2 > pair[0].1) != (pair[1].2 > pair[1].1)).count()
-    }
-
-    /// The allotment at a time in ms.
-    fn at(&self, now: u64) -> u32 {
-        self.workers[(now / INTERVAL_MS) as usize]
-    }
-
-    /// Resizes from a time in ms on.
-    fn since(&self, now: u64) -> usize {
-        self.resizes.iter().filter(|resize| resize.0 >= now).count()
-    }
-}
-
-const INTERVAL_MS: u64 = 250;
-
-/// Runs the loads on a budget of cores for a time, and holds what must always hold.
-fn simulate(budget: u32, loads: &[Load], until_ms: u64) -> Vec<Trace> {
-    let mut pools: Vec<Pool> = loads.iter().map(|load| Pool { workers: load.min, ..Pool::default() }).collect();
-    let mut traces: Vec<Trace> = loads.iter().map(|_| Trace { workers: vec![0], ..Trace::default() }).collect();
-    let mut turn = 0;
-    for now in 1..=until_ms {
-        for (pool, load) in pools.iter_mut().zip(loads) {
-            pool.arrive(load, now);
-        }
-        let mut free = (budget as usize).saturating_sub(pools.iter().map(|pool| pool.ends.len()).sum());
-        // A free core goes to the next pool in turn.
-        let mut refused = 0;
-        while free > 0 && refused < pools.len() {
-            match pools[turn].start(&loads[turn], now) {
-                true => (free, refused) = (free - 1, 0),
-                false => refused += 1,
-            }
-            turn = (turn + 1) % pools.len();
-        }
-        for pool in &mut pools {
-            pool.busy += pool.ends.len() as u64;
-            pool.starved += u64::from(!pool.queue.is_empty() && pool.ends.len() >= pool.workers as usize);
-        }
-        if now % INTERVAL_MS == 0 {
-            let windows: Vec<PoolWindow> =
-                pools.iter_mut().zip(loads).map(|(pool, load)| pool.window(load, now)).collect();
-            let window = Window { length_s: INTERVAL_MS as f64 / 1e3, budget, pools: &windows };
-            let decisions = decide(&window, &Settings::default(), now as f64 / 1e3);
-            hold_invariants(&window, &decisions);
-            for ((pool, trace), decision) in pools.iter_mut().zip(&mut traces).zip(decisions) {
-                if let Some(reason) = decision.reason {
-                    trace.resizes.push((now, pool.workers, decision.workers, reason));
-                }
-                (pool.workers, pool.memory) = (decision.workers, decision.memory);
-                trace.workers.push(pool.workers);
-                trace.done = pool.done;
-            }
-        }
-    }
-    traces
-}
-
-fn hold_invariants(window: &Window<'_>, decisions: &[Decision]) {
-    assert_eq!(decisions.len(), window.pools.len());
-    let (mut total, mut least) = (0, 0);
-    for (pool, decision) in window.pools.iter().zip(decisions) {
-        let workers = decision.workers;
-        assert!((pool.min..=pool.max).contains(&workers), "{pool:?} {decision:?}");
-        assert!(pool.waiting == 0 || workers >= 1, "{pool:?} {decision:?}");
-        assert!(workers <= pool.workers.saturating_mul(2).max(1), "{pool:?} {decision:?}");
-        assert_eq!(decision.reason.is_some(), workers != pool.workers, "{pool:?} {decision:?}");
-        total += workers;
-        least += pool.min.max(workers.min(1));
-    }
-    assert!(total <= window.budget.max(least), "{total} cores of {}: {decisions:?}", window.budget);
-}
+const TRACES: [Case; 7] = [
+    // 3 cores of work need ceil(3 / 0.8) = 4, and 8 for what has piled up meanwhile.
+    Case {
+        name: "step",
+        cores: |now| if now < 10_000 { 0.1 } else { 3.0 },
+        seconds: 60,
+        most_turns: 1,
+        most_resizes: 4,
+        seen: &[(9, 1), (11, 8), (25, 4), (60, 4)],
+    },
+    // From 8 to the 7 that 5 cores of work need, then to 2.
+    Case {
+        name: "step down",
+        cores: |now| if now < 30_000 { 5.0 } else { 1.0 },
+        seconds: 60,
+        most_turns: 1,
+        most_resizes: 6,
+        seen: &[(3, 8), (25, 7), (60, 2)],
+    },
+    // Sizes follow the load without overtaking it for long.
+    Case {
+        name: "ramp",
+        cores: |now| now as f64 / 10_000.0,
+        seconds: 90,
+        most_turns: 2,
+        most_resizes: 6,
+        seen: &[(5, 1), (15, 2), (60, 7), (90, 8)],
+    },
+    Case {
+        name: "square wave, shorter than the hysteresis",
+        cores: |now| wave(now, 4_000, 0.2, 3.0),
+        seconds: 300,
+        most_turns: 1,
+        most_resizes: 4,
+        seen: &[(20, 4), (300, 4)],
+    },
+    // Five periods, each with one way up (2, 4, 8) and one down (4, 1).
+    Case {
+        name: "square wave, longer than the hysteresis",
+        cores: |now| wave(now, 60_000, 0.2, 3.0),
+        seconds: 300,
+        most_turns: 10,
+        most_resizes: 25,
+        seen: &[(29, 4), (59, 1), (89, 4), (299, 1)],
+    },
+    // The minute of idleness, then from nothing to 8.
+    Case {
+        name: "burst after silence",
+        cores: |now| if (1_000..200_000).contains(&now) { 0.0 } else { 6.0 },
+        seconds: 205,
+        most_turns: 2,
+        most_resizes: 9,
+        seen: &[(3, 8), (60, 1), (100, 0), (199, 0), (202, 8)],
+    },
+    Case { name: "overload", cores: |_| 20.0, seconds: 60, most_turns: 0, most_resizes: 3, seen: &[(2, 8), (60, 8)] },
+];
 
 #[test]
 fn traces() {
-    type Cores = fn(u64) -> f64;
-    /// High in the first half of each period, low in the second.
-    fn wave(now: u64, period_ms: u64, low: f64, high: f64) -> f64 {
-        if now % period_ms < period_ms / 2 { high } else { low }
-    }
-    let step: Cores = |now| if now < 10_000 { 0.1 } else { 3.0 };
-    let step_down: Cores = |now| if now < 30_000 { 5.0 } else { 1.0 };
-    let ramp: Cores = |now| now as f64 / 10_000.0;
-    let fast_wave: Cores = |now| wave(now, 4_000, 0.2, 3.0);
-    let slow_wave: Cores = |now| wave(now, 60_000, 0.2, 3.0);
-    let burst: Cores = |now| if now < 1_000 || now > 200_000 { 6.0 } else { 0.0 };
-    let overload: Cores = |_| 20.0;
-    // name, load, seconds, turns at most, resizes at most, (time in s, allotment) that must be seen
-    let table: [(&str, Cores, u64, usize, usize, &[(u64, u32)]); 7] = [
-        // 3 cores of work need ceil(3 / 0.8) = 4, and 8 for what has piled up meanwhile.
-        ("step", step, 60, 1, 4, &[(9, 1), (11, 8), (25, 4), (60, 4)]),
-        // Overshoot to 8, then the 7 that 5 cores need, then 2.
-        ("step down", step_down, 60, 1, 6, &[(3, 8), (25, 7), (60, 2)]),
-        // Sizes follow the load without overtaking it for long.
-        ("ramp", ramp, 90, 2, 6, &[(5, 1), (15, 2), (60, 7), (90, 8)]),
-        ("square wave, shorter than the hysteresis", fast_wave, 300, 1, 4, &[(20, 4), (300, 4)]),
-        // Five periods, each with one way up (2, 4, 8) and one down (4, 1).
-        ("square wave, longer than the hysteresis", slow_wave, 300, 10, 25, &[(29, 4), (59, 1), (89, 4), (299, 1)]),
-        // The minute of idleness, then from nothing to 8 in 4 intervals: 1, 2, 4, 8.
-        ("burst after silence", burst, 205, 2, 9, &[(3, 8), (60, 1), (100, 0), (199, 0), (202, 8)]),
-        ("overload", overload, 60, 0, 3, &[(2, 8), (60, 8)]),
-    ];
-    for (name, cores, seconds, turns, resizes, seen) in table {
+    for Case { name, cores, seconds, most_turns, most_resizes, seen } in TRACES {
         for run_ms in [2, 10] {
             let trace = simulate(8, &[load(run_ms, 8, cores)], seconds * 1000).remove(0);
             let shown = format!("{name}, runs of {run_ms} ms: {:?}", trace.resizes);
-            assert!(trace.turns() <= turns, "{shown}");
-            assert!(trace.resizes.len() <= resizes, "{shown}");
+            assert!(trace.turns() <= most_turns, "{shown}");
+            assert!(trace.resizes.len() <= most_resizes, "{shown}");
             for &(at, workers) in seen {
                 assert_eq!(trace.at(at * 1000), workers, "at {at} s of {shown}");
             }

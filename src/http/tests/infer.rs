@@ -1,6 +1,12 @@
 //! Inference by the Open Inference Protocol: JSON, binary, raw, and what clients rely on in the answers.
 
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::json;
+
 use super::*;
+use crate::engine::padding::{DeclaredPadding, PaddingRule};
 use crate::http::coding::{self, Coding};
 use crate::http::reply::Body;
 
@@ -186,4 +192,43 @@ async fn headers_of_a_request_are_taken_over() {
     assert_eq!(answer.header("x-request-id"), Some("abc-1"));
     let late = client.post("/v2/models/m/infer", &[("headgate-timeout-ms", "0")], FP32_ROW).await;
     assert!(late.error(504).starts_with("Request timeout expired"));
+}
+
+/// The model sees sequences at the length of a bucket, the client at their own; an output that the proof did not
+/// foresee is a failed run.
+#[tokio::test]
+async fn sequences_are_padded_for_the_model_and_cut_for_the_client() {
+    let dims = || vec![Dim::Named("N".to_owned()), Dim::Named("S".to_owned())];
+    let signature = Signature {
+        inputs: vec![spec("x", DataType::Fp32, dims())],
+        outputs: vec![spec("y", DataType::Fp32, dims())],
+        batching: Batching::Proven(BatchAxes { inputs: vec![Some(0)], outputs: vec![Some(0)] }),
+    };
+    let seen = Arc::new(Mutex::new(vec![]));
+    let breaks = Arc::new(AtomicBool::new(false));
+    let (seen_by_model, model_breaks) = (seen.clone(), breaks.clone());
+    let model = FunctionModel::model(signature, move |inputs| {
+        seen_by_model.lock().unwrap().push(inputs[0].shape().to_vec());
+        let rows = inputs[0].shape()[0];
+        let broken = || Tensor::zeros(DataType::Fp32, vec![rows, 1]);
+        Ok(vec![if model_breaks.load(Ordering::Relaxed) { broken() } else { inputs[0].clone() }])
+    });
+    let rule = PaddingRule { dimension: "S".into(), buckets: vec![2, 4], mask: None, pad: [].into() };
+    let mut serving = testing::serving(&[("m", 3, model.clone())]);
+    let entry = Arc::make_mut(serving.models.get_mut("m").unwrap());
+    let backend = Arc::get_mut(entry.backends.get_mut(&3).unwrap()).unwrap();
+    Arc::get_mut(&mut backend.servable).unwrap().padding = Some(DeclaredPadding::check(&rule, &model));
+    let plane = testing::data_plane(&[]);
+    plane.publish(serving);
+    let client = Client::on(plane);
+
+    let body = r#"{"inputs":[{"name":"x","shape":[2,3],"datatype":"FP32","data":[1,2,3,4,5,6]}]}"#;
+    let answer = client.post_json("/v2/models/m/infer", body).await.ok().json();
+    assert_eq!(seen.lock().unwrap().last(), Some(&vec![2, 4]));
+    assert_eq!(answer["outputs"][0]["shape"], json!([2, 3]));
+    assert_eq!(answer["outputs"][0]["data"], json!([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
+
+    breaks.store(true, Ordering::Relaxed);
+    let text = client.post_json("/v2/models/m/infer", body).await.error(500);
+    assert!(!text.contains("cut back"), "the cause is for the log: {text}");
 }

@@ -34,10 +34,10 @@ impl Actor {
         };
         match (event.step, mem::take(&mut version.stage)) {
             (LoadStep::Entered(state), Stage::Loading(load)) => version.stage = Stage::Loading(Load { state, ..load }),
-            (LoadStep::Done(result), Stage::Loading(load)) => _ = self.load_done(&name, number, result, load, None),
+            (LoadStep::Done(result), Stage::Loading(load)) => _ = self.load_done(&name, number, *result, load, None),
             (LoadStep::Done(result), Stage::Cold(Cold { counted, waking: Some(waking) })) => {
                 let Waking { load, since, waiting } = *waking;
-                let outcome = self.load_done(&name, number, result, load, counted);
+                let outcome = self.load_done(&name, number, *result, load, counted);
                 metrics::count_cold_start(outcome, since.elapsed());
                 // Whatever became of it: the snapshot tells those who waited.
                 self.unpublished.replies.extend(waiting.into_iter().map(|reply| (reply, Ok(()))));

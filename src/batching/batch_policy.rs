@@ -10,8 +10,10 @@ use std::time::Duration;
 /// How batches of a version are cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchRules {
-    /// Most rows of a run, 1 or more.
+    /// Most rows of several requests in one run, 1 or more.
     pub cap: usize,
+    /// Most rows of one request in one run, `cap` or more: larger requests are torn.
+    pub whole: usize,
     /// Ascending, each within `cap`.
     pub preferred: Vec<usize>,
     pub max_queue_delay: Duration,
@@ -20,7 +22,7 @@ pub struct BatchRules {
 impl BatchRules {
     /// Every row by itself.
     pub fn unbatched() -> Self {
-        Self { cap: 1, preferred: vec![], max_queue_delay: Duration::ZERO }
+        Self { cap: 1, whole: 1, preferred: vec![], max_queue_delay: Duration::ZERO }
     }
 }
 
@@ -63,7 +65,7 @@ mod tests {
     const US: Duration = Duration::from_micros(1);
 
     fn rules(cap: usize, preferred: &[usize], delay_us: u32) -> BatchRules {
-        BatchRules { cap, preferred: preferred.to_vec(), max_queue_delay: delay_us * US }
+        BatchRules { cap, whole: cap, preferred: preferred.to_vec(), max_queue_delay: delay_us * US }
     }
 
     fn waiting(rows: usize, oldest_us: u32) -> Waiting {

@@ -11,7 +11,7 @@ use super::admission_policy::{Ahead, Demand, QueueLimits, admit};
 use super::batch::{Runner, rows_of};
 use super::batch_policy::BatchRules;
 use super::cores::{Cores, Place, Turn, Turns, Usage};
-use super::curve::BatchCurve;
+use super::curve::{BatchCurve, MAX_MEASURED_ROWS};
 use super::inline_policy::{Arrival, may_run_inline, penalty};
 use super::queue::{Cut, Cutting, Piece, Queue};
 use super::request::{Answer, NoAnswer, Outcome, Request, Work, bytes_of};
@@ -225,13 +225,20 @@ impl Sizing {
         let max = config.batching.max_batch_size.unwrap_or(usize::MAX);
         let rules = match &config.batching.dynamic {
             _ if !proven => BatchRules::unbatched(),
-            None => BatchRules { cap: curve.cap().min(max).max(1), ..BatchRules::unbatched() },
+            // Before it is measured, a client's own batch runs as it came.
+            None if !curve.is_measured() => {
+                BatchRules { whole: max.clamp(1, MAX_MEASURED_ROWS), ..BatchRules::unbatched() }
+            }
+            None => {
+                let cap = curve.cap().min(max).max(1);
+                BatchRules { cap, whole: cap, ..BatchRules::unbatched() }
+            }
             Some((preferred, delay)) => {
                 let largest = preferred.last().copied().unwrap_or(1);
                 // A size that an operator names counts for more than what was measured.
                 let cap = config.batching.max_batch_size.unwrap_or(curve.cap().max(largest)).max(1);
                 let preferred = preferred.iter().copied().filter(|&size| size <= cap).collect();
-                BatchRules { cap, preferred, max_queue_delay: *delay }
+                BatchRules { cap, whole: cap, preferred, max_queue_delay: *delay }
             }
         };
         Self { curve, rules }
@@ -290,7 +297,7 @@ impl Shared {
     }
 
     fn enqueue(self: &Arc<Self>, work: Work, bytes: usize, now: Instant) -> Result<Ticket, Error> {
-        let cap = self.sizing.load().rules.cap;
+        let whole = self.sizing.load().rules.whole;
         let priority = work.priority;
         let left = work.deadline.instant().map(|instant| instant.saturating_duration_since(now));
         let mut state = self.lock();
@@ -300,7 +307,7 @@ impl Shared {
             let ahead = self.ahead(&state, priority, now);
             let Err(cause) = admit(&ahead, &self.config.limits, &demand) else { break };
             let is_full = matches!(cause, ShedCause::QueueSize | ShedCause::QueueBytes { .. });
-            let room = if is_full && priority == Priority::High { state.queue.evict_low(cap) } else { None };
+            let room = if is_full && priority == Priority::High { state.queue.evict_low(whole) } else { None };
             match room {
                 Some(low) => evicted.push(low),
                 None => {
@@ -315,7 +322,7 @@ impl Shared {
         let axes = self.model.signature().batch_axes();
         let (request, outcome) = Request::new(state.admitted, work, axes, now);
         let request = Arc::new(request);
-        state.queue.push(request.clone(), cap);
+        state.queue.push(request.clone(), whole);
         drop(state);
         for low in evicted {
             low.fail(NoAnswer::Shed(ShedCause::Preempted));
@@ -327,8 +334,8 @@ impl Shared {
     }
 
     fn withdraw(&self, request: &Request) -> bool {
-        let cap = self.sizing.load().rules.cap;
-        let withdrawn = self.lock().queue.withdraw(request.number, cap);
+        let whole = self.sizing.load().rules.whole;
+        let withdrawn = self.lock().queue.withdraw(request.number, whole);
         // Its tensors are freed outside the lock.
         withdrawn.is_some()
     }

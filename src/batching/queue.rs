@@ -63,14 +63,14 @@ pub struct Cutting<'a> {
 }
 
 impl Queue {
-    /// Puts a request at the end of its class. `cap` is the most rows of a run.
-    pub fn push(&mut self, request: Arc<Request>, cap: usize) {
+    /// Puts a request at the end of its class. `whole` is the most rows of it in one run.
+    pub fn push(&mut self, request: Arc<Request>, whole: usize) {
         let lane = match request.work.priority {
             Priority::High => HIGH,
             Priority::Low => LOW,
         };
         self.bytes += request.bytes;
-        self.put(lane, Entry { request, next_row: 0 }, cap);
+        self.put(lane, Entry { request, next_row: 0 }, whole);
     }
 
     /// Requests that wait.
@@ -101,10 +101,10 @@ impl Queue {
     }
 
     /// Takes a request out; `None` if it doesn't wait here any more, wholly or in part.
-    pub fn withdraw(&mut self, number: u64, cap: usize) -> Option<Arc<Request>> {
+    pub fn withdraw(&mut self, number: u64, whole: usize) -> Option<Arc<Request>> {
         for lane in 0..self.lanes.len() {
             if let Some(at) = self.lanes[lane].iter().position(|entry| entry.request.number == number) {
-                let entry = self.remove(lane, at, cap);
+                let entry = self.remove(lane, at, whole);
                 self.bytes -= entry.request.bytes;
                 return Some(entry.request);
             }
@@ -113,16 +113,16 @@ impl Queue {
     }
 
     /// Takes out the newest of the low class, to make room for a high one.
-    pub fn evict_low(&mut self, cap: usize) -> Option<Arc<Request>> {
+    pub fn evict_low(&mut self, whole: usize) -> Option<Arc<Request>> {
         let at = self.lanes[LOW].len().checked_sub(1)?;
-        let entry = self.remove(LOW, at, cap);
+        let entry = self.remove(LOW, at, whole);
         self.bytes -= entry.request.bytes;
         Some(entry.request)
     }
 
     /// The rows that run next, if any are due. Requests that are void are answered and dropped on the way.
     pub fn cut(&mut self, now: Instant, cutting: &Cutting<'_>) -> Cut {
-        let cap = cutting.rules.cap;
+        let BatchRules { cap, whole, .. } = *cutting.rules;
         self.drop_void(now, cutting);
         let Some(lane) = (0..self.lanes.len()).find(|&lane| !self.lanes[lane].is_empty()) else { return Cut::Empty };
         let head = self.lanes[lane][0].request.clone();
@@ -131,7 +131,9 @@ impl Queue {
             Decision::Wait(time) => return Cut::Wait(time),
             Decision::Cut(rows) => rows,
         };
-        let mut pieces = vec![self.take(lane, 0, target, cap)];
+        // Where it is not known what sharing a run is worth, a request is torn for its size alone.
+        let torn = if whole > cap { whole } else { target };
+        let mut pieces = vec![self.take(lane, 0, torn, whole)];
         let Some(axes) = cutting.axes.filter(|_| pieces[0].count > 0) else { return Cut::Batch(pieces) };
         let mut room = target.saturating_sub(pieces[0].count);
         for lane in lane..self.lanes.len() {
@@ -143,7 +145,7 @@ impl Queue {
                 // A request that fits into a run is not torn; one that doesn't has its turns by itself.
                 let fits = entry.rows() > 0 && entry.rows() <= room && entry.request.number != head.number;
                 if fits && !entry.request.is_void(now) && head.shares_a_run_with(&entry.request, axes) {
-                    let piece = self.take(lane, at, room, cap);
+                    let piece = self.take(lane, at, room, whole);
                     room -= piece.count;
                     pieces.push(piece);
                 } else {
@@ -174,15 +176,15 @@ impl Queue {
 
     /// Cuts up to `room` rows from an entry. What is left of it goes to the end of its lane, so that one large request
     /// does not keep the others waiting for all of its rows.
-    fn take(&mut self, lane: usize, at: usize, room: usize, cap: usize) -> Piece {
-        let mut entry = self.remove(lane, at, cap);
+    fn take(&mut self, lane: usize, at: usize, room: usize, whole: usize) -> Piece {
+        let mut entry = self.remove(lane, at, whole);
         let rows = entry.rows();
         // Torn only where no run could hold it.
-        let count = if rows <= cap { rows } else { room.min(rows) };
+        let count = if rows <= whole { rows } else { room.clamp(1, rows) };
         let piece = Piece { request: entry.request.clone(), start: entry.next_row, count };
         entry.next_row += count;
         if entry.rows() > 0 {
-            self.put(lane, entry, cap);
+            self.put(lane, entry, whole);
         } else {
             self.bytes -= piece.request.bytes;
         }
@@ -191,19 +193,19 @@ impl Queue {
 
     /// Drops what would run for nobody. A timer does the same at the deadline itself; this is for the moment between.
     fn drop_void(&mut self, now: Instant, cutting: &Cutting<'_>) {
-        let cap = cutting.rules.cap;
+        let whole = cutting.rules.whole;
         for lane in 0..self.lanes.len() {
             while let Some(entry) = self.lanes[lane].front() {
                 let request = &entry.request;
                 if request.is_void(now) || request.is_settled() {
-                    let entry = self.remove(lane, 0, cap);
+                    let entry = self.remove(lane, 0, whole);
                     self.bytes -= entry.request.bytes;
                     entry.request.fail(NoAnswer::Expired);
                 } else if lane != DELAYED
                     && cutting.delay_after.is_some_and(|after| now.duration_since(request.admitted) >= after)
                 {
-                    let entry = self.remove(lane, 0, cap);
-                    self.put(DELAYED, entry, cap);
+                    let entry = self.remove(lane, 0, whole);
+                    self.put(DELAYED, entry, whole);
                 } else {
                     break;
                 }
@@ -211,15 +213,15 @@ impl Queue {
         }
     }
 
-    fn put(&mut self, lane: usize, entry: Entry, cap: usize) {
-        self.turn_rows[lane] += entry.turn(cap);
+    fn put(&mut self, lane: usize, entry: Entry, whole: usize) {
+        self.turn_rows[lane] += entry.turn(whole);
         self.lanes[lane].push_back(entry);
     }
 
-    fn remove(&mut self, lane: usize, at: usize, cap: usize) -> Entry {
+    fn remove(&mut self, lane: usize, at: usize, whole: usize) -> Entry {
         let entry = self.lanes[lane].remove(at).expect("callers found it there");
-        // The cap may have changed since it was put; no sum may fall below nothing for that.
-        self.turn_rows[lane] = self.turn_rows[lane].saturating_sub(entry.turn(cap));
+        // The bound may have changed since it was put; no sum may fall below nothing for that.
+        self.turn_rows[lane] = self.turn_rows[lane].saturating_sub(entry.turn(whole));
         if self.lanes[lane].is_empty() {
             self.turn_rows[lane] = 0;
         }
@@ -233,8 +235,8 @@ impl Entry {
     }
 
     /// Rows of it that run before others have their turn.
-    fn turn(&self, cap: usize) -> usize {
-        self.rows().clamp(1, cap.max(1))
+    fn turn(&self, whole: usize) -> usize {
+        self.rows().clamp(1, whole.max(1))
     }
 }
 

@@ -317,9 +317,6 @@ rollout: {}
         assert_eq!(
             file.not_honoured,
             [
-                "dynamic_batching.preferred_batch_size",
-                "dynamic_batching.max_queue_delay_microseconds",
-                "workers.min",
                 "log",
                 "quality",
                 "lineage",

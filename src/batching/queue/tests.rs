@@ -43,7 +43,7 @@ impl Case {
 
     /// The next batch as (number of the request, first row, rows).
     fn cut_at(&mut self, now: Instant, delay_after: Option<Duration>) -> Vec<(u64, usize, usize)> {
-        let rules = BatchRules { cap: CAP, ..BatchRules::unbatched() };
+        let rules = BatchRules { cap: CAP, whole: CAP, ..BatchRules::unbatched() };
         let axes = axes();
         let cutting = Cutting { rules: &rules, axes: Some(&axes), best: &|rows| rows, delay_after, closed: false };
         match self.queue.cut(now, &cutting) {

@@ -41,7 +41,7 @@ async fn metadata_of_server_and_models() {
     assert_eq!(one["versions"], json!(["1"]));
     let config = client.get("/v2/models/m/config").await.ok().json();
     assert_eq!(config["name"], "m");
-    assert_eq!(config["max_batch_size"], 0);
+    assert_eq!(config["max_batch_size"], 1, "nothing was measured");
     client.get("/v2/models/none").await.error(404);
 }
 

@@ -131,7 +131,9 @@ impl Loader {
             let (queue, worker) = (queue.clone(), worker.clone());
             thread::Builder::new().name("load".to_owned()).spawn(move || {
                 while let Some(job) = next(&queue) {
-                    worker.run(job);
+                    // On a thread that ends with it: what a thread has allocated goes back to the system only through
+                    // that thread, or once it has ended, and this one may sleep for hours after its last load.
+                    thread::scope(|scope| _ = scope.spawn(|| worker.run(job)).join());
                 }
             })?;
         }

@@ -135,6 +135,15 @@ async fn a_request_waits_no_longer_than_its_deadline() {
 }
 
 #[tokio::test]
+async fn a_request_without_a_deadline_does_not_wait_for_ever() {
+    let soon = ResidencyConfig { cold_start_timeout: Duration::from_millis(20), ..KEEP_ALL };
+    let lazy = Lazy::held(&["iris_logreg"], soon).await;
+    let refusal = lazy.route("iris_logreg").await.unwrap_err();
+    assert_eq!(refusal.to_string(), "model 'iris_logreg' is cold and could not be loaded within 0.02 s");
+    lazy.engine.gate.open();
+}
+
+#[tokio::test]
 async fn a_load_that_fails_tells_all_who_wait_and_is_not_tried_again() {
     let lazy = Lazy::of(&[], KEEP_ALL).await;
     lazy.fixture.write("iris/model.yaml", LAZY);

@@ -71,7 +71,8 @@ impl Fixture {
         let (manager, commands) = ManagerHandle::channel();
         let mut plane = testing::data_plane(&[]);
         let control = Arc::new(ClientControl::new(manager.clone(), false));
-        Arc::get_mut(&mut plane).expect("nobody else has it yet").control = control;
+        let own = Arc::get_mut(&mut plane).expect("nobody else has it yet");
+        (own.control, own.cold_start_timeout) = (control, residency.cold_start_timeout);
         let interval = (mode == ModelControlMode::Poll).then_some(Duration::from_millis(10));
         let probe = ProbeConfig { program, timeout: PATIENCE, memory_limit_bytes: 1 << 33 };
         let config = ManagerConfig {

@@ -10,7 +10,7 @@ use crate::engine::padding::{DeclaredPadding, PaddedLength};
 use crate::error::{Error, Fault, Result, nearest};
 use crate::inference::{InferRequest, RequestedOutput, printable};
 use crate::proto::inference::ModelConfig;
-use crate::signature::Signature;
+use crate::signature::{Batching, NOTHING_VARIES, Signature};
 use crate::telemetry::stats::ServableStats;
 use crate::tensor::Tensor;
 
@@ -155,7 +155,11 @@ impl Servable {
     /// What loading found out that an operator should know.
     pub fn notes(&self) -> Vec<String> {
         let padding = self.padding.as_ref().and_then(DeclaredPadding::note);
-        self.model.notes().iter().cloned().chain(padding).collect()
+        let unbatched = match &self.signature().batching {
+            Batching::Unproven(reason) if *reason != NOTHING_VARIES => Some(format!("rows are not batched: {reason}")),
+            _ => None,
+        };
+        self.model.notes().iter().cloned().chain(unbatched).chain(padding).collect()
     }
 
     /// Pads checked inputs along the sequence axis, where that is declared and proven. What [`Servable::cut`] needs to

@@ -42,6 +42,9 @@ impl TensorSpec {
     }
 }
 
+/// Why a model of fixed shapes has no batch axis: nothing that an operator need be told.
+pub const NOTHING_VARIES: &str = "no input has a dimension that varies";
+
 /// Along which axis the rows of a batch lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Batching {

@@ -20,6 +20,7 @@ mod queue;
 mod request;
 mod service_times;
 mod share_policy;
+mod sizing;
 mod ticket;
 
 pub use admission_policy::QueueLimits;
@@ -29,6 +30,7 @@ pub use cores::Cores;
 pub use curve::{BatchCurve, MAX_MEASURED_ROWS, Measured};
 pub use curve_policy::{MIN_GAIN, Point};
 pub use measure::{MeasureLimits, measure, restore};
-pub use pool::{BatchConfig, Pool, PoolConfig};
+pub use pool::Pool;
 pub use request::{Answer, NoAnswer, Work};
+pub use sizing::{BatchConfig, PoolConfig};
 pub use ticket::Ticket;

@@ -7,42 +7,21 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use super::admission_policy::{Ahead, Demand, QueueLimits, admit};
+use super::admission_policy::{Ahead, Demand, admit};
 use super::batch::{Runner, rows_of};
-use super::batch_policy::BatchRules;
 use super::cores::{Cores, Place, Turn, Turns, Usage};
-use super::curve::{BatchCurve, MAX_MEASURED_ROWS};
+use super::curve::BatchCurve;
 use super::inline_policy::{Arrival, may_run_inline, penalty};
 use super::queue::{Cut, Cutting, Piece, Queue};
 use super::request::{Answer, NoAnswer, Outcome, Request, Work, bytes_of};
 use super::service_times::ServiceTimes;
+use super::sizing::{PoolConfig, Sizing};
 use super::ticket::Ticket;
 use crate::engine::{Model, RunError, Session};
 use crate::error::{Error, Overload, ShedCause};
 use crate::inference::{Deadline, Priority};
 use crate::telemetry::exposition::PoolReading;
 use crate::telemetry::stats::ServableStats;
-
-/// What a pool may do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PoolConfig {
-    /// Cores that it keeps when it is idle, and the most that it may hold at the same time.
-    pub min_workers: u32,
-    pub max_workers: u32,
-    pub limits: QueueLimits,
-    pub batching: BatchConfig,
-    /// After this time of waiting a request is put behind all others; `None`: never.
-    pub delay_after: Option<Duration>,
-}
-
-/// Batching as the operator wants it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct BatchConfig {
-    /// Most rows of a request, and so of a run.
-    pub max_batch_size: Option<usize>,
-    /// Preferred sizes and delay; `None` leaves the size to what was measured.
-    pub dynamic: Option<(Vec<usize>, Duration)>,
-}
 
 /// A queue, and leave to use the cores. The last waiting requests are answered after it is dropped.
 pub struct Pool {
@@ -66,12 +45,6 @@ struct Shared {
     /// How many cores the pool really gets, in thousandths: what waits is divided by it.
     parallelism_milli: AtomicU32,
     use_counts: UseCounts,
-}
-
-/// How batches are cut: what was measured, and the rules that follow from it and the configuration.
-struct Sizing {
-    curve: Arc<BatchCurve>,
-    rules: BatchRules,
 }
 
 #[derive(Default)]
@@ -217,39 +190,6 @@ impl Drop for Pool {
         self.shared.lock().closed = true;
         // What still waits is run first; the turn that finds nothing gives the place up.
         self.shared.place.wake();
-    }
-}
-
-impl Sizing {
-    fn new(curve: Arc<BatchCurve>, config: &PoolConfig, proven: bool) -> Self {
-        let max = config.batching.max_batch_size.unwrap_or(usize::MAX);
-        let rules = match &config.batching.dynamic {
-            _ if !proven => BatchRules::unbatched(),
-            // Before it is measured, a client's own batch runs as it came.
-            None if !curve.is_measured() => {
-                BatchRules { whole: max.clamp(1, MAX_MEASURED_ROWS), ..BatchRules::unbatched() }
-            }
-            None => {
-                let cap = curve.cap().min(max).max(1);
-                BatchRules { cap, whole: cap, ..BatchRules::unbatched() }
-            }
-            Some((preferred, delay)) => {
-                let largest = preferred.last().copied().unwrap_or(1);
-                // A size that an operator names counts for more than what was measured.
-                let cap = config.batching.max_batch_size.unwrap_or(curve.cap().max(largest)).max(1);
-                let preferred = preferred.iter().copied().filter(|&size| size <= cap).collect();
-                BatchRules { cap, whole: cap, preferred, max_queue_delay: *delay }
-            }
-        };
-        Self { curve, rules }
-    }
-
-    fn best_cut(&self, rows: usize) -> usize {
-        if rows <= self.curve.cap() { self.curve.best_cut(rows) } else { rows }
-    }
-
-    fn run_rows(&self, rows: usize) -> usize {
-        if rows <= self.curve.cap() { self.curve.run_rows(rows).max(rows) } else { rows }
     }
 }
 

@@ -12,7 +12,7 @@ use fastrand::Rng;
 use super::closeness::is_close;
 use super::rows::{concat_rows, slice_rows};
 use super::sample::{self, Sizes, Style};
-use crate::signature::{BatchAxes, Batching, Dim, TensorSpec};
+use crate::signature::{BatchAxes, Batching, Dim, NOTHING_VARIES, TensorSpec};
 use crate::tensor::{Tensor, shape_text};
 
 /// Where the rows of each input may lie.
@@ -72,7 +72,7 @@ pub fn prove(
             Err(reason) => drop(first_reason.get_or_insert(reason)),
         }
     }
-    let reason = first_reason.unwrap_or_else(|| "no input has a dimension that varies".into());
+    let reason = first_reason.unwrap_or_else(|| NOTHING_VARIES.into());
     (Batching::Unproven(reason), None)
 }
 

@@ -30,6 +30,7 @@ async fn statistics_and_metrics_count_what_was_done() {
     let repository = TempDir::new();
     repository.add("digits_cnn_v1", "digits", 1);
     repository.add("gather_may_fail", "gather", 1);
+    repository.write("digits/model.yaml", IN_ONE_RUN);
     let server = Server::start(repository.path(), &[]);
     let wires = Wires::connect(&server).await;
     let (mut requests, mut rows) = (0u64, 0u64);
@@ -96,11 +97,15 @@ async fn statistics_and_metrics_count_what_was_done() {
     }
 }
 
+/// Each request is one run, whatever was measured.
+const IN_ONE_RUN: &str = "max_batch_size: 256\ndynamic_batching: {}\n";
+
 /// Requests that a busy worker would answer too late: each is told so, and none of them costs compute.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_request_whose_deadline_passes_is_told_and_dropped() {
     let repository = TempDir::new();
     repository.add("slow_matmul24", "slow", 1);
+    repository.write("slow/model.yaml", IN_ONE_RUN);
     let server = Server::start(repository.path(), &["--workers", "1"]);
     let wires = Wires::connect(&server).await;
     let rows = 256;
@@ -161,6 +166,7 @@ async fn a_request_whose_deadline_passes_is_told_and_dropped() {
 async fn a_request_whose_client_has_left_is_dropped() {
     let repository = TempDir::new();
     repository.add("slow_matmul24", "slow", 1);
+    repository.write("slow/model.yaml", IN_ONE_RUN);
     let server = Server::start(repository.path(), &["--workers", "1"]);
     let wires = Wires::connect(&server).await;
     let inputs = [("x".to_owned(), Tensor::zeros(DataType::Fp32, vec![256, 1024]))];

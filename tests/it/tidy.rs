@@ -98,7 +98,7 @@ fn libraries_stay_in_their_rooms() {
 const IMPORTS: [(&str, &str); 30] = [
     ("admin", "data_plane error inference registry routing servable signature telemetry tensor"),
     ("app", "admin budget config data_plane engine grpc health http registry server store telemetry"),
-    ("batching", "engine error inference telemetry tensor"),
+    ("batching", "engine error inference signature telemetry tensor"),
     ("budget", "error"),
     ("classification", "error servable tensor"),
     ("cli", "admin app config engine error inference npz registry signature telemetry tensor yaml"),
@@ -220,8 +220,9 @@ fn decisions_do_no_io_and_read_no_clock() {
 }
 
 /// Where tasks, threads and processes are started, and why.
-const STARTS: [(&str, &str); 14] = [
-    ("batching/pool.rs", "the workers of one version"),
+const STARTS: [(&str, &str); 15] = [
+    ("batching/autoscale.rs", "the thread that scales all pools"),
+    ("batching/cores.rs", "the compute threads"),
     ("cli/client.rs", "the command line's own runtime"),
     ("cli/serve.rs", "the server's runtime"),
     ("engine/tract/builder.rs", "the thread that builds plans which shapes have earned"),

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::batching::admission_policy::QueueLimits;
 use crate::batching::request::Work;
 use crate::batching::{Measured, Point};
 use crate::engine::fake::{FakeModel, Gate};

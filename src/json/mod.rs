@@ -3,7 +3,9 @@
 //! A general parser would build a tree with a node per number, and refuse or lose the non-finite numbers that clients
 //! send and expect. Small answers without tensors are made with serde_json instead.
 
+mod decimal;
 mod element;
+mod numbers;
 pub mod reader;
 mod strings;
 pub mod tensor;

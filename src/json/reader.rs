@@ -187,7 +187,7 @@ impl<'a> Reader<'a> {
 
     fn next_byte(&mut self) -> Option<u8> {
         while let Some(byte) = self.text.get(self.at) {
-            if !matches!(byte, b' ' | b'\n' | b'\t' | b'\r') {
+            if !is_space(*byte) {
                 return Some(*byte);
             }
             self.at += 1;
@@ -258,6 +258,11 @@ impl<'a> Reader<'a> {
     pub(super) fn fault(&self, problem: Problem) -> JsonError {
         JsonError { at: self.at, problem }
     }
+}
+
+/// White space of RFC 8259.
+pub(super) fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\n' | b'\t' | b'\r')
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::element::{self, ElementFault, ReadElement};
+use super::numbers::{self, ReadRun};
 use super::reader::{JsonError, Kind, Reader};
 use crate::budget::ByteLease;
 use crate::error::Error;
@@ -16,6 +17,7 @@ const FREE_BYTES: usize = 64 << 10;
 pub struct TensorReader {
     dtype: DataType,
     read_element: ReadElement,
+    read_run: ReadRun,
     data: Vec<u8>,
     elements: usize,
     /// `None` takes any number of elements.
@@ -111,9 +113,16 @@ impl fmt::Display for TensorFault {
 impl TensorReader {
     /// For a tensor whose shape the nesting will tell.
     pub fn of_any_shape(dtype: DataType) -> Self {
-        let read_element = element::reader_of(dtype);
-        let nesting = Nesting::default();
-        Self { dtype, read_element, data: Vec::new(), elements: 0, expected: None, nesting, paid: FREE_BYTES }
+        Self {
+            dtype,
+            read_element: element::reader_of(dtype),
+            read_run: numbers::run_of(dtype),
+            data: Vec::new(),
+            elements: 0,
+            expected: None,
+            nesting: Nesting::default(),
+            paid: FREE_BYTES,
+        }
     }
 
     /// Reads a whole tensor of a known shape: flat, or nested as the shape; a single value needs no array.
@@ -131,15 +140,7 @@ impl TensorReader {
         // The text can't hold more elements than every second byte, whatever the shape claims.
         tensor.make_room(count.min(reader.remaining() / 2 + 1) * dtype.size().unwrap_or(4), lease)?;
         tensor.read_value(0, reader, lease)?;
-        if tensor.elements != count {
-            return Err(TensorError::ElementCount { expected: count, got: tensor.elements, shape }.into());
-        }
-        let nested = tensor.nesting.shape();
-        let flat = nested.len() <= 1;
-        if !flat && nested != shape {
-            return Err(TensorFault::Nested { nested, shape });
-        }
-        Ok(Tensor::from_raw(dtype, shape, tensor.data.into())?)
+        tensor.finish_shaped(shape)
     }
 
     /// Reads one value that lies within `depth` arrays of the tensor: 0 for the whole, 1 for a row of it.
@@ -158,10 +159,24 @@ impl TensorReader {
         self.nesting.open(depth)?;
         let mut length = 0;
         reader.array(|reader| {
-            length += 1;
-            self.read_value(depth + 1, reader, lease)
+            let run = self.read_run(depth + 1, reader)?;
+            length += run.max(1);
+            if run > 0 { Ok(()) } else { self.read_value(depth + 1, reader, lease) }
         })?;
         Ok(self.nesting.close(depth, length)?)
+    }
+
+    /// Reads the numbers that come next, as many as are expected and paid for. None where something else comes next.
+    fn read_run(&mut self, depth: usize, reader: &mut Reader<'_>) -> Result<usize, TensorFault> {
+        if reader.peek()? != Kind::Number {
+            return Ok(0);
+        }
+        self.nesting.scalar(depth)?;
+        let expected = self.expected.unwrap_or(usize::MAX).saturating_sub(self.elements);
+        let paid = (self.paid - self.data.len()) / self.dtype.size().unwrap_or(4);
+        let run = (self.read_run)(reader, &mut self.data, expected.min(paid));
+        self.elements += run;
+        Ok(run)
     }
 
     fn read_scalar(&mut self, depth: usize, reader: &mut Reader<'_>, lease: &mut ByteLease) -> Result<(), TensorFault> {
@@ -181,6 +196,20 @@ impl TensorReader {
             self.make_room(self.data.len() * 2, lease)?;
         }
         Ok(())
+    }
+
+    /// The tensor of a known shape, where what was read fills it.
+    fn finish_shaped(self, shape: Vec<usize>) -> Result<Tensor, TensorFault> {
+        let expected = element_count(&shape);
+        if self.elements != expected {
+            return Err(TensorError::ElementCount { expected, got: self.elements, shape }.into());
+        }
+        let nested = self.nesting.shape();
+        let flat = nested.len() <= 1;
+        if !flat && nested != shape {
+            return Err(TensorFault::Nested { nested, shape });
+        }
+        Ok(Tensor::from_raw(self.dtype, shape, self.data.into())?)
     }
 
     /// The tensor of the shape that the nesting told.
@@ -263,6 +292,8 @@ impl Nesting {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::budget::ByteBudget;
 
@@ -332,5 +363,75 @@ mod tests {
         let mut tensor = TensorReader::of_any_shape(DataType::Int64);
         let fault = tensor.read_value(0, &mut Reader::new(text.as_bytes()), &mut lease).unwrap_err();
         assert!(matches!(fault, TensorFault::Budget(Error::OutOfBudget { .. })));
+    }
+
+    /// The shape, the data and what they cost, or the error; with runs or element by element.
+    fn outcome(
+        dtype: DataType,
+        text: &str,
+        shape: Option<&[usize]>,
+        runs: bool,
+    ) -> Result<(Vec<usize>, Vec<u8>, u64), String> {
+        let budget = ByteBudget::new(1 << 20);
+        let mut lease = budget.lease();
+        let mut reader = Reader::new(text.as_bytes());
+        let mut tensor = TensorReader::of_any_shape(dtype);
+        tensor.expected = shape.map(element_count);
+        // So that what is paid for ends within a run.
+        tensor.paid = 20;
+        if !runs {
+            tensor.read_run = |_, _, _| 0;
+        }
+        let read = tensor.read_value(0, &mut reader, &mut lease).and_then(|()| Ok(reader.finish()?));
+        let tensor = read.and_then(|()| match shape {
+            Some(shape) => tensor.finish_shaped(shape.to_vec()),
+            None => tensor.finish(),
+        });
+        let tensor = tensor.map_err(|fault| fault.of_input("x").to_string())?;
+        Ok((tensor.shape().to_vec(), tensor.data().to_vec(), budget.in_use()))
+    }
+
+    /// Mostly numbers, now and then anything else that may stand in an array.
+    fn element() -> impl Strategy<Value = String> {
+        let odd = [
+            "NaN",
+            "-Infinity",
+            "01",
+            "1.",
+            "1e39",
+            "1e-50",
+            "65520",
+            "18446744073709551615",
+            "9223372036854775808",
+            "0.123456789012345678901234",
+            "true",
+            "null",
+            "\"a\"",
+            "[]",
+            "[1]",
+            "",
+        ];
+        prop_oneof![
+            10 => "(0|-0|1|12|-3|100)",
+            5 => r"-?[0-9]\.[0-9]{1,17}",
+            1 => proptest::sample::select(odd.to_vec()).prop_map(str::to_owned),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+        #[test]
+        fn runs_change_neither_values_nor_costs_nor_errors(
+            dtype in proptest::sample::select(DataType::ALL.to_vec()),
+            rows in proptest::collection::vec(proptest::collection::vec(element(), 2..4), 1..4),
+            nested in any::<bool>(),
+            separator in proptest::sample::select(vec![",", ", ", " ,\n", ",", ";"]),
+            shape in proptest::sample::select(vec![None, Some(vec![4]), Some(vec![2, 2]), Some(vec![6]), Some(vec![2, 3])]),
+        ) {
+            let rows: Vec<String> = rows.iter().map(|row| row.join(separator)).collect();
+            let text = if nested { format!("[[{}]]", rows.join("],[")) } else { format!("[{}]", rows.join(",")) };
+            prop_assert_eq!(outcome(dtype, &text, shape.as_deref(), true), outcome(dtype, &text, shape.as_deref(), false));
+        }
     }
 }

@@ -111,7 +111,8 @@ impl App {
         let plane = Arc::new(data_plane(&config, &records, &manager));
         let stop_manager = CancellationToken::new();
         let engine_cache = open_engine_cache(&config);
-        let parts = manager::Parts { plane: plane.clone(), engine: Arc::new(TractEngine::new()), records, engine_cache };
+        let parts =
+            manager::Parts { plane: plane.clone(), engine: Arc::new(TractEngine::new()), records, engine_cache };
         manager::start(manager_config(&config), parts, commands, stop_manager.clone())?;
         Ok(Self {
             listeners,

@@ -5,8 +5,8 @@ use std::time::{Instant, SystemTime};
 use crate::batching::{Answer, NoAnswer, Work};
 use crate::classification::classify;
 use crate::data_plane::DataPlane;
-use crate::error::{Error, Result};
 use crate::engine::RunError;
+use crate::error::{Error, Result};
 use crate::inference::{Deadline, InferRequest, InferResponse, PredictionId, RequestContext, RequestedOutput};
 use crate::record::Record;
 use crate::routing::Backend;
@@ -65,8 +65,7 @@ async fn serve<R>(
     let work = Work { inputs, rows: checked.rows, deadline, priority };
     let ticket = backend.pool.admit(work, now)?;
     let mut answer = ticket.outcome().await.map_err(|why| unanswered(context, &backend, why))?;
-    answer.tensors =
-        servable.cut(answer.tensors, length).map_err(|cause| run_failed(context, servable, &cause))?;
+    answer.tensors = servable.cut(answer.tensors, length).map_err(|cause| run_failed(context, servable, &cause))?;
     record.answered(&answer);
 
     let started = Instant::now();

@@ -97,7 +97,8 @@ impl Runner<'_> {
     /// Whether each output has as many rows as were run, so that they can be told apart.
     fn check_rows(&self, output: RunOutput, rows: usize) -> Result<RunOutput, RunError> {
         let axes = self.axes.map_or(&[][..], |axes| &axes.outputs);
-        let fits = |(tensor, axis): (&Tensor, &Option<usize>)| axis.is_none_or(|axis| tensor.shape().get(axis) == Some(&rows));
+        let fits =
+            |(tensor, axis): (&Tensor, &Option<usize>)| axis.is_none_or(|axis| tensor.shape().get(axis) == Some(&rows));
         match output.tensors.len() == axes.len() && output.tensors.iter().zip(axes).all(fits) {
             true => Ok(output),
             false => Err(RunError::Failed(format!("a batch of {rows} rows gave outputs of another number of rows"))),

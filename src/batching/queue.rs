@@ -240,6 +240,5 @@ impl Entry {
     }
 }
 
-
 #[cfg(test)]
 mod tests;

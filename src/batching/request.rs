@@ -77,12 +77,7 @@ struct Progress {
 
 impl Request {
     /// A request and the place where its outcome will arrive. `axes` are those of the signature.
-    pub fn new(
-        number: u64,
-        work: Work,
-        axes: Option<&BatchAxes>,
-        now: Instant,
-    ) -> (Self, oneshot::Receiver<Outcome>) {
+    pub fn new(number: u64, work: Work, axes: Option<&BatchAxes>, now: Instant) -> (Self, oneshot::Receiver<Outcome>) {
         let (reply, outcome) = oneshot::channel();
         let progress =
             Progress { reply: Some(reply), parts: vec![], rows_done: 0, timing: RunTiming::default(), started: None };

@@ -86,10 +86,7 @@ mod tests {
     #[test]
     fn work_that_is_not_due_is_waited_for() {
         let now = Instant::now();
-        let later = |slot, ms| Candidate {
-            not_before: Some(now + Duration::from_millis(ms)),
-            ..candidate(slot, 0.0)
-        };
+        let later = |slot, ms| Candidate { not_before: Some(now + Duration::from_millis(ms)), ..candidate(slot, 0.0) };
         assert_eq!(choose([later(0, 9), later(1, 4)].into_iter(), now), Choice::Wait(Duration::from_millis(4)));
         assert_eq!(choose([later(0, 9), candidate(1, 5.0)].into_iter(), now), Choice::Run(1));
         assert_eq!(choose([later(0, 0)].into_iter(), now), Choice::Run(0));

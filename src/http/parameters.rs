@@ -143,7 +143,10 @@ mod tests {
     fn a_requests_parameters() {
         let text = r#"{"timeout":1500,"binary_data_output":true,"priority":1,"sequence_id":"a","my_own":1.5,"s":"x"}"#;
         let timeout = Some(Duration::from_micros(1500));
-        assert_eq!(request(text), Ok(RequestParameters { timeout, priority: Some(Priority::High), binary_data_output: true }));
+        assert_eq!(
+            request(text),
+            Ok(RequestParameters { timeout, priority: Some(Priority::High), binary_data_output: true })
+        );
         assert_eq!(request(r#"{"timeout":0}"#), Ok(RequestParameters::default()));
         for bad in [
             r#"{"timeout":-1}"#,

@@ -133,8 +133,7 @@ mod tests {
 
     #[test]
     fn an_error_is_json_and_says_when_to_come_back() {
-        let full =
-            Error::Overloaded(Box::new(Overload::example(Duration::from_millis(1500))));
+        let full = Error::Overloaded(Box::new(Overload::example(Duration::from_millis(1500))));
         let response = error(&full);
         assert_eq!(response.status(), 503);
         assert_eq!(response.headers()["content-type"], "application/json");

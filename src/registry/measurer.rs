@@ -97,7 +97,12 @@ impl Bench {
         }
     }
 
-    fn curve(&mut self, digest: &Digest, model: &Arc<dyn Model>, max_batch_size: Option<usize>) -> (BatchCurve, Source) {
+    fn curve(
+        &mut self,
+        digest: &Digest,
+        model: &Arc<dyn Model>,
+        max_batch_size: Option<usize>,
+    ) -> (BatchCurve, Source) {
         let recent = self.recent.iter().find(|(known, _)| known == digest).map(|(_, measured)| measured.clone());
         let kept = recent.or_else(|| self.cache.as_ref()?.load(digest));
         if let Some(curve) = kept.and_then(|measured| restore(model, max_batch_size, measured)) {

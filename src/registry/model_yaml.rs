@@ -314,17 +314,7 @@ rollout: {}
             pad: [("input_ids".to_owned(), -1.0)].into(),
         };
         assert_eq!(file.sequence_padding, Some(padding));
-        assert_eq!(
-            file.not_honoured,
-            [
-                "log",
-                "quality",
-                "lineage",
-                "features",
-                "outputs",
-                "rollout"
-            ]
-        );
+        assert_eq!(file.not_honoured, ["log", "quality", "lineage", "features", "outputs", "rollout"]);
     }
 
     #[test]

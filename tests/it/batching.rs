@@ -24,9 +24,11 @@ fn slow_rows(first: usize, rows: usize) -> Vec<(String, Tensor)> {
 /// Waits until the model's batch sizes were measured, and gives the most rows of a run.
 async fn measured(server: &Server, model: &str) -> usize {
     eventually(&format!("{model} is measured"), async || {
-        let cap = &server.model(model)["versions"][0]["loaded"]["max_batch_rows"];
-        let is_measured = server.model(model)["versions"][0]["loaded"]["batch_sizes_measured"] == true;
-        if is_measured { Ok(cap.as_u64().unwrap() as usize) } else { Err(server.model(model).to_string()) }
+        let loaded = &server.model(model)["versions"][0]["loaded"];
+        match loaded["batch_sizes_measured"].as_bool() {
+            Some(true) => Ok(loaded["max_batch_rows"].as_u64().unwrap() as usize),
+            _ => Err(loaded.to_string()),
+        }
     })
     .await
 }
@@ -223,7 +225,8 @@ async fn no_expired_request_is_ever_run() {
     let count = |status: u16| statuses.iter().filter(|&&s| s == status).count();
     println!("deadlines: {} answered, {} refused, {} expired", count(200), count(503), count(504));
     assert!(count(200) > 0 && count(503) + count(504) > 100, "{statuses:?}");
-    let wasted = server.metric("headgate_wasted_rows_total{model=\"slow\",version=\"1\",reason=\"expired_before_run\"}");
+    let wasted =
+        server.metric("headgate_wasted_rows_total{model=\"slow\",version=\"1\",reason=\"expired_before_run\"}");
     assert_eq!(wasted, 0.0);
     assert_eq!(server.metric(&series("headgate_queue_depth", "slow")), 0.0);
 }

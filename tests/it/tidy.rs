@@ -107,7 +107,10 @@ const IMPORTS: [(&str, &str); 30] = [
     ("data_plane", "budget control error health inference routing telemetry"),
     ("engine", "signature tensor"),
     ("error", "tensor"),
-    ("grpc", "budget control data_plane error health inference pipeline proto routing signature telemetry tensor"),
+    (
+        "grpc",
+        "budget control data_plane error health inference pipeline proto routing served_config signature telemetry tensor",
+    ),
     ("health", ""),
     (
         "http",

@@ -47,9 +47,7 @@ impl Case {
         let axes = axes();
         let cutting = Cutting { rules: &rules, axes: Some(&axes), best: &|rows| rows, delay_after, closed: false };
         match self.queue.cut(now, &cutting) {
-            Cut::Batch(pieces) => {
-                pieces.iter().map(|piece| (piece.request.number, piece.start, piece.count)).collect()
-            }
+            Cut::Batch(pieces) => pieces.iter().map(|piece| (piece.request.number, piece.start, piece.count)).collect(),
             Cut::Empty => vec![],
             Cut::Wait(_) => panic!("no delay is configured"),
         }

@@ -127,7 +127,10 @@ fn limits(settings: &ModelSettings) -> ServingLimits {
     ServingLimits {
         max_batch_size: max_batch_size(settings),
         // With DELAY a request that has waited for so long goes on waiting, behind all others.
-        default_timeout: settings.queue.default_timeout.filter(|_| settings.queue.timeout_action == TimeoutAction::Reject),
+        default_timeout: settings
+            .queue
+            .default_timeout
+            .filter(|_| settings.queue.timeout_action == TimeoutAction::Reject),
         class_labels: settings.class_labels.clone(),
     }
 }

@@ -280,7 +280,11 @@ async fn a_version_that_failed_for_its_settings_is_tried_again_when_they_are_men
     let entry = fixture.until("iris", |entry| Fixture::state(entry, 1) == Some(State::Failed)).await;
     assert!(entry.statuses[&1].reason.contains("class_labels names output 'nope'"), "{}", entry.statuses[&1].reason);
     fixture.write("iris/model.yaml", "class_labels: {probabilities: [a, b, c]}\n");
-    fixture.until("iris", |entry| entry.default == Some(1)).await;
+    let is_mended = |entry: &ModelEntry| {
+        let labels = entry.backends.get(&1).map(|backend| &backend.servable.limits.class_labels);
+        entry.default == Some(1) && labels.is_some_and(|labels| labels.contains_key("probabilities"))
+    };
+    fixture.until("iris", is_mended).await;
     // And settings that don't fit a version that serves are refused.
     fixture.write("iris/model.yaml", "class_labels: {nope: [a]}\n");
     let entry = fixture.until("iris", |entry| !entry.fault.is_empty()).await;

@@ -13,6 +13,7 @@ use headgate::budget::ByteBudget;
 use headgate::data_plane::DataPlane;
 use headgate::engine::tract::TractEngine;
 use headgate::engine::{Engine, Model};
+use headgate::http::headers::HEADER_LENGTH;
 use headgate::http::infer_request;
 use headgate::http::infer_response::{self, OutputForm};
 use headgate::http::{HttpLimits, HttpService, Received};
@@ -61,7 +62,7 @@ fn binary_body(width: usize) -> (Bytes, usize) {
 fn headers(head_length: Option<usize>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     if let Some(length) = head_length {
-        headers.insert(infer_request::HEADER_LENGTH, length.into());
+        headers.insert(&HEADER_LENGTH, length.into());
     }
     headers
 }
@@ -123,7 +124,7 @@ fn whole_path(bencher: Bencher, plane: &Arc<DataPlane>, body: Bytes, head_length
     bencher.bench(|| {
         let mut request = Request::post("/v2/models/m/infer");
         if let Some(length) = head_length {
-            request = request.header(infer_request::HEADER_LENGTH, length);
+            request = request.header(&HEADER_LENGTH, length);
         }
         let request = request.body(Full::new(body.clone())).expect("a sound request");
         let answer = runtime.block_on(service.handle(request));

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
+use http::header::HeaderName;
 
+use super::headers;
 use crate::data_plane::DataPlane;
 use crate::error::{Error, Result};
 use crate::inference::{Deadline, ModelRef, Priority, Protocol, RequestContext, RequestId, printable};
@@ -23,7 +25,7 @@ impl Call<'_> {
     /// # Errors
     /// `Invalid` for anything but a whole number.
     pub fn deadline(&self) -> Result<Deadline> {
-        let Some(text) = self.header("headgate-timeout-ms") else { return Ok(Deadline::NONE) };
+        let Some(text) = self.header(&headers::TIMEOUT_MS) else { return Ok(Deadline::NONE) };
         let milliseconds = text.trim().parse().map_err(|_| {
             Error::Invalid(format!(
                 "header 'headgate-timeout-ms' expects a whole number of milliseconds, got '{}'",
@@ -41,7 +43,7 @@ impl Call<'_> {
         Ok(RequestContext {
             model,
             request_id: self.request_id.clone(),
-            traceparent: self.header("traceparent").filter(|value| is_traceparent(value)),
+            traceparent: self.header(&headers::TRACEPARENT).filter(|value| is_traceparent(value)),
             deadline: self.deadline()?,
             priority: self.priority()?,
             received: self.received,
@@ -50,7 +52,7 @@ impl Call<'_> {
     }
 
     fn priority(&self) -> Result<Option<Priority>> {
-        let Some(text) = self.header("headgate-priority") else { return Ok(None) };
+        let Some(text) = self.header(&headers::PRIORITY) else { return Ok(None) };
         match Priority::from_name(&text) {
             None => Err(Error::Invalid(format!(
                 "header 'headgate-priority' expects high or low, got '{}'",
@@ -60,7 +62,7 @@ impl Call<'_> {
         }
     }
 
-    fn header(&self, name: &str) -> Option<String> {
+    fn header(&self, name: &HeaderName) -> Option<String> {
         Some(String::from_utf8_lossy(self.headers.get(name)?.as_bytes()).into_owned())
     }
 }

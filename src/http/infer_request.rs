@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use super::body::Received;
+use super::headers::HEADER_LENGTH;
 use super::infer_response::OutputForm;
 use super::parameters::{self, InputParameters, OutputParameters};
 use super::raw_tensor;
@@ -21,9 +22,6 @@ use crate::json::reader::{Kind, Number, Reader};
 use crate::json::tensor::TensorReader;
 use crate::signature::Signature;
 use crate::tensor::{DataType, Tensor, parse_shape};
-
-/// Where the JSON head ends; absent, the whole body is JSON.
-pub const HEADER_LENGTH: &str = "inference-header-content-length";
 
 /// A decoded request, and in which form its answer is wanted.
 #[derive(Debug)]
@@ -49,7 +47,7 @@ pub fn decode(headers: &HeaderMap, body: &mut Received, signature: &Signature) -
 /// # Errors
 /// `Invalid` for a value that is no length within the body.
 fn head_length(headers: &HeaderMap, body_length: usize) -> Result<Option<usize>> {
-    let Some(value) = headers.get(HEADER_LENGTH) else { return Ok(None) };
+    let Some(value) = headers.get(&HEADER_LENGTH) else { return Ok(None) };
     let text = String::from_utf8_lossy(value.as_bytes());
     match text.trim().parse::<usize>() {
         Ok(length) if length <= body_length => Ok(Some(length)),

@@ -1,10 +1,10 @@
 //! `InferResponse` -> the Open Inference Protocol's answer over HTTP.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 
-use super::infer_request::HEADER_LENGTH;
+use super::headers::{ARM, HEADER_LENGTH, PREDICTION_ID, VERSION};
 use super::reply::{self, Body};
 use crate::error::{Error, Result};
 use crate::inference::InferResponse;
@@ -103,15 +103,15 @@ fn with_binary(head: Vec<u8>, tensors: Vec<Bytes>) -> Response<Body> {
     let mut answer = Response::new(std::iter::once(head.into()).chain(tensors).collect::<Body>());
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    headers.insert(HeaderName::from_static(HEADER_LENGTH), length);
+    headers.insert(HEADER_LENGTH.clone(), length);
     answer
 }
 
 /// Says which version and arm answered, and under which id.
 pub fn add_headers(answer: &mut Response<Body>, response: &InferResponse) {
     let headers = answer.headers_mut();
-    headers.insert(HeaderName::from_static("headgate-version"), response.version.into());
-    headers.insert(HeaderName::from_static("headgate-arm"), HeaderValue::from_static(response.arm));
+    headers.insert(VERSION.clone(), response.version.into());
+    headers.insert(ARM.clone(), HeaderValue::from_static(response.arm));
     let id = response.prediction_id.to_string();
-    reply::add_header(answer, HeaderName::from_static("headgate-prediction-id"), &id);
+    reply::add_header(answer, PREDICTION_ID.clone(), &id);
 }

@@ -7,6 +7,7 @@ mod body;
 mod call;
 mod coding;
 mod generate;
+pub mod headers;
 pub mod infer_request;
 pub mod infer_response;
 mod metadata;
@@ -28,7 +29,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderName, HeaderValue};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 
 use self::body::BodyDeadline;
@@ -68,7 +69,7 @@ impl HttpService {
     pub async fn handle<B: http_body::Body>(&self, request: Request<B>) -> Response<Body> {
         let received = Instant::now();
         let (head, body) = request.into_parts();
-        let offered = head.headers.get("x-request-id").and_then(|id| id.to_str().ok());
+        let offered = head.headers.get(&headers::REQUEST_ID).and_then(|id| id.to_str().ok());
         let request_id = RequestId::take_over(offered);
         let call = Call { plane: &self.plane, headers: &head.headers, request_id: &request_id, received };
         let mut answer = match route::find(&head.method, head.uri.path()) {
@@ -80,7 +81,7 @@ impl HttpService {
         if coding::of_request(&head.headers).is_err() {
             answer.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(coding::ACCEPTED));
         }
-        reply::add_header(&mut answer, HeaderName::from_static("x-request-id"), request_id.as_str());
+        reply::add_header(&mut answer, headers::REQUEST_ID.clone(), request_id.as_str());
         answer
     }
 

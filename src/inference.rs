@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::error::Error;
@@ -206,16 +207,21 @@ pub struct InferResponse {
 
 /// A request's id in logs and answers: printable ASCII, at most 128 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct RequestId(String);
+pub struct RequestId(Arc<str>);
 
 impl RequestId {
     /// Takes over a client's id if it is fit for a header and a log line, else makes a new one.
     pub fn take_over(offered: Option<&str>) -> Self {
         match offered {
             Some(id) if !id.is_empty() && id.len() <= 128 && id.bytes().all(|b| b.is_ascii_graphic()) => {
-                Self(id.to_owned())
+                Self(id.into())
             }
-            _ => Self(uuid::Builder::from_random_bytes(fastrand::u128(..).to_be_bytes()).into_uuid().to_string()),
+            _ => {
+                let random = uuid::Builder::from_random_bytes(fastrand::u128(..).to_be_bytes()).into_uuid();
+                let mut buffer = uuid::Uuid::encode_buffer();
+                let text: &str = random.hyphenated().encode_lower(&mut buffer);
+                Self(text.into())
+            }
         }
     }
 
@@ -305,6 +311,11 @@ impl PredictionId {
     pub fn time_ms(self) -> u64 {
         (self.0 >> 80) as u64
     }
+
+    /// The id as text, written into `buffer`; for a reader that needs no `String` of it.
+    pub fn text(self, buffer: &mut [u8; 36]) -> &str {
+        uuid::Uuid::from_u128(self.0).hyphenated().encode_lower(buffer)
+    }
 }
 
 impl fmt::Display for PredictionId {
@@ -347,6 +358,7 @@ mod tests {
         let time = UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
         let id = PredictionId::new(time, 0xabc, 0x12_3456, 3, u64::MAX);
         let uuid = uuid::Uuid::parse_str(&id.to_string()).unwrap();
+        assert_eq!(id.text(&mut [0; 36]), id.to_string());
         assert_eq!((uuid.get_version_num(), uuid.get_variant()), (8, uuid::Variant::RFC4122));
         assert_eq!((id.time_ms(), id.gateway(), id.slot(), id.arm()), (1_700_000_000_123, 0xabc, 0x12_3456, 3));
         let last = id.row(PredictionId::MAX_ROWS - 1);

@@ -112,6 +112,5 @@ pub fn add_headers(answer: &mut Response<Body>, response: &InferResponse) {
     let headers = answer.headers_mut();
     headers.insert(VERSION.clone(), response.version.into());
     headers.insert(ARM.clone(), HeaderValue::from_static(response.arm));
-    let id = response.prediction_id.to_string();
-    reply::add_header(answer, PREDICTION_ID.clone(), &id);
+    reply::add_header(answer, PREDICTION_ID.clone(), response.prediction_id.text(&mut [0; 36]));
 }

@@ -48,6 +48,15 @@ fn json_body(width: usize) -> Bytes {
     format!("{head}{}]}}]}}", data.join(",")).into()
 }
 
+/// A picture's body with an array a row, and its numbers as Python writes a list of f32: 17 digits, a space behind commas.
+fn nested_json_body() -> Bytes {
+    let pixels: Vec<String> = floats(12_288).iter().map(|&value| f64::from(value).to_string()).collect();
+    let rows: Vec<String> = pixels.chunks(64).map(|row| format!("[{}]", row.join(", "))).collect();
+    let planes: Vec<String> = rows.chunks(64).map(|plane| format!("[{}]", plane.join(", "))).collect();
+    let head = r#"{"inputs":[{"name":"x","shape":[1,3,64,64],"datatype":"FP32","data":"#;
+    format!("{head}[[{}]]}}]}}", planes.join(", ")).into()
+}
+
 /// The body, and the length of its JSON head.
 fn binary_body(width: usize) -> (Bytes, usize) {
     let head = format!(
@@ -79,6 +88,11 @@ fn decode(bencher: Bencher, body: Bytes, head_length: Option<usize>, width: usiz
 #[divan::bench(args = ["small", "image"])]
 fn decode_json(bencher: Bencher, size: &str) {
     decode(bencher, json_body(width(size)), None, width(size));
+}
+
+#[divan::bench]
+fn decode_nested_json(bencher: Bencher) {
+    decode(bencher, nested_json_body(), None, 12_288);
 }
 
 #[divan::bench(args = ["small", "image"])]

@@ -95,6 +95,17 @@ fn decode_nested_json(bencher: Bencher) {
     decode(bencher, nested_json_body(), None, 12_288);
 }
 
+/// Keys in the order of the alphabet, as some encoders write them: the data is passed over once before it is read.
+#[divan::bench]
+fn decode_json_data_first(bencher: Bencher) {
+    let body = String::from_utf8(json_body(12_288).to_vec()).expect("JSON is text");
+    let (head, data) = body.split_once(r#""data":["#).expect("the body has data");
+    let data = data.strip_suffix("]}]}").expect("the data comes last");
+    let rest = head.strip_prefix(r#"{"inputs":[{"#).expect("one input").trim_end_matches(',');
+    let body = format!(r#"{{"inputs":[{{"data":[{data}],{rest}}}]}}"#);
+    decode(bencher, body.into(), None, 12_288);
+}
+
 #[divan::bench(args = ["small", "image"])]
 fn decode_binary(bencher: Bencher, size: &str) {
     let (body, head) = binary_body(width(size));

@@ -30,6 +30,11 @@ pub fn run_of(dtype: DataType) -> ReadRun {
     }
 }
 
+/// Reads numbers of any kind and forgets them; otherwise as a [`ReadRun`] without a limit.
+pub fn skip_run(reader: &mut Reader<'_>) -> usize {
+    numbers(reader, usize::MAX, |_| Some(()))
+}
+
 #[inline(always)]
 fn run<T: Element>(
     reader: &mut Reader<'_>,
@@ -37,13 +42,17 @@ fn run<T: Element>(
     limit: usize,
     value_of: impl Fn(Decimal) -> Option<T>,
 ) -> usize {
+    numbers(reader, limit, |decimal| value_of(decimal).map(|value| value.write_le(out)))
+}
+
+#[inline(always)]
+fn numbers(reader: &mut Reader<'_>, limit: usize, mut take: impl FnMut(Decimal) -> Option<()>) -> usize {
     let text = reader.text;
     let mut next = after_space(text, reader.at);
     let mut read = 0;
     while read < limit {
         let Some((decimal, end)) = Decimal::read(text, next) else { break };
-        let Some(value) = value_of(decimal) else { break };
-        value.write_le(out);
+        let Some(()) = take(decimal) else { break };
         read += 1;
         reader.at = end;
         let comma = after_space(text, end);

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use super::numbers::skip_run;
+
 /// Arrays and objects that may lie in one another.
 pub const MAX_DEPTH: usize = 100;
 
@@ -169,7 +171,10 @@ impl<'a> Reader<'a> {
     pub fn skip_value(&mut self) -> Result<()> {
         match self.peek()? {
             Kind::Object => self.object(|_, reader| reader.skip_value()),
-            Kind::Array => self.array(Self::skip_value),
+            Kind::Array => self.array(|reader| match skip_run(reader) {
+                0 => reader.skip_value(),
+                _ => Ok(()),
+            }),
             Kind::String => self.string().map(drop),
             Kind::Number => self.number().map(drop),
             Kind::Bool => self.bool().map(drop),
@@ -327,7 +332,25 @@ mod tests {
         assert_eq!(check("[1").unwrap_err().to_string(), "expected ',' or ']', got the end of the text at byte 2");
     }
 
+    /// `skip_value`, with each number alone.
+    fn skip_each(reader: &mut Reader<'_>) -> Result<()> {
+        match reader.peek()? {
+            Kind::Array => reader.array(skip_each),
+            _ => reader.skip_value(),
+        }
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn runs_of_numbers_change_nothing_when_they_are_skipped(
+            text in r#"\[((-?[0-9]{1,3}(\.[0-9]{0,20})?(e[0-9])?|NaN|\[[0-9]\]|"a")[, ]{1,2}){0,8}[0-9]?\]{0,2}"#,
+        ) {
+            let (mut runs, mut each) = (Reader::new(text.as_bytes()), Reader::new(text.as_bytes()));
+            prop_assert_eq!((runs.skip_value(), runs.at), (skip_each(&mut each), each.at));
+        }
+
         #[test]
         fn no_bytes_make_it_panic(text in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut reader = Reader::new(&text);

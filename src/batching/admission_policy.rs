@@ -60,6 +60,14 @@ pub fn admit(ahead: &Ahead, limits: &QueueLimits, demand: &Demand) -> Result<(),
         Priority::High => 1.0,
         Priority::Low => LOW_SHARE,
     };
+    // What no place helps comes first: nobody is to make room for a request that is refused all the same.
+    let max_wait_s = (limits.max_wait.as_secs_f64() * share).max(ahead.turn_s);
+    if ahead.wait_s > max_wait_s {
+        return Err(ShedCause::QueueWait { limit: Duration::from_secs_f64(max_wait_s) });
+    }
+    if let Some(left) = demand.left.filter(|left| ahead.wait_s + demand.run_s > left.as_secs_f64()) {
+        return Err(ShedCause::Deadline { left });
+    }
     if ahead.requests as f64 >= limits.max_requests as f64 * share {
         return Err(ShedCause::QueueSize);
     }
@@ -67,14 +75,7 @@ pub fn admit(ahead: &Ahead, limits: &QueueLimits, demand: &Demand) -> Result<(),
     if ahead.requests > 0 && (ahead.bytes + demand.bytes) as f64 > limits.max_bytes as f64 * share {
         return Err(ShedCause::QueueBytes { waiting: ahead.bytes, limit: limits.max_bytes });
     }
-    let max_wait_s = (limits.max_wait.as_secs_f64() * share).max(ahead.turn_s);
-    if ahead.wait_s > max_wait_s {
-        return Err(ShedCause::QueueWait { limit: Duration::from_secs_f64(max_wait_s) });
-    }
-    match demand.left {
-        Some(left) if ahead.wait_s + demand.run_s > left.as_secs_f64() => Err(ShedCause::Deadline { left }),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ impl Runner<'_> {
         self.count_waste(pieces, started, output.is_ok());
         let rows = rows_of(pieces);
         match output {
-            Ok(output) => self.answer(pieces, &output, started),
+            Ok(output) => self.answer(pieces, run_rows, &output, started),
             Err(RunError::Stopped) => pieces.iter().for_each(|piece| piece.request.fail(NoAnswer::Expired)),
             Err(_) if pieces.len() > 1 || run_rows > rows => {
                 for piece in pieces.iter().filter(|piece| !piece.request.is_void(Instant::now())) {
@@ -80,10 +80,12 @@ impl Runner<'_> {
     }
 
     /// Cuts the outputs into what belongs to each request.
-    fn answer(&self, pieces: &[Piece], output: &RunOutput, started: Instant) {
+    fn answer(&self, pieces: &[Piece], run_rows: usize, output: &RunOutput, started: Instant) {
         let mut start = 0;
         for piece in pieces {
-            let cut = |(at, tensor): (usize, &Tensor)| match self.axes.and_then(|axes| axes.outputs[at]) {
+            // A request that ran by itself is given what came, whatever its shape.
+            let axes = self.axes.filter(|_| !is_whole(pieces, run_rows));
+            let cut = |(at, tensor): (usize, &Tensor)| match axes.and_then(|axes| axes.outputs[at]) {
                 Some(axis) if tensor.shape()[axis] != piece.count => slice_rows(tensor, axis, start, piece.count),
                 _ => tensor.clone(),
             };

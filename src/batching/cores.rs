@@ -83,6 +83,8 @@ struct Schedule {
     slots: Vec<Option<Slot>>,
     /// Slots that have work.
     ready: Vec<usize>,
+    /// The core time of the pool that had the last turn, the most so far.
+    turn_s: f64,
     asleep: u32,
     entered: u64,
     closed: bool,
@@ -306,22 +308,15 @@ impl Schedule {
         slot.wants = true;
         slot.not_before = not_before;
         if slot.running == 0 {
-            let (used_s, least) = (slot.used_s, self.least_used_s(index));
-            self.slots[index].as_mut().expect("seen above").used_s = rejoin(used_s, least);
+            slot.used_s = rejoin(slot.used_s, self.turn_s);
         }
         self.ready.push(index);
-    }
-
-    /// The least core time that any other pool at work has used.
-    fn least_used_s(&self, but: usize) -> Option<f64> {
-        let others = self.slots.iter().enumerate().filter(|(index, _)| *index != but);
-        let at_work = others.filter_map(|(_, slot)| slot.as_ref().filter(|slot| slot.running > 0 || slot.wants));
-        at_work.map(|slot| slot.used_s).reduce(f64::min)
     }
 
     fn begin(&mut self, index: usize) -> Arc<dyn Turns> {
         self.ready.retain(|&ready| ready != index);
         let slot = self.slots[index].as_mut().expect("chosen among these slots");
+        self.turn_s = self.turn_s.max(slot.used_s);
         slot.count(Instant::now());
         slot.wants = false;
         slot.running += 1;

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 /// The longest expected run that may take place on an I/O thread. About what two crossings cost.
 pub const MAX_INLINE_RUN: Duration = Duration::from_micros(50);
-/// A run this long on an I/O thread is a promise broken.
-pub const BROKEN_PROMISE: Duration = Duration::from_millis(1);
+/// A run this long on an I/O thread is a promise broken: more than losing the core to another process explains.
+pub const BROKEN_PROMISE: Duration = Duration::from_millis(10);
 /// How long the permission stays withdrawn after a first broken promise; each further one doubles it.
-pub const FIRST_PENALTY: Duration = Duration::from_millis(100);
+pub const FIRST_PENALTY: Duration = Duration::from_secs(1);
 /// The longest that it stays withdrawn.
 pub const LONGEST_PENALTY: Duration = Duration::from_secs(60);
 
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn a_promise_broken_again_costs_twice_as_much() {
-        assert_eq!(penalty(Duration::from_micros(999), 5), None);
+        assert_eq!(penalty(Duration::from_micros(9_999), 5), None);
         assert_eq!(penalty(BROKEN_PROMISE, 0), Some(FIRST_PENALTY));
         assert_eq!(penalty(BROKEN_PROMISE, 1), Some(2 * FIRST_PENALTY));
         assert_eq!(penalty(BROKEN_PROMISE, u32::MAX), Some(LONGEST_PENALTY));

@@ -11,7 +11,7 @@ use super::admission_policy::{Ahead, Demand, admit};
 use super::batch::{Runner, rows_of};
 use super::cores::{Cores, Place, Turn, Turns, Usage};
 use super::curve::BatchCurve;
-use super::inline_policy::{Arrival, may_run_inline, penalty};
+use super::inline_policy::{Arrival, BROKEN_PROMISE, may_run_inline, penalty};
 use super::queue::{Cut, Cutting, Piece, Queue};
 use super::request::{Answer, NoAnswer, Outcome, Request, Work, bytes_of};
 use super::service_times::ServiceTimes;
@@ -114,7 +114,7 @@ impl Pool {
         let demand = Demand {
             priority,
             bytes: 0,
-            run_s: state.times.estimate_s(state.row_bytes as usize),
+            run_s: 0.0,
             left: deadline.instant().map(|instant| instant.saturating_duration_since(now)),
         };
         let ahead = shared.ahead(&state, priority, now);
@@ -199,7 +199,7 @@ impl Shared {
         {
             let mut state = self.lock();
             let arrival = Arrival {
-                known_run_s: state.times.known_s(bytes),
+                known_run_s: state.times.typical_s(bytes),
                 waiting: state.queue.len(),
                 running: state.running.len() as u32 + state.inline,
                 workers: self.workers.load(Relaxed),
@@ -211,15 +211,16 @@ impl Shared {
             state.inline += 1;
         }
         let mut session = self.session();
-        let never = || false;
-        let run = std::panic::AssertUnwindSafe(|| session.run(&work.inputs, &never));
+        // A run that breaks its promise is begun again on a core.
+        let stop = || now.elapsed() >= BROKEN_PROMISE;
+        let run = std::panic::AssertUnwindSafe(|| session.run(&work.inputs, &stop));
         let output = std::panic::catch_unwind(run)
             .unwrap_or_else(|_| Err(RunError::Failed("the run panicked on its way".to_owned())));
         self.give_back(session);
         let ran = now.elapsed();
         let mut state = self.lock();
         state.inline -= 1;
-        state.times.record(bytes, ran.as_secs_f64());
+        state.times.record(bytes, ran.as_secs_f64(), now);
         if let Some(penalty) = penalty(ran, state.promises_broken) {
             state.promises_broken += 1;
             state.inline_barred_until = Some(now + penalty);
@@ -228,6 +229,7 @@ impl Shared {
         self.use_counts.inline.fetch_add(1, Relaxed);
         self.use_counts.inline_ns.fetch_add(ran.as_nanos() as u64, Relaxed);
         Some(match output {
+            Err(RunError::Stopped) => return None,
             Err(error) => Err(NoAnswer::Run(error)),
             Ok(output) => {
                 self.stats.record_execution(work.rows, &output.timing);
@@ -241,17 +243,20 @@ impl Shared {
         let priority = work.priority;
         let left = work.deadline.instant().map(|instant| instant.saturating_duration_since(now));
         let mut state = self.lock();
-        let demand = Demand { priority, bytes, run_s: state.times.estimate_s(bytes), left };
+        // A guess must not keep out what was never seen to be slow.
+        let run_s = state.times.known_s(bytes, now).unwrap_or_default();
+        let demand = Demand { priority, bytes, run_s, left };
         let mut evicted = vec![];
         loop {
             let ahead = self.ahead(&state, priority, now);
             let Err(cause) = admit(&ahead, &self.config.limits, &demand) else { break };
             let is_full = matches!(cause, ShedCause::QueueSize | ShedCause::QueueBytes { .. });
-            let room = if is_full && priority == Priority::High { state.queue.evict_low(whole) } else { None };
+            let room = if is_full && priority == Priority::High { state.queue.evict_low() } else { None };
             match room {
                 Some(low) => evicted.push(low),
                 None => {
                     drop(state);
+                    preempt(&evicted);
                     return Err(self.refusal(cause, &ahead));
                 }
             }
@@ -264,18 +269,15 @@ impl Shared {
         let request = Arc::new(request);
         state.queue.push(request.clone(), whole);
         drop(state);
-        for low in evicted {
-            low.fail(NoAnswer::Shed(ShedCause::Preempted));
-        }
+        preempt(&evicted);
         self.wake();
         let give_up = (priority == Priority::Low).then(|| now + self.config.limits.max_wait);
         let pool = self.clone();
-        Ok(Ticket::waiting(request, outcome, give_up, move |request| pool.withdraw(request)))
+        Ok(Ticket::waiting(request, outcome, give_up, move |request, begun| pool.withdraw(request, begun)))
     }
 
-    fn withdraw(&self, request: &Request) -> bool {
-        let whole = self.sizing.load().rules.whole;
-        let withdrawn = self.lock().queue.withdraw(request.number, whole);
+    fn withdraw(&self, request: &Request, begun: bool) -> bool {
+        let withdrawn = self.lock().queue.withdraw(request.number, begun);
         // Its tensors are freed outside the lock.
         withdrawn.is_some()
     }
@@ -338,16 +340,13 @@ impl Shared {
         let waited = |piece: &Piece| started.saturating_duration_since(piece.request.admitted).as_nanos() as u64;
         self.use_counts.taken.fetch_add(pieces.len() as u64, Relaxed);
         self.use_counts.waited_ns.fetch_add(pieces.iter().map(waited).sum(), Relaxed);
+        let ended = Ended { shared: self, pieces, started };
         let mut session = self.session();
         let axes = self.model.signature().batch_axes();
         let run_rows = sizing.run_rows(rows_of(pieces));
         Runner { session: session.as_mut(), axes, stats: &self.stats }.run(pieces, run_rows);
         self.give_back(session);
-        let ran = started.elapsed();
-        let mut state = self.lock();
-        let at = state.running.iter().position(|(began, _)| *began == started).expect("pushed by cut");
-        state.running.swap_remove(at);
-        state.times.record(batch_bytes(pieces), ran.as_secs_f64());
+        drop(ended);
     }
 
     fn session(&self) -> Box<dyn Session> {
@@ -362,6 +361,30 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics while the lock is held, so a poisoned state is still a whole one.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The end of a run, also of one that panicked in our own code: its time is counted, and nobody is left without an answer.
+struct Ended<'a> {
+    shared: &'a Shared,
+    pieces: &'a [Piece],
+    started: Instant,
+}
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        let ran_s = self.started.elapsed().as_secs_f64();
+        {
+            let mut state = self.shared.lock();
+            if let Some(at) = state.running.iter().position(|(began, _)| *began == self.started) {
+                state.running.swap_remove(at);
+            }
+            state.times.record(batch_bytes(self.pieces), ran_s, self.started);
+        }
+        if std::thread::panicking() {
+            let error = RunError::Failed("the worker panicked around the run".to_owned());
+            self.pieces.iter().for_each(|piece| piece.request.fail(NoAnswer::Run(error.clone())));
+        }
     }
 }
 
@@ -403,6 +426,11 @@ impl Turns for Shared {
         self.workers.store(workers, Relaxed);
         self.parallelism_milli.store((parallelism * 1000.0) as u32, Relaxed);
     }
+}
+
+/// Answers requests that had to make room.
+fn preempt(evicted: &[Arc<Request>]) {
+    evicted.iter().for_each(|low| low.fail(NoAnswer::Shed(ShedCause::Preempted)));
 }
 
 /// Bytes that a batch's rows have of their requests' inputs.

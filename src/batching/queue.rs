@@ -31,6 +31,8 @@ struct Entry {
     request: Arc<Request>,
     /// Rows before this one were cut already.
     next_row: usize,
+    /// Rows of it that run before others have their turn, as they were counted.
+    turn: usize,
 }
 
 /// Consecutive rows of one request.
@@ -70,7 +72,7 @@ impl Queue {
             Priority::Low => LOW,
         };
         self.bytes += request.bytes;
-        self.put(lane, Entry { request, next_row: 0 }, whole);
+        self.put(lane, Entry { request, next_row: 0, turn: 0 }, whole);
     }
 
     /// Requests that wait.
@@ -100,11 +102,15 @@ impl Queue {
         }
     }
 
-    /// Takes a request out; `None` if it doesn't wait here any more, wholly or in part.
-    pub fn withdraw(&mut self, number: u64, whole: usize) -> Option<Arc<Request>> {
+    /// Takes a request out; `None` if it doesn't wait here any more. One of which a part was cut already is only taken out
+    /// if `begun` says so.
+    pub fn withdraw(&mut self, number: u64, begun: bool) -> Option<Arc<Request>> {
         for lane in 0..self.lanes.len() {
             if let Some(at) = self.lanes[lane].iter().position(|entry| entry.request.number == number) {
-                let entry = self.remove(lane, at, whole);
+                if !begun && self.lanes[lane][at].next_row > 0 {
+                    return None;
+                }
+                let entry = self.remove(lane, at);
                 self.bytes -= entry.request.bytes;
                 return Some(entry.request);
             }
@@ -113,9 +119,9 @@ impl Queue {
     }
 
     /// Takes out the newest of the low class, to make room for a high one.
-    pub fn evict_low(&mut self, whole: usize) -> Option<Arc<Request>> {
+    pub fn evict_low(&mut self) -> Option<Arc<Request>> {
         let at = self.lanes[LOW].len().checked_sub(1)?;
-        let entry = self.remove(LOW, at, whole);
+        let entry = self.remove(LOW, at);
         self.bytes -= entry.request.bytes;
         Some(entry.request)
     }
@@ -144,7 +150,8 @@ impl Queue {
                 let entry = &self.lanes[lane][at];
                 // A request that fits into a run is not torn; one that doesn't has its turns by itself.
                 let fits = entry.rows() > 0 && entry.rows() <= room && entry.request.number != head.number;
-                if fits && !entry.request.is_void(now) && head.shares_a_run_with(&entry.request, axes) {
+                let is_wanted = !entry.request.is_void(now) && !entry.request.is_settled();
+                if fits && is_wanted && head.shares_a_run_with(&entry.request, axes) {
                     let piece = self.take(lane, at, room, whole);
                     room -= piece.count;
                     pieces.push(piece);
@@ -177,7 +184,7 @@ impl Queue {
     /// Cuts up to `room` rows from an entry. What is left of it goes to the end of its lane, so that one large request
     /// does not keep the others waiting for all of its rows.
     fn take(&mut self, lane: usize, at: usize, room: usize, whole: usize) -> Piece {
-        let mut entry = self.remove(lane, at, whole);
+        let mut entry = self.remove(lane, at);
         let rows = entry.rows();
         // Torn only where no run could hold it.
         let count = if rows <= whole { rows } else { room.clamp(1, rows) };
@@ -198,13 +205,13 @@ impl Queue {
             while let Some(entry) = self.lanes[lane].front() {
                 let request = &entry.request;
                 if request.is_void(now) || request.is_settled() {
-                    let entry = self.remove(lane, 0, whole);
+                    let entry = self.remove(lane, 0);
                     self.bytes -= entry.request.bytes;
                     entry.request.fail(NoAnswer::Expired);
                 } else if lane != DELAYED
                     && cutting.delay_after.is_some_and(|after| now.duration_since(request.admitted) >= after)
                 {
-                    let entry = self.remove(lane, 0, whole);
+                    let entry = self.remove(lane, 0);
                     self.put(DELAYED, entry, whole);
                 } else {
                     break;
@@ -213,18 +220,15 @@ impl Queue {
         }
     }
 
-    fn put(&mut self, lane: usize, entry: Entry, whole: usize) {
-        self.turn_rows[lane] += entry.turn(whole);
+    fn put(&mut self, lane: usize, mut entry: Entry, whole: usize) {
+        entry.turn = entry.rows().clamp(1, whole.max(1));
+        self.turn_rows[lane] += entry.turn;
         self.lanes[lane].push_back(entry);
     }
 
-    fn remove(&mut self, lane: usize, at: usize, whole: usize) -> Entry {
+    fn remove(&mut self, lane: usize, at: usize) -> Entry {
         let entry = self.lanes[lane].remove(at).expect("callers found it there");
-        // The bound may have changed since it was put; no sum may fall below nothing for that.
-        self.turn_rows[lane] = self.turn_rows[lane].saturating_sub(entry.turn(whole));
-        if self.lanes[lane].is_empty() {
-            self.turn_rows[lane] = 0;
-        }
+        self.turn_rows[lane] -= entry.turn;
         entry
     }
 }
@@ -232,11 +236,6 @@ impl Queue {
 impl Entry {
     fn rows(&self) -> usize {
         self.request.work.rows - self.next_row
-    }
-
-    /// Rows of it that run before others have their turn.
-    fn turn(&self, whole: usize) -> usize {
-        self.rows().clamp(1, whole.max(1))
     }
 }
 

@@ -52,9 +52,10 @@ pub fn choose(candidates: impl Iterator<Item = Candidate>, now: Instant) -> Choi
     }
 }
 
-/// The core time that a pool starts with when it comes back from idleness; `least` is that of the pools at work.
-pub fn rejoin(used_s: f64, least: Option<f64>) -> f64 {
-    least.map_or(used_s, |least| used_s.max(least))
+/// The core time that a pool counts from when it comes back from idleness. `turn_s` is that of the pool which had the
+/// last turn: whoever was away starts level with it, and nobody has to make up for what others used before.
+pub fn rejoin(used_s: f64, turn_s: f64) -> f64 {
+    used_s.max(turn_s)
 }
 
 #[cfg(test)]
@@ -94,9 +95,8 @@ mod tests {
 
     #[test]
     fn idleness_saves_nothing_up() {
-        assert_eq!(rejoin(1.0, Some(5.0)), 5.0);
-        assert_eq!(rejoin(7.0, Some(5.0)), 7.0);
-        assert_eq!(rejoin(1.0, None), 1.0);
+        assert_eq!(rejoin(1.0, 5.0), 5.0);
+        assert_eq!(rejoin(7.0, 5.0), 7.0);
     }
 
     #[test]

@@ -24,9 +24,12 @@ struct Waiting {
     outcome: oneshot::Receiver<Outcome>,
     /// When it is taken out if no run has begun.
     give_up: Option<Instant>,
-    withdraw: Box<dyn Fn(&Request) -> bool + Send + Sync>,
+    withdraw: Box<Withdraw>,
     ended: bool,
 }
+
+/// Takes a request out of its queue and says whether it was there; one that was cut in part only if the flag says so.
+type Withdraw = dyn Fn(&Request, bool) -> bool + Send + Sync;
 
 impl Ticket {
     /// The ticket of a request that has run already.
@@ -34,12 +37,12 @@ impl Ticket {
         Self(State::Done(outcome))
     }
 
-    /// The ticket of a request that waits. `withdraw` takes it out of its queue and says whether it was there.
+    /// The ticket of a request that waits, and that `withdraw` takes out of its queue.
     pub(super) fn waiting(
         request: Arc<Request>,
         outcome: oneshot::Receiver<Outcome>,
         give_up: Option<Instant>,
-        withdraw: impl Fn(&Request) -> bool + Send + Sync + 'static,
+        withdraw: impl Fn(&Request, bool) -> bool + Send + Sync + 'static,
     ) -> Self {
         Self(State::Waiting(Waiting { request, outcome, give_up, withdraw: Box::new(withdraw), ended: false }))
     }
@@ -60,10 +63,11 @@ impl Ticket {
 
 impl Waiting {
     async fn outcome(mut self) -> Outcome {
-        if let Some(give_up) = self.give_up {
+        let deadline = self.request.work.deadline.instant();
+        if let Some(give_up) = self.give_up.filter(|&give_up| deadline.is_none_or(|deadline| give_up < deadline)) {
             match until(Some(give_up), &mut self.outcome).await {
                 Some(outcome) => return self.end(outcome),
-                None if (self.withdraw)(&self.request) => {
+                None if (self.withdraw)(&self.request, false) => {
                     self.ended = true;
                     return Err(NoAnswer::Shed(ShedCause::Waited));
                 }
@@ -71,7 +75,7 @@ impl Waiting {
                 None => {}
             }
         }
-        match until(self.request.work.deadline.instant(), &mut self.outcome).await {
+        match until(deadline, &mut self.outcome).await {
             Some(outcome) => self.end(outcome),
             None => Err(NoAnswer::Expired),
         }
@@ -88,7 +92,7 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         if !self.ended {
             self.request.leave();
-            (self.withdraw)(&self.request);
+            (self.withdraw)(&self.request, true);
         }
     }
 }

@@ -223,6 +223,46 @@ async fn a_low_request_does_not_wait_for_ever() {
 }
 
 #[tokio::test]
+async fn nobody_makes_room_for_a_request_that_is_refused_all_the_same() {
+    let gate = Gate::shut();
+    let model = Arc::new(FakeModel::identity(WIDTH).gated(gate.clone()));
+    let config = pool_config();
+    let limits = QueueLimits { max_requests: 4, max_bytes: 40, ..config.limits };
+    let case = Case::new(&model, 8, PoolConfig { limits, ..config });
+    let first = blocked(&case, &gate).await;
+    let waiting = case.admit(low(rows(0, 1))).unwrap();
+    // Beside one of 8 bytes that stays, one of 200 bytes has no room, whoever leaves.
+    let kept = case.admit(rows(1, 1)).unwrap();
+    assert!(case.admit(rows(2, 25)).is_err());
+    let shed = waiting.outcome().await.unwrap_err();
+    assert!(matches!(shed, NoAnswer::Shed(ShedCause::Preempted)), "it is told, not forgotten: {shed:?}");
+    gate.open();
+    kept.outcome().await.unwrap();
+    first.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_low_requests_own_deadline_counts_if_it_is_the_earlier() {
+    let gate = Gate::shut();
+    let model = Arc::new(FakeModel::identity(WIDTH).gated(gate.clone()));
+    let case = Case::new(&model, 8, pool_config());
+    let first = blocked(&case, &gate).await;
+    let deadline = Deadline::after(Instant::now(), Duration::from_millis(5));
+    let why = case.admit(low(Work { deadline, ..rows(0, 1) })).unwrap().outcome().await.unwrap_err();
+    assert!(matches!(why, NoAnswer::Expired), "{why:?}");
+    gate.open();
+    first.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_output_of_another_number_of_rows_is_given_as_it_came_to_a_request_by_itself() {
+    let summed = |_: &[Tensor]| Ok(vec![Tensor::zeros(DataType::Fp32, vec![1, WIDTH])]);
+    let model = Arc::new(FakeModel::identity(WIDTH).with_function(summed));
+    let case = Case::new(&model, 8, pool_config());
+    assert_eq!(case.outcome(rows(0, 3)).await.unwrap().tensors[0].shape(), [1, WIDTH]);
+}
+
+#[tokio::test]
 async fn a_short_run_takes_place_where_it_is_once_it_is_known_to_be_short() {
     let model = Arc::new(FakeModel::identity(WIDTH));
     let case = Case::new(&model, 8, pool_config());

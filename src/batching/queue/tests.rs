@@ -118,9 +118,9 @@ fn the_high_class_goes_first_and_the_low_fills_what_is_left() {
 fn the_newest_of_the_low_class_makes_room() {
     let low = Like { priority: Priority::Low, ..ONE };
     let mut case = Case::new(&[low, ONE, low]);
-    assert_eq!(case.queue.evict_low(CAP).unwrap().number, 2);
-    assert_eq!(case.queue.evict_low(CAP).unwrap().number, 0);
-    assert!(case.queue.evict_low(CAP).is_none());
+    assert_eq!(case.queue.evict_low().unwrap().number, 2);
+    assert_eq!(case.queue.evict_low().unwrap().number, 0);
+    assert!(case.queue.evict_low().is_none());
     assert_eq!(case.cut(), [(1, 0, 1)]);
 }
 
@@ -140,8 +140,9 @@ fn what_nobody_waits_for_is_not_cut() {
 fn a_withdrawn_request_leaves_nothing_behind() {
     let mut case = Case::new(&[Like { rows: 9, ..ONE }, ONE]);
     case.cut();
-    assert_eq!(case.queue.withdraw(0, CAP).unwrap().number, 0, "also when part of it was cut");
-    assert!(case.queue.withdraw(0, CAP).is_none());
+    assert!(case.queue.withdraw(0, false).is_none(), "a part of it was cut");
+    assert_eq!(case.queue.withdraw(0, true).unwrap().number, 0);
+    assert!(case.queue.withdraw(0, true).is_none());
     assert_eq!(case.cut(), [(1, 0, 1)]);
     assert_eq!((case.queue.len(), case.queue.bytes(), case.queue.rows_ahead(Priority::High)), (0, 0, 0));
 }
@@ -159,8 +160,14 @@ fn a_delayed_request_runs_after_all_others() {
 
 #[test]
 fn a_changed_cap_leaves_no_rows_behind() {
-    let mut case = Case::new(&[Like { rows: 9, ..ONE }, ONE]);
-    assert!(case.queue.withdraw(0, 100).is_some());
-    assert!(case.queue.withdraw(1, 100).is_some());
+    let mut case = Case::new(&[]);
+    for (number, whole) in [(0, 100), (1, 1)] {
+        let inputs = vec![Tensor::zeros(DataType::Fp32, vec![9, 2])];
+        let work = Work { inputs, rows: 9, deadline: Deadline::NONE, priority: Priority::High };
+        case.queue.push(Arc::new(Request::new(number, work, Some(&axes()), case.start).0), whole);
+    }
+    assert_eq!(case.queue.rows_ahead(Priority::High), 10);
+    assert!(case.queue.withdraw(0, true).is_some());
+    assert!(case.queue.withdraw(1, true).is_some());
     assert_eq!(case.queue.rows_ahead(Priority::High), 0);
 }

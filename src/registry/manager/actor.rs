@@ -297,9 +297,15 @@ impl Actor {
     fn rebuild_backends(&mut self, name: &str) {
         let model = self.models.get_mut(name).expect("called for a known model");
         let settings = model.settings.clone();
+        let mut rebuilt = vec![];
         for version in model.versions.values_mut() {
             let Stage::Ready(ready) = &mut version.stage else { continue };
             ready.backend = self.backends.rebuild(&ready.backend, &settings);
+            rebuilt.push((ready.digest, ready.backend.clone()));
+        }
+        // Another limit may leave room for sizes that were not measured.
+        for (digest, backend) in rebuilt {
+            self.measure(digest, &backend);
         }
     }
 

@@ -82,7 +82,7 @@ impl Actor {
         self.measure(digest, &backend);
         let notes = backend.servable.notes().join("; ");
         tracing::info!(model = name, version = number, engine, examples, notes, "ready");
-        (Stage::Ready(Box::new(Ready { backend, since: Instant::now(), stamps: load.stamps })), "ready")
+        (Stage::Ready(Box::new(Ready { backend, digest, since: Instant::now(), stamps: load.stamps })), "ready")
     }
 
     /// What a version that may not serve becomes, and the outcome that is counted.

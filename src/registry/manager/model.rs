@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use super::handle::Reply;
+use crate::registry::digest::Digest;
 use crate::registry::labels::{LabelMove, effective_labels};
 use crate::registry::listing::{FileStamp, VersionFiles};
 use crate::registry::loader::check_settings;
@@ -96,6 +97,7 @@ pub struct Waking {
 /// A version in service.
 pub struct Ready {
     pub backend: Arc<Backend>,
+    pub digest: Digest,
     pub since: Instant,
     /// The files as they were loaded.
     pub stamps: Vec<FileStamp>,

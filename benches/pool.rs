@@ -60,7 +60,13 @@ fn ask(bencher: Bencher, model: Arc<dyn Model>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let inputs = vec![Tensor::zeros(DataType::Fp32, vec![1, WIDTH])];
     let run = || {
-        let work = Work { inputs: inputs.clone(), rows: 1, deadline: Deadline::NONE, priority: Priority::High };
+        let work = Work {
+            inputs: inputs.clone(),
+            rows: 1,
+            deadline: Deadline::NONE,
+            start_by: None,
+            priority: Priority::High,
+        };
         let ticket = pool.admit(work, Instant::now()).expect("the queue is empty");
         runtime.block_on(ticket.outcome()).expect("an identity answers")
     };

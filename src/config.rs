@@ -234,6 +234,9 @@ pub enum ConfigError {
     Value { key: &'static str, expected: &'static str, got: String },
 }
 
+/// Most compute threads that may be asked for.
+const MAX_CORES: usize = 1024;
+
 /// One success in so many gets an access line by default.
 const ACCESS_SAMPLE: u64 = 1000;
 
@@ -307,6 +310,10 @@ impl Settings {
         // What the scheduler and the control group of this process leave of the machine.
         let machine = std::thread::available_parallelism().map_or(1, usize::from);
         let cores = at_least_one("cores", self.cores.unwrap_or(machine))?;
+        if cores > MAX_CORES {
+            let expected = "at most 1024";
+            return Err(ConfigError::Value { key: "cores", expected, got: cores.to_string() });
+        }
         Ok(Config {
             limits: self.limits()?,
             serving: ServingDefaults {

@@ -52,7 +52,7 @@ async fn serve<R>(
     let request = decode(servable)?;
     record.decoded(started);
     let id = request.id.clone();
-    let deadline = deadline(context, &request, servable);
+    let deadline = deadline(context, &request);
     let priority = context.priority.or(request.priority).unwrap_or_default();
     let checked = servable.check(request)?;
     record.checked(checked.rows);
@@ -62,7 +62,8 @@ async fn serve<R>(
         return Err(Error::DeadlineExceeded { stage: "before the request was admitted" });
     }
     let (inputs, length) = servable.pad(checked.inputs);
-    let work = Work { inputs, rows: checked.rows, deadline, priority };
+    let start_by = start_by(context, deadline, servable);
+    let work = Work { inputs, rows: checked.rows, deadline, start_by, priority };
     let ticket = backend.pool.admit(work, now)?;
     let mut answer = ticket.outcome().await.map_err(|why| unanswered(context, &backend, why))?;
     answer.tensors = servable.cut(answer.tensors, length).map_err(|cause| run_failed(context, servable, &cause))?;
@@ -76,10 +77,15 @@ async fn serve<R>(
     Ok(encoded)
 }
 
-/// The earliest of the protocol's deadline, the request's own timeout and the version's default.
-fn deadline(context: &RequestContext, request: &InferRequest, servable: &Servable) -> Deadline {
-    let own = request.timeout.or(servable.limits.default_timeout);
-    let own = own.map_or(Deadline::NONE, |timeout| Deadline::after(context.received, timeout));
+/// The version's limit on waiting, for a request without a deadline of its own.
+fn start_by(context: &RequestContext, deadline: Deadline, servable: &Servable) -> Option<Instant> {
+    let limit = servable.limits.default_timeout.filter(|_| deadline == Deadline::NONE)?;
+    context.received.checked_add(limit)
+}
+
+/// The earlier of the protocol's deadline and the request's own timeout.
+fn deadline(context: &RequestContext, request: &InferRequest) -> Deadline {
+    let own = request.timeout.map_or(Deadline::NONE, |timeout| Deadline::after(context.received, timeout));
     context.deadline.min(own)
 }
 

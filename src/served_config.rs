@@ -23,11 +23,13 @@ const BACKEND: &str = "tract";
 
 /// The configuration of a model as it is served with so many workers.
 ///
-/// A batch limit is told (`max_batch_size` above 0, `dims` without the batch dimension) only where one is set and the
-/// leading dimension of every tensor varies; otherwise `dims` are the whole shapes.
+/// A batch limit is told (`max_batch_size` above 0, `dims` without the batch dimension) only where one is set, the batch
+/// axis is proven, and it leads every tensor; otherwise `dims` are the whole shapes.
 pub fn served_config(name: &str, signature: &Signature, settings: &ModelSettings, workers: u32) -> ModelConfig {
     let specs = || signature.inputs.iter().chain(&signature.outputs);
-    let max_batch_size = settings.max_batch_size.filter(|_| specs().all(leads_with_batch));
+    // A limit in rows means nothing where no rows are known.
+    let has_rows = signature.batch_axes().is_some() && specs().all(leads_with_batch);
+    let max_batch_size = settings.max_batch_size.filter(|_| has_rows);
     let dims = |spec: &TensorSpec| spec.wire_shape().split_off(usize::from(max_batch_size.is_some()));
     let input = |spec: &TensorSpec| ModelInput {
         name: spec.name.clone(),
@@ -175,6 +177,11 @@ mod tests {
         }
     }
 
+    fn proven(signature: Signature) -> Signature {
+        let axes = BatchAxes { inputs: vec![Some(0)], outputs: vec![Some(0)] };
+        Signature { batching: Batching::Proven(axes), ..signature }
+    }
+
     fn json_of(signature: &Signature, settings: &ModelSettings) -> Value {
         serde_json::from_str(&to_json(&served_config("m", signature, settings, 2))).unwrap()
     }
@@ -215,20 +222,19 @@ mod tests {
     #[test]
     fn a_batch_limit_takes_the_batch_dimension_off() {
         let settings = ModelSettings { max_batch_size: Some(8), ..ModelSettings::default() };
-        let json = json_of(&signature(Dim::Named("N".into())), &settings);
+        let json = json_of(&proven(signature(Dim::Named("N".into()))), &settings);
         assert_eq!(
             (&json["max_batch_size"], &json["input"][0]["dims"], &json["output"][0]["dims"]),
             (&json!(8), &json!([3]), &json!([]))
         );
-        let json = json_of(&signature(Dim::Fixed(4)), &settings);
+        let json = json_of(&proven(signature(Dim::Fixed(4))), &settings);
         assert_eq!((&json["max_batch_size"], &json["input"][0]["dims"]), (&json!(0), &json!([4, 3])));
     }
 
     #[test]
     fn the_measured_cap_is_told_where_no_limit_is_set() {
         let unproven = signature(Dim::Named("N".into()));
-        let axes = BatchAxes { inputs: vec![Some(0)], outputs: vec![Some(0)] };
-        let proven = Signature { batching: Batching::Proven(axes), ..unproven.clone() };
+        let proven = proven(unproven.clone());
         let told = |signature: &Signature, settings: &ModelSettings| {
             let config = with_measured_cap(&served_config("m", signature, settings, 1), signature, 16);
             (config.max_batch_size, config.input[0].dims.clone(), config.output[0].dims.clone())

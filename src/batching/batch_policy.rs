@@ -33,6 +33,8 @@ pub struct Waiting {
     pub rows: usize,
     /// How long the oldest of them has waited.
     pub oldest: Duration,
+    /// Time until the oldest must begin to meet its deadline.
+    pub slack: Option<Duration>,
     /// Whether no more will come: the version is being let go.
     pub closed: bool,
 }
@@ -48,12 +50,13 @@ pub enum Decision {
 
 /// Decides. `best` says how many of so many rows run best together: a number from 1 to what it is given.
 pub fn decide(waiting: Waiting, rules: &BatchRules, best: impl Fn(usize) -> usize) -> Decision {
-    let Waiting { rows, oldest, closed } = waiting;
+    let Waiting { rows, oldest, slack, closed } = waiting;
     if let Some(&size) = rules.preferred.iter().rev().find(|&&size| size <= rows) {
         return Decision::Cut(size);
     }
-    if rows < rules.cap && oldest < rules.max_queue_delay && !closed {
-        return Decision::Wait(rules.max_queue_delay - oldest);
+    let delay = rules.max_queue_delay.saturating_sub(oldest).min(slack.unwrap_or(Duration::MAX));
+    if rows < rules.cap && !delay.is_zero() && !closed {
+        return Decision::Wait(delay);
     }
     Decision::Cut(best(rows.min(rules.cap)).clamp(1, rules.cap))
 }
@@ -69,7 +72,7 @@ mod tests {
     }
 
     fn waiting(rows: usize, oldest_us: u32) -> Waiting {
-        Waiting { rows, oldest: oldest_us * US, closed: false }
+        Waiting { rows, oldest: oldest_us * US, slack: None, closed: false }
     }
 
     #[test]
@@ -96,6 +99,15 @@ mod tests {
         let down_to_even = |rows: usize| if rows > 1 { rows / 2 * 2 } else { 1 };
         assert_eq!(decide(waiting(7, 0), &rules(8, &[], 0), down_to_even), Decision::Cut(6));
         assert_eq!(decide(waiting(1, 0), &rules(8, &[], 0), |_| 0), Decision::Cut(1), "at least one row");
+    }
+
+    #[test]
+    fn a_delay_ends_where_it_would_cost_the_deadline() {
+        let rules = rules(8, &[], 100);
+        let hurried = |slack_us: u32| Waiting { slack: Some(slack_us * US), ..waiting(2, 10) };
+        assert_eq!(decide(hurried(500), &rules, |rows| rows), Decision::Wait(90 * US));
+        assert_eq!(decide(hurried(30), &rules, |rows| rows), Decision::Wait(30 * US));
+        assert_eq!(decide(hurried(0), &rules, |rows| rows), Decision::Cut(2));
     }
 
     #[test]

@@ -340,7 +340,8 @@ impl Slot {
         let passed_s = now.saturating_duration_since(self.counted).as_secs_f64();
         self.counted = now;
         self.time.busy_s += passed_s * f64::from(self.running);
-        if self.wants {
+        // Work that waits for its batch to fill wants no core yet.
+        if self.wants && self.not_before.is_none_or(|due| due <= now) {
             self.time.wanted_s += passed_s;
             if self.running >= self.workers.max(1) {
                 self.time.starved_s += passed_s;

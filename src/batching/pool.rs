@@ -241,11 +241,12 @@ impl Shared {
     fn enqueue(self: &Arc<Self>, work: Work, bytes: usize, now: Instant) -> Result<Ticket, Error> {
         let whole = self.sizing.load().rules.whole;
         let priority = work.priority;
-        let left = work.deadline.instant().map(|instant| instant.saturating_duration_since(now));
         let mut state = self.lock();
         // A guess must not keep out what was never seen to be slow.
         let run_s = state.times.known_s(bytes, now).unwrap_or_default();
-        let demand = Demand { priority, bytes, run_s, left };
+        let run = Duration::from_secs_f64(run_s);
+        let left = work.must_start_by(run).map(|instant| instant.saturating_duration_since(now));
+        let demand = Demand { priority, bytes, run_s: 0.0, left };
         let mut evicted = vec![];
         loop {
             let ahead = self.ahead(&state, priority, now);
@@ -300,6 +301,11 @@ impl Shared {
         }
     }
 
+    /// How long a full batch takes.
+    fn turn_time(&self, state: &State, cap: usize) -> Duration {
+        Duration::from_secs_f64(state.times.estimate_s((cap as f64 * state.row_bytes) as usize))
+    }
+
     fn refusal(&self, cause: ShedCause, ahead: &Ahead) -> Error {
         self.stats.record_shed(cause);
         Error::Overloaded(Box::new(Overload {
@@ -325,6 +331,7 @@ impl Shared {
             rules: &sizing.rules,
             axes: self.model.signature().batch_axes(),
             best: &|rows| sizing.best_cut(rows),
+            run: self.turn_time(&state, sizing.rules.cap),
             delay_after: self.config.delay_after,
             closed: state.closed,
         };

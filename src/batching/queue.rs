@@ -12,6 +12,9 @@ use crate::signature::BatchAxes;
 /// Requests that are looked at for one batch: those behind them wait for the next.
 const MAX_LOOKED_AT: usize = 1024;
 
+/// Shapes among them of which each is asked whether its batch is due.
+const MAX_SHAPES: usize = 8;
+
 /// The waiting requests of one pool, without bounds of its own: the admission keeps them.
 #[derive(Debug, Default)]
 pub struct Queue {
@@ -59,6 +62,8 @@ pub struct Cutting<'a> {
     pub axes: Option<&'a BatchAxes>,
     /// How many of so many rows run best together.
     pub best: &'a dyn Fn(usize) -> usize,
+    /// How long the run is expected to take.
+    pub run: Duration,
     /// After this time of waiting a request is put behind all others.
     pub delay_after: Option<Duration>,
     pub closed: bool,
@@ -126,23 +131,50 @@ impl Queue {
         Some(entry.request)
     }
 
-    /// The rows that run next, if any are due. Requests that are void are answered and dropped on the way.
+    /// The rows that run next, if any are due. Requests that are void are answered and dropped on the way. Where the first
+    /// may wait for its batch to fill, those of another shape behind it are looked at.
     pub fn cut(&mut self, now: Instant, cutting: &Cutting<'_>) -> Cut {
-        let BatchRules { cap, whole, .. } = *cutting.rules;
         self.drop_void(now, cutting);
-        let Some(lane) = (0..self.lanes.len()).find(|&lane| !self.lanes[lane].is_empty()) else { return Cut::Empty };
-        let head = self.lanes[lane][0].request.clone();
-        let waiting = self.waiting_with(&head, now, cutting);
-        let target = match decide(waiting, cutting.rules, cutting.best) {
-            Decision::Wait(time) => return Cut::Wait(time),
-            Decision::Cut(rows) => rows,
-        };
+        let mut heads: Vec<Arc<Request>> = vec![];
+        let mut soonest: Option<Duration> = None;
+        for lane in 0..self.lanes.len() {
+            for at in 0..self.lanes[lane].len().min(MAX_LOOKED_AT) {
+                let request = &self.lanes[lane][at].request;
+                let is_seen =
+                    |head: &Arc<Request>| cutting.axes.is_none_or(|axes| head.shares_a_run_with(request, axes));
+                if request.is_void(now) || heads.iter().any(is_seen) {
+                    continue;
+                }
+                let head = request.clone();
+                match decide(self.waiting_with(&head, now, cutting), cutting.rules, cutting.best) {
+                    Decision::Cut(target) => return Cut::Batch(self.cut_with((lane, at), target, now, cutting)),
+                    Decision::Wait(time) => soonest = Some(soonest.map_or(time, |soonest| soonest.min(time))),
+                }
+                heads.push(head);
+                if heads.len() == MAX_SHAPES {
+                    return soonest.map_or(Cut::Empty, Cut::Wait);
+                }
+            }
+        }
+        soonest.map_or(Cut::Empty, Cut::Wait)
+    }
+
+    /// Cuts `target` rows with the request at this place and those that may share its run.
+    fn cut_with(
+        &mut self,
+        (lane, at): (usize, usize),
+        target: usize,
+        now: Instant,
+        cutting: &Cutting<'_>,
+    ) -> Vec<Piece> {
+        let BatchRules { cap, whole, .. } = *cutting.rules;
+        let head = self.lanes[lane][at].request.clone();
         // Where it is not known what sharing a run is worth, a request is torn for its size alone.
         let torn = if whole > cap { whole } else { target };
-        let mut pieces = vec![self.take(lane, 0, torn, whole)];
-        let Some(axes) = cutting.axes.filter(|_| pieces[0].count > 0) else { return Cut::Batch(pieces) };
+        let mut pieces = vec![self.take(lane, at, torn, whole)];
+        let Some(axes) = cutting.axes.filter(|_| pieces[0].count > 0) else { return pieces };
         let mut room = target.saturating_sub(pieces[0].count);
-        for lane in lane..self.lanes.len() {
+        for lane in 0..self.lanes.len() {
             let mut at = 0;
             let mut looks = self.lanes[lane].len().min(MAX_LOOKED_AT);
             while room > 0 && looks > 0 {
@@ -160,25 +192,25 @@ impl Queue {
                 }
             }
         }
-        Cut::Batch(pieces)
+        pieces
     }
 
     /// The rows that could run together with the head's: enough of them to decide.
     fn waiting_with(&self, head: &Request, now: Instant, cutting: &Cutting<'_>) -> Waiting {
         let cap = cutting.rules.cap;
-        let first = self.lanes.iter().find_map(|lane| lane.front()).expect("called with a head");
-        let mut rows = first.rows().max(1);
-        let mut entries = self.lanes.iter().flatten().skip(1).take(MAX_LOOKED_AT);
-        if let Some(axes) = cutting.axes {
-            while rows < cap {
-                let Some(entry) = entries.next() else { break };
-                if head.shares_a_run_with(&entry.request, axes) {
-                    rows += entry.rows();
-                }
+        let mut rows = 0;
+        for entry in self.lanes.iter().flatten().take(MAX_LOOKED_AT) {
+            let is_head = entry.request.number == head.number;
+            if is_head || cutting.axes.is_some_and(|axes| head.shares_a_run_with(&entry.request, axes)) {
+                rows += entry.rows();
+            }
+            if rows >= cap {
+                break;
             }
         }
         let oldest = now.saturating_duration_since(head.admitted);
-        Waiting { rows, oldest, closed: cutting.closed }
+        let left = head.work.must_start_by(cutting.run).map(|instant| instant.saturating_duration_since(now));
+        Waiting { rows: rows.max(1), oldest, slack: left, closed: cutting.closed }
     }
 
     /// Cuts up to `room` rows from an entry. What is left of it goes to the end of its lane, so that one large request
@@ -204,7 +236,7 @@ impl Queue {
         for lane in 0..self.lanes.len() {
             while let Some(entry) = self.lanes[lane].front() {
                 let request = &entry.request;
-                if request.is_void(now) || request.is_settled() {
+                if request.is_void(now) || request.is_settled() || (entry.next_row == 0 && request.work.is_late(now)) {
                     let entry = self.remove(lane, 0);
                     self.bytes -= entry.request.bytes;
                     entry.request.fail(NoAnswer::Expired);

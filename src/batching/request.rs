@@ -22,7 +22,22 @@ pub struct Work {
     /// Rows along the batch axis; 1 where none is proven.
     pub rows: usize,
     pub deadline: Deadline,
+    /// When it is answered that it has waited too long, if no run of it has begun.
+    pub start_by: Option<Instant>,
     pub priority: Priority,
+}
+
+impl Work {
+    /// Whether its time to begin has passed.
+    pub fn is_late(&self, now: Instant) -> bool {
+        self.start_by.is_some_and(|start_by| now >= start_by)
+    }
+
+    /// When a run of this length must begin at the latest.
+    pub fn must_start_by(&self, run: Duration) -> Option<Instant> {
+        let deadline = self.deadline.instant().map(|instant| instant.checked_sub(run).unwrap_or(instant));
+        [deadline, self.start_by].into_iter().flatten().min()
+    }
 }
 
 /// What a run gives a request.
@@ -222,7 +237,7 @@ mod tests {
     fn request(rows: usize, width: usize, shared: f32) -> (Request, oneshot::Receiver<Outcome>) {
         let shared = Tensor::from_elements(DataType::Fp32, vec![1], &[shared]).unwrap();
         let inputs = vec![Tensor::zeros(DataType::Fp32, vec![rows, width]), shared];
-        let work = Work { inputs, rows, deadline: Deadline::NONE, priority: Priority::High };
+        let work = Work { inputs, rows, deadline: Deadline::NONE, priority: Priority::High, start_by: None };
         Request::new(1, work, Some(&axes()), Instant::now())
     }
 

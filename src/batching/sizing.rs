@@ -53,7 +53,8 @@ impl Sizing {
                 // A size that an operator names counts for more than what was measured.
                 let cap = config.batching.max_batch_size.unwrap_or(curve.cap().max(largest)).max(1);
                 let preferred = preferred.iter().copied().filter(|&size| size <= cap).collect();
-                BatchRules { cap, whole: cap, preferred, max_queue_delay: *delay }
+                let whole = if curve.is_measured() { cap } else { max.clamp(cap, MAX_MEASURED_ROWS.max(cap)) };
+                BatchRules { cap, whole, preferred, max_queue_delay: *delay }
             }
         };
         Self { curve, rules }
@@ -100,6 +101,7 @@ mod tests {
             ("not measured yet, limited", rules(Some(4), None, None, true), (1, 4)),
             ("not worth it", rules(Some(8), None, Some(1), true), (1, 1)),
             ("asked for all the same", rules(Some(8), Some(&[]), Some(1), true), (8, 8)),
+            ("asked for, not measured yet", rules(None, Some(&[]), None, true), (1, MAX_MEASURED_ROWS)),
             ("a preferred size beyond what was measured", rules(None, Some(&[4, 32]), Some(16), true), (32, 32)),
         ] {
             assert_eq!(got, expected, "{name}");

@@ -22,7 +22,7 @@ enum State {
 struct Waiting {
     request: Arc<Request>,
     outcome: oneshot::Receiver<Outcome>,
-    /// When it is taken out if no run has begun.
+    /// When it is taken out if no run has begun, because it is of the low class.
     give_up: Option<Instant>,
     withdraw: Box<Withdraw>,
     ended: bool,
@@ -63,13 +63,15 @@ impl Ticket {
 
 impl Waiting {
     async fn outcome(mut self) -> Outcome {
-        let deadline = self.request.work.deadline.instant();
-        if let Some(give_up) = self.give_up.filter(|&give_up| deadline.is_none_or(|deadline| give_up < deadline)) {
-            match until(Some(give_up), &mut self.outcome).await {
+        let (deadline, start_by) = (self.request.work.deadline.instant(), self.request.work.start_by);
+        let first = [self.give_up, start_by].into_iter().flatten().min();
+        if let Some(first) = first.filter(|&first| deadline.is_none_or(|deadline| first < deadline)) {
+            match until(Some(first), &mut self.outcome).await {
                 Some(outcome) => return self.end(outcome),
                 None if (self.withdraw)(&self.request, false) => {
                     self.ended = true;
-                    return Err(NoAnswer::Shed(ShedCause::Waited));
+                    let is_late = start_by == Some(first);
+                    return Err(if is_late { NoAnswer::Expired } else { NoAnswer::Shed(ShedCause::Waited) });
                 }
                 // It runs already.
                 None => {}

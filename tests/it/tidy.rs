@@ -119,7 +119,7 @@ const IMPORTS: [(&str, &str); 30] = [
     ("inference", "error tensor"),
     ("json", "budget error inference tensor"),
     ("npz", "tensor"),
-    ("pipeline", "batching classification data_plane error inference record routing servable tensor"),
+    ("pipeline", "batching classification data_plane engine error inference record routing servable tensor"),
     ("proto", ""),
     ("record", "batching data_plane engine error inference servable telemetry"),
     (

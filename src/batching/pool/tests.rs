@@ -49,7 +49,7 @@ fn curve(cap: usize) -> BatchCurve {
 fn rows(first: usize, count: usize) -> Work {
     let values: Vec<f32> = (0..count).flat_map(|row| [(first + row) as f32; WIDTH]).collect();
     let inputs = vec![Tensor::from_elements(DataType::Fp32, vec![count, WIDTH], &values).unwrap()];
-    Work { inputs, rows: count, deadline: Deadline::NONE, priority: Priority::High }
+    Work { inputs, rows: count, deadline: Deadline::NONE, start_by: None, priority: Priority::High }
 }
 
 fn low(work: Work) -> Work {
@@ -206,6 +206,27 @@ async fn a_wait_that_would_outlast_the_deadline_is_refused_at_once() {
     for ticket in tickets {
         ticket.outcome().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_limit_on_waiting_does_not_end_a_run() {
+    let gate = Gate::shut();
+    let model = Arc::new(FakeModel::identity(WIDTH).gated(gate.clone()));
+    let case = Case::new(&model, 1, pool_config());
+    let start_by = Some(Instant::now() + Duration::from_millis(5));
+    let ticket = case.admit(Work { start_by, ..rows(0, 1) }).unwrap();
+    let running = tokio::spawn(ticket.outcome());
+    tokio::task::spawn_blocking({
+        let gate = gate.clone();
+        move || gate.wait_for(1)
+    })
+    .await
+    .unwrap();
+    let late = case.admit(Work { start_by, ..rows(1, 1) }).unwrap().outcome().await.unwrap_err();
+    assert!(matches!(late, NoAnswer::Expired), "{late:?}");
+    gate.open();
+    running.await.unwrap().unwrap();
+    assert_eq!(model.runs(), 1);
 }
 
 #[tokio::test]

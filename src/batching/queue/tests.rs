@@ -10,6 +10,7 @@ struct Case {
     queue: Queue,
     start: Instant,
     next: u64,
+    rules: BatchRules,
 }
 
 /// What a request is like; the rest is usual.
@@ -25,7 +26,12 @@ const ONE: Like = Like { rows: 1, width: 2, priority: Priority::High, deadline: 
 
 impl Case {
     fn new(requests: &[Like]) -> Self {
-        let mut case = Self { queue: Queue::default(), start: Instant::now(), next: 0 };
+        let mut case = Self {
+            queue: Queue::default(),
+            start: Instant::now(),
+            next: 0,
+            rules: BatchRules { cap: CAP, whole: CAP, ..BatchRules::unbatched() },
+        };
         for &like in requests {
             case.push(like);
         }
@@ -34,7 +40,7 @@ impl Case {
 
     fn push(&mut self, like: Like) -> Arc<Request> {
         let inputs = vec![Tensor::zeros(DataType::Fp32, vec![like.rows, like.width])];
-        let work = Work { inputs, rows: like.rows, deadline: like.deadline, priority: like.priority };
+        let work = Work { inputs, rows: like.rows, deadline: like.deadline, priority: like.priority, start_by: None };
         let request = Arc::new(Request::new(self.next, work, Some(&axes()), self.start).0);
         self.next += 1;
         self.queue.push(request.clone(), CAP);
@@ -43,13 +49,20 @@ impl Case {
 
     /// The next batch as (number of the request, first row, rows).
     fn cut_at(&mut self, now: Instant, delay_after: Option<Duration>) -> Vec<(u64, usize, usize)> {
-        let rules = BatchRules { cap: CAP, whole: CAP, ..BatchRules::unbatched() };
+        let rules = self.rules.clone();
         let axes = axes();
-        let cutting = Cutting { rules: &rules, axes: Some(&axes), best: &|rows| rows, delay_after, closed: false };
+        let cutting = Cutting {
+            rules: &rules,
+            axes: Some(&axes),
+            best: &|rows| rows,
+            run: Duration::ZERO,
+            delay_after,
+            closed: false,
+        };
         match self.queue.cut(now, &cutting) {
             Cut::Batch(pieces) => pieces.iter().map(|piece| (piece.request.number, piece.start, piece.count)).collect(),
             Cut::Empty => vec![],
-            Cut::Wait(_) => panic!("no delay is configured"),
+            Cut::Wait(_) => vec![],
         }
     }
 
@@ -163,11 +176,21 @@ fn a_changed_cap_leaves_no_rows_behind() {
     let mut case = Case::new(&[]);
     for (number, whole) in [(0, 100), (1, 1)] {
         let inputs = vec![Tensor::zeros(DataType::Fp32, vec![9, 2])];
-        let work = Work { inputs, rows: 9, deadline: Deadline::NONE, priority: Priority::High };
+        let work = Work { inputs, rows: 9, deadline: Deadline::NONE, priority: Priority::High, start_by: None };
         case.queue.push(Arc::new(Request::new(number, work, Some(&axes()), case.start).0), whole);
     }
     assert_eq!(case.queue.rows_ahead(Priority::High), 10);
     assert!(case.queue.withdraw(0, true).is_some());
     assert!(case.queue.withdraw(1, true).is_some());
     assert_eq!(case.queue.rows_ahead(Priority::High), 0);
+}
+
+#[test]
+fn a_batch_that_may_wait_keeps_no_full_one_of_another_shape_waiting() {
+    let wide = Like { width: 3, rows: CAP, ..ONE };
+    let mut case = Case::new(&[ONE, wide, ONE]);
+    case.rules.max_queue_delay = MS;
+    assert_eq!(case.cut(), [(1, 0, CAP)]);
+    assert!(case.cut().is_empty(), "the others wait for more");
+    assert_eq!(case.cut_at(case.start + MS, None), [(0, 0, 1), (2, 0, 1)]);
 }

@@ -1,20 +1,22 @@
 //! What waits for one version in one arm, and how much of the machine it may use for it.
 
+mod state;
+
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
+use self::state::{State, UseCounts};
 use super::admission_policy::{Ahead, Demand, admit};
 use super::batch::{Runner, rows_of};
 use super::cores::{Cores, Place, Turn, Turns, Usage};
 use super::curve::BatchCurve;
 use super::inline_policy::{Arrival, BROKEN_PROMISE, may_run_inline, penalty};
-use super::queue::{Cut, Cutting, Piece, Queue};
+use super::queue::{Cut, Cutting, Piece};
 use super::request::{Answer, NoAnswer, Outcome, Request, Work, bytes_of};
-use super::service_times::ServiceTimes;
 use super::sizing::{PoolConfig, Sizing};
 use super::ticket::Ticket;
 use crate::engine::{Model, RunError, Session};
@@ -45,32 +47,6 @@ struct Shared {
     /// How many cores the pool really gets, in thousandths: what waits is divided by it.
     parallelism_milli: AtomicU32,
     use_counts: UseCounts,
-}
-
-#[derive(Default)]
-struct State {
-    queue: Queue,
-    times: ServiceTimes,
-    /// When each run under way began, and how long it should take, in seconds.
-    running: Vec<(Instant, f64)>,
-    inline: u32,
-    inline_barred_until: Option<Instant>,
-    promises_broken: u32,
-    admitted: u64,
-    /// Bytes of a row, a moving average.
-    row_bytes: f64,
-    closed: bool,
-}
-
-/// Totals that whoever scales the pool takes differences of.
-#[derive(Debug, Default)]
-struct UseCounts {
-    /// Requests that were taken out of the queue to be run, and the time that they had waited.
-    taken: AtomicU64,
-    waited_ns: AtomicU64,
-    /// Requests that ran where they arrived, and the time that took.
-    inline: AtomicU64,
-    inline_ns: AtomicU64,
 }
 
 impl Pool {

@@ -11,6 +11,10 @@ use std::time::{Duration, Instant};
 
 use super::share_policy::{Candidate, Choice, choose, rejoin};
 
+/// How nice compute threads are: a thread that reads or refuses a request takes microseconds and must not wait for the
+/// slice of one that computes for milliseconds.
+const NICE: i32 = 5;
+
 /// Work that comes in turns.
 pub trait Turns: Send + Sync {
     /// Runs the next batch, if there is one. Asks for a further turn ([`Cores::wake`]) as soon as it knows that there is
@@ -123,7 +127,11 @@ impl Cores {
         let cores = Arc::new(Self { shared: shared.clone() });
         for core in 0..budget {
             let shared = shared.clone();
-            thread::Builder::new().name(format!("core {core}")).spawn(move || shared.work())?;
+            thread::Builder::new().name(format!("core {core}")).spawn(move || {
+                // Of this thread alone. Where it is not allowed, runs weigh as much as everything else.
+                let _ = rustix::process::setpriority_process(None, NICE);
+                shared.work();
+            })?;
         }
         Ok(cores)
     }

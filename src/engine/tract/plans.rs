@@ -219,17 +219,18 @@ impl Plans {
 
 impl Shared {
     fn choose(&self, key: &ShapeKey, inputs: &[Tensor]) -> Choice {
-        if let Some((first, plan)) = &self.first
-            && first == key
-        {
-            return Choice::Ready(plan.clone());
-        }
         // Plans agree on numbers, yet one may carry a NaN on where another drops it (a maximum of NaN and 0). Such
-        // inputs stay on the plan that never changes, so that the same request always has the same answer.
+        // inputs stay on the plan that takes any shape, alone and in whatever batch, so that the same request always has
+        // the same answer.
         if let Some(symbolic) = &self.symbolic
             && !inputs.iter().all(is_finite)
         {
             return Choice::Symbolic(symbolic.clone());
+        }
+        if let Some((first, plan)) = &self.first
+            && first == key
+        {
+            return Choice::Ready(plan.clone());
         }
         let mut held = self.held();
         if let Some(plan) = held.get(key) {

@@ -8,6 +8,10 @@ use std::time::{Duration, Instant};
 use super::autoscale_policy::{Memory, PoolWindow, Settings, Window, decide};
 use super::cores::{CoreTime, Cores, Sample, Usage};
 
+/// The least share of a core that a pool is thought to get. What it got in one interval is a small sample: a prediction from
+/// it may refuse for nothing, and the queue has other bounds.
+const LEAST_PARALLELISM: f64 = 0.25;
+
 /// Starts the thread that scales all pools of these cores, until the cores are gone.
 ///
 /// # Errors
@@ -66,7 +70,7 @@ impl Scaler {
             let wanted_s = sample.time.wanted_s - before.time.wanted_s;
             // Where work waited for most of the time, what it got is what it gets; else it gets what it may hold.
             let parallelism = match wanted_s > 0.5 * length_s {
-                true => (window.busy_s / length_s).max(0.05),
+                true => (window.busy_s / length_s).max(LEAST_PARALLELISM),
                 false => f64::from(decision.workers.max(1)),
             };
             sample.turns.resized(decision.workers, parallelism);

@@ -64,21 +64,21 @@ impl ServiceTimes {
         (bucket.runs >= KNOWN_AFTER).then_some(bucket.typical_s)
     }
 
-    /// The time that a run of this size should take: that of the nearest size seen, scaled by bytes if that was
-    /// smaller. 0 before anything ran.
+    /// The time that a run of this size should take if nothing disturbs it: that of the nearest size seen, scaled by bytes
+    /// if that was smaller. 0 before anything ran.
     pub fn estimate_s(&self, bytes: usize) -> f64 {
         let at = bucket_of(bytes);
         let seen = |index: &usize| self.buckets[*index].runs > 0;
         let below = (0..=at).rev().find(seen);
         let above = (at + 1..BUCKETS).find(seen);
         match (below, above) {
-            (Some(below), _) if below == at => self.buckets[at].mean_s,
-            (Some(below), None) => self.buckets[below].mean_s * ((at - below) as f64 / 2.0).exp2(),
+            (Some(below), _) if below == at => self.buckets[at].typical_s,
+            (Some(below), None) => self.buckets[below].typical_s * ((at - below) as f64 / 2.0).exp2(),
             (Some(below), Some(above)) => {
-                let (low, high) = (self.buckets[below].mean_s, self.buckets[above].mean_s);
+                let (low, high) = (self.buckets[below].typical_s, self.buckets[above].typical_s);
                 low + (high - low) * (at - below) as f64 / (above - below) as f64
             }
-            (None, Some(above)) => self.buckets[above].mean_s,
+            (None, Some(above)) => self.buckets[above].typical_s,
             (None, None) => 0.0,
         }
     }

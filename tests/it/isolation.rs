@@ -37,6 +37,8 @@ impl Outcome {
                 let plain = |(name, tensor): (&String, &Tensor)| (name.clone(), tensors::with_plain_nans(tensor));
                 Self::Answer(reply.outputs.iter().map(plain).collect())
             }
+            // A refusal for load is never expected; its text says why.
+            Err(Refusal::Http { status: 503, text }) => Self::Refused(text.clone()),
             Err(Refusal::Http { status, .. }) => Self::Refused(status.to_string()),
             Err(Refusal::Grpc { code, .. }) => Self::Refused(format!("{code:?}")),
             Err(Refusal::Transport(text)) => panic!("no answer at all: {text}"),
@@ -185,8 +187,8 @@ async fn run(wires: Wires, script: Vec<Scripted>, rounds: usize, is_over: Arc<At
     (round, faults)
 }
 
-/// A shape that is used often gets a plan of its own, which may round another way.
-const ROUNDING: f64 = 1e-6;
+/// A shape that is used often gets a plan of its own, and a batch sums in another order: both may round another way.
+const ROUNDING: f64 = 1e-5;
 
 /// How an outcome differs from the one expected, beyond rounding.
 fn difference(expected: &Outcome, got: &Outcome) -> Option<String> {

@@ -24,8 +24,9 @@ impl Runner<'_> {
     /// Runs these rows and answers their requests. `run_rows` is the size to run them as: more than they are means that
     /// the last row is repeated. A batch that fails is run request by request once, so that one that can't be run
     /// fails alone.
-    pub fn run(&mut self, pieces: &[Piece], run_rows: usize) {
-        let started = Instant::now();
+    ///
+    /// `started` is when it was last made sure that none of them is expired.
+    pub fn run(&mut self, pieces: &[Piece], run_rows: usize, started: Instant) {
         let output = self.execute(pieces, run_rows);
         self.count_waste(pieces, started, output.is_ok());
         let rows = rows_of(pieces);
@@ -33,8 +34,11 @@ impl Runner<'_> {
             Ok(output) => self.answer(pieces, run_rows, &output, started),
             Err(RunError::Stopped) => pieces.iter().for_each(|piece| piece.request.fail(NoAnswer::Expired)),
             Err(_) if pieces.len() > 1 || run_rows > rows => {
-                for piece in pieces.iter().filter(|piece| !piece.request.is_void(Instant::now())) {
-                    self.run(std::slice::from_ref(piece), piece.count);
+                for piece in pieces {
+                    let now = Instant::now();
+                    if !piece.request.is_void(now) {
+                        self.run(std::slice::from_ref(piece), piece.count, now);
+                    }
                 }
             }
             Err(error) => pieces.iter().for_each(|piece| piece.request.fail(NoAnswer::Run(error.clone()))),

@@ -319,15 +319,26 @@ impl Shared {
         (cut, !state.queue.is_empty())
     }
 
-    fn run_batch(&self, sizing: &Sizing, pieces: &[Piece], started: Instant) {
+    fn run_batch(&self, sizing: &Sizing, mut pieces: Vec<Piece>, cut: Instant) {
+        let mut session = self.session();
+        // A busy machine may have held this thread up since the cut.
+        let started = Instant::now();
+        pieces.retain(|piece| {
+            let expired = piece.request.work.deadline.passed(started);
+            if expired {
+                piece.request.fail(NoAnswer::Expired);
+            }
+            !expired
+        });
         let waited = |piece: &Piece| started.saturating_duration_since(piece.request.admitted).as_nanos() as u64;
         self.use_counts.taken.fetch_add(pieces.len() as u64, Relaxed);
         self.use_counts.waited_ns.fetch_add(pieces.iter().map(waited).sum(), Relaxed);
-        let ended = Ended { shared: self, pieces, started };
-        let mut session = self.session();
-        let axes = self.model.signature().batch_axes();
-        let run_rows = sizing.run_rows(rows_of(pieces));
-        Runner { session: session.as_mut(), axes, stats: &self.stats }.run(pieces, run_rows);
+        let ended = Ended { shared: self, pieces: &pieces, cut, started };
+        if !pieces.is_empty() {
+            let axes = self.model.signature().batch_axes();
+            let run_rows = sizing.run_rows(rows_of(&pieces));
+            Runner { session: session.as_mut(), axes, stats: &self.stats }.run(&pieces, run_rows, started);
+        }
         self.give_back(session);
         drop(ended);
     }
@@ -351,6 +362,8 @@ impl Shared {
 struct Ended<'a> {
     shared: &'a Shared,
     pieces: &'a [Piece],
+    /// When the batch was cut, under which it is known to run.
+    cut: Instant,
     started: Instant,
 }
 
@@ -359,10 +372,12 @@ impl Drop for Ended<'_> {
         let ran_s = self.started.elapsed().as_secs_f64();
         {
             let mut state = self.shared.lock();
-            if let Some(at) = state.running.iter().position(|(began, _)| *began == self.started) {
+            if let Some(at) = state.running.iter().position(|(began, _)| *began == self.cut) {
                 state.running.swap_remove(at);
             }
-            state.times.record(batch_bytes(self.pieces), ran_s, self.started);
+            if !self.pieces.is_empty() {
+                state.times.record(batch_bytes(self.pieces), ran_s, self.started);
+            }
         }
         if std::thread::panicking() {
             let error = RunError::Failed("the worker panicked around the run".to_owned());
@@ -388,7 +403,7 @@ impl Turns for Shared {
                 if more || self.lock().closed {
                     self.wake();
                 }
-                self.run_batch(&sizing, &pieces, now);
+                self.run_batch(&sizing, pieces, now);
                 Turn::Done
             }
         }

@@ -24,6 +24,11 @@ pub enum Error {
     NotReady { model: String, version: u64, reason: String },
     #[error("Request for unknown model: '{model}' has no available versions{}", reason_text(reason))]
     NoVersions { model: String, reason: String },
+    #[error("there is no rollout '{rollout}'{}", nearest_text(nearest))]
+    UnknownRollout { rollout: String, nearest: Option<String> },
+    /// What is asked for does not go with what is; the text says what is.
+    #[error("{0}")]
+    Conflict(String),
     #[error("'{name}' is not a model name: {reason}")]
     BadName { name: String, reason: &'static str },
 
@@ -249,6 +254,7 @@ impl fmt::Display for Mismatch {
 pub enum Kind {
     InvalidArgument,
     NotFound,
+    Conflict,
     TooLarge,
     Unsupported,
     Overloaded,
@@ -261,9 +267,10 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of its discriminant.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::InvalidArgument,
         Self::NotFound,
+        Self::Conflict,
         Self::TooLarge,
         Self::Unsupported,
         Self::Overloaded,
@@ -279,6 +286,7 @@ impl Kind {
         match self {
             Self::InvalidArgument => (400, 3, "invalid_argument"),
             Self::NotFound => (404, 5, "not_found"),
+            Self::Conflict => (409, 9, "conflict"),
             Self::TooLarge => (413, 8, "too_large"),
             Self::Unsupported => (501, 12, "unsupported"),
             Self::Overloaded => (503, 14, "overloaded"),
@@ -298,7 +306,7 @@ impl Kind {
         self.row().1
     }
 
-    /// The value of a `reason` label: one of ten, so that it can label a metric.
+    /// The value of a `reason` label: one of eleven, so that it can label a metric.
     pub fn label(self) -> &'static str {
         self.row().2
     }
@@ -317,6 +325,8 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::UnknownModel { .. } | Self::UnknownVersion { .. } | Self::UnknownLabel { .. } => Kind::NotFound,
+            Self::UnknownRollout { .. } => Kind::NotFound,
+            Self::Conflict(_) => Kind::Conflict,
             Self::NotReady { .. } | Self::NoVersions { .. } | Self::Unavailable(_) => Kind::Unavailable,
             Self::BadName { .. } | Self::Mismatch(_) | Self::InputTensor { .. } | Self::Invalid(_) => {
                 Kind::InvalidArgument

@@ -37,10 +37,9 @@ pub mod data_plane;
 
 // control plane
 pub mod registry;
+pub mod rollout;
 pub mod store;
 pub mod admin;
-
-// what the binary runs
 
 // between the planes
 pub mod config;

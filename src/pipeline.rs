@@ -120,8 +120,8 @@ fn respond(
         version: servable.id.version,
         id,
         outputs,
-        prediction_id: PredictionId::new(SystemTime::now(), plane.gateway_id, servable.slot, arm.number, random),
-        arm: arm.name,
+        prediction_id: PredictionId::new(SystemTime::now(), plane.gateway_id, servable.slot, arm.number(), random),
+        arm: arm.name(),
         request_id: context.request_id.clone(),
     }
 }

@@ -16,7 +16,7 @@ use crate::engine::{Model, RunError, RunOutput, RunTiming, Session};
 use crate::error::{Error, Result};
 use crate::health::{Health, Phase};
 use crate::proto::inference::ModelConfig;
-use crate::routing::{Backend, ModelEntry, STABLE_ARM, Serving};
+use crate::routing::{Arm, Backend, ModelEntry, Serving};
 use crate::servable::{Servable, ServableId, ServingLimits, State, VersionStatus};
 use crate::signature::{BatchAxes, Batching, Dim, Signature, TensorSpec};
 use crate::telemetry::access_log::{AccessLog, AccessLogMode};
@@ -147,7 +147,7 @@ pub fn backend(name: &str, version: u64, model: Arc<dyn Model>) -> Arc<Backend> 
         config: ModelConfig { name: name.to_owned(), ..ModelConfig::default() },
         stats,
     });
-    Arc::new(Backend { arm: STABLE_ARM, servable, pool })
+    Arc::new(Backend { arm: Arm::Stable, servable, pool })
 }
 
 struct NoControl;

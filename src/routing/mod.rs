@@ -3,25 +3,21 @@
 //! One snapshot holds routes and loaded versions together, because two would race: a route decided in the old one
 //! could name a version that the new one has already let go. The control plane writes it; a request loads it once.
 
+mod arm;
+mod assignment;
+mod dial;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub use self::arm::Arm;
+pub use self::assignment::{Assignment, ForceRule, Match, Unit};
+pub use self::dial::{BASIS_POINTS, Dial, MAX_WAITING_OBSERVATIONS, Observation, Sample, ShadowSample, Weights};
 use crate::batching::Pool;
 use crate::error::{Error, Result, nearest};
 use crate::inference::{ModelRef, VersionChoice};
 use crate::servable::{Servable, State, VersionStatus};
 use crate::telemetry::stats::ServableStats;
-
-/// The arm that serves where no rollout is running.
-pub const STABLE_ARM: Arm = Arm { name: "stable", number: 0 };
-
-/// Which side of a split a request went to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Arm {
-    pub name: &'static str,
-    /// Part of every prediction id; four bits.
-    pub number: u8,
-}
 
 /// A version with a queue of its own: what a request is sent to, and what it keeps alive until its reply is out.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use crate::config::ServingDefaults;
 use crate::engine::padding::{DeclaredPadding, PaddingRule};
 use crate::registry::loader::LoadedVersion;
 use crate::registry::model_config::{ModelSettings, TimeoutAction};
-use crate::routing::{Backend, STABLE_ARM};
+use crate::routing::{Arm, Backend};
 use crate::servable::{Servable, ServableId, ServingLimits};
 use crate::served_config::served_config;
 use crate::telemetry::stats::ServableStats;
@@ -74,7 +74,7 @@ impl BackendFactory {
     fn backend(&self, servable: Servable, settings: &ModelSettings) -> Arc<Backend> {
         let config = self.pool_config(settings);
         let pool = Pool::new(&self.cores, &servable.id.model, &servable.model, &servable.stats, config);
-        Arc::new(Backend { arm: STABLE_ARM, servable: Arc::new(servable), pool })
+        Arc::new(Backend { arm: Arm::Stable, servable: Arc::new(servable), pool })
     }
 
     fn pool_config(&self, settings: &ModelSettings) -> PoolConfig {

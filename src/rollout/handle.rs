@@ -1,0 +1,122 @@
+//! Asking the controller for something, from the admin API or a test.
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::view::{Action, Explanation, History, RolloutList, RolloutView, RouteHistory, StartRequest};
+use crate::error::{Error, Result};
+
+/// Where the controller answers.
+pub type Reply<T> = oneshot::Sender<Result<T>>;
+
+/// What can be asked of the controller.
+#[derive(Debug)]
+pub enum Command {
+    /// Answered once the candidate was validated or refused, or when that takes long.
+    Start {
+        request: StartRequest,
+        actor: String,
+        reply: Reply<RolloutView>,
+    },
+    Act {
+        rollout: String,
+        action: Action,
+        actor: String,
+        reason: String,
+        reply: Reply<RolloutView>,
+    },
+    List {
+        reply: Reply<RolloutList>,
+    },
+    Show {
+        rollout: String,
+        reply: Reply<RolloutView>,
+    },
+    History {
+        rollout: String,
+        reply: Reply<History>,
+    },
+    RouteHistory {
+        route: String,
+        at_ms: Option<u64>,
+        reply: Reply<RouteHistory>,
+    },
+    Explain {
+        route: String,
+        key: String,
+        reply: Reply<Explanation>,
+    },
+}
+
+/// Commands that may wait for the controller; more are refused.
+const MAX_WAITING_COMMANDS: usize = 64;
+
+/// A way to the controller. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct RolloutHandle {
+    commands: mpsc::Sender<Command>,
+}
+
+impl RolloutHandle {
+    /// A handle, and the end at which the controller takes commands.
+    pub fn channel() -> (Self, mpsc::Receiver<Command>) {
+        let (commands, receiver) = mpsc::channel(MAX_WAITING_COMMANDS);
+        (Self { commands }, receiver)
+    }
+
+    /// Starts a rollout. Comes back once the candidate was validated, or after half a minute.
+    ///
+    /// # Errors
+    /// `Invalid` with the field and the reason for a spec that can't be, `Conflict` where a rollout is under way on the
+    /// route, or where the candidate is not fit to be tried.
+    pub async fn start(&self, request: StartRequest, actor: String) -> Result<RolloutView> {
+        self.ask(|reply| Command::Start { request, actor, reply }).await
+    }
+
+    /// `rollout` is an id, or the name of a route for its latest.
+    ///
+    /// # Errors
+    /// `UnknownRollout`; `Conflict` where its state doesn't allow the action.
+    pub async fn act(&self, rollout: String, action: Action, actor: String, reason: String) -> Result<RolloutView> {
+        self.ask(|reply| Command::Act { rollout, action, actor, reason, reply }).await
+    }
+
+    /// # Errors
+    /// `Unavailable` when the controller has stopped.
+    pub async fn list(&self) -> Result<RolloutList> {
+        self.ask(|reply| Command::List { reply }).await
+    }
+
+    /// # Errors
+    /// `UnknownRollout`.
+    pub async fn show(&self, rollout: String) -> Result<RolloutView> {
+        self.ask(|reply| Command::Show { rollout, reply }).await
+    }
+
+    /// # Errors
+    /// `UnknownRollout`.
+    pub async fn history(&self, rollout: String) -> Result<History> {
+        self.ask(|reply| Command::History { rollout, reply }).await
+    }
+
+    /// Who served a route, or who did at one moment.
+    ///
+    /// # Errors
+    /// `UnknownModel` for a name that is no route.
+    pub async fn route_history(&self, route: String, at_ms: Option<u64>) -> Result<RouteHistory> {
+        self.ask(|reply| Command::RouteHistory { route, at_ms, reply }).await
+    }
+
+    /// # Errors
+    /// `UnknownModel` for a name that is no route.
+    pub async fn explain(&self, route: String, key: String) -> Result<Explanation> {
+        self.ask(|reply| Command::Explain { route, key, reply }).await
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.try_send(command(reply)).map_err(|_| {
+            Error::Unavailable("the rollout controller is shutting down or has too many commands waiting".to_owned())
+        })?;
+        answer.await.unwrap_or_else(|_| Err(Error::Unavailable("the rollout controller has stopped".to_owned())))
+    }
+}

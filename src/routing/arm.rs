@@ -1,0 +1,35 @@
+//! The sides of a split.
+
+use serde::{Deserialize, Serialize};
+
+/// Which side of a split a request went to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Arm {
+    /// What serves where no rollout splits the route.
+    #[default]
+    Stable,
+    /// The version that is tried.
+    Candidate,
+    /// The stable version with a queue of its own and as much traffic as the candidate, so that the two compare fairly.
+    Control,
+    /// Gets copies of requests; nobody waits for its answers.
+    Shadow,
+}
+
+impl Arm {
+    /// The word in headers, logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stable => "stable",
+            Self::Candidate => "candidate",
+            Self::Control => "control",
+            Self::Shadow => "shadow",
+        }
+    }
+
+    /// The four bits of a prediction id.
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+}

@@ -6,7 +6,8 @@
 //! - it shrinks to what was needed at most during `shrink_after_s`, once that has been less for so long;
 //! - a pool that has been idle for `idle_after_s` goes to its minimum, which may be nothing;
 //! - where the wishes exceed the budget, they are cut to max-min fair shares: cores go one by one to the pool that has
-//!   the fewest and wants more (Bertsekas and Gallager, Data Networks, 2nd edition, 6.5.2).
+//!   the fewest and wants more (Bertsekas and Gallager, Data Networks, 2nd edition, 6.5.2). One core of a pool that hardly
+//!   uses it is left out of that account: ten models asked once a second take nothing that a busy one could not use.
 //!
 //! An idle pool without cores is woken by the request that comes, not here.
 //!
@@ -128,12 +129,15 @@ impl Reason {
 
 /// From this share on an allotment counts as saturated. Not 1: taking the next request costs a little time too.
 const SATURATED: f64 = 0.95;
+/// A pool where nothing waits and that is busy for less than this share of one core is in light use.
+const LIGHT_USE: f64 = 0.5;
 /// The share of an interval by which a timer may be early.
 const EARLY: f64 = 0.1;
 
 /// One decision for each pool, in the window's order. `now_s` counts from any fixed moment. At most one resize for each
 /// pool and interval. The new allotments are within the pools' limits, and together at most the budget or, where that
-/// is more, what the pools must have: their minima, and one core each for those in use.
+/// is more, what the pools must have: their minima, and one core each for those in use. The first core of a pool in light
+/// use is not counted.
 pub fn decide(window: &Window<'_>, settings: &Settings, now_s: f64) -> Vec<Decision> {
     let wishes: Vec<Wish> = window.pools.iter().map(|pool| wish(pool, window.length_s, settings, now_s)).collect();
     let shares = fair_shares(window, &wishes);
@@ -153,6 +157,8 @@ struct Wish {
     /// Kept whatever the others want.
     floor: u32,
     want: u32,
+    /// Cores of the floor that others may use just as well.
+    free: u32,
     /// Why `want` is not the present allotment.
     reason: Reason,
     /// If nothing changes.
@@ -161,7 +167,8 @@ struct Wish {
 
 fn wish(pool: &PoolWindow, length_s: f64, settings: &Settings, now_s: f64) -> Wish {
     if pool.memory.resized_s.is_some_and(|at| now_s - at < settings.interval_s * (1.0 - EARLY)) {
-        return Wish { floor: pool.workers, want: pool.workers, reason: Reason::Limits, memory: pool.memory };
+        let free = free(pool, length_s, pool.workers);
+        return Wish { floor: pool.workers, want: pool.workers, free, reason: Reason::Limits, memory: pool.memory };
     }
     let min = pool.min.min(pool.max);
     let is_idle = pool.waiting == 0 && pool.busy_s <= 0.0 && pool.idle_s >= settings.idle_after_s;
@@ -180,7 +187,14 @@ fn wish(pool: &PoolWindow, length_s: f64, settings: &Settings, now_s: f64) -> Wi
         }
     };
     let within = want.clamp(floor, pool.max);
-    Wish { floor, want: within, reason, memory: Memory { spare, ..pool.memory } }
+    let free = free(pool, length_s, floor);
+    Wish { floor, want: within, free, reason, memory: Memory { spare, ..pool.memory } }
+}
+
+/// How many of the cores that a pool keeps it hardly uses: one of a pool in light use, unless it is kept by its minimum.
+fn free(pool: &PoolWindow, length_s: f64, kept: u32) -> u32 {
+    let is_light = pool.waiting == 0 && pool.starved_s <= 0.0 && pool.busy_s <= LIGHT_USE * length_s;
+    if is_light { kept.saturating_sub(pool.min).min(1) } else { 0 }
 }
 
 /// The next size up, if the pool needs one.
@@ -218,15 +232,16 @@ fn need(pool: &PoolWindow, length_s: f64, settings: &Settings) -> u32 {
 /// pools that want the same.
 fn fair_shares(window: &Window<'_>, wishes: &[Wish]) -> Vec<u32> {
     let total = |of: fn(&Wish) -> u32| wishes.iter().map(|wish| u64::from(of(wish))).sum::<u64>();
-    let budget = u64::from(window.budget);
+    let budget = u64::from(window.budget) + total(|wish| wish.free);
     if total(|wish| wish.want) <= budget {
         return wishes.iter().map(|wish| wish.want).collect();
     }
     let mut shares: Vec<u32> = wishes.iter().map(|wish| wish.floor).collect();
     for _ in 0..budget.saturating_sub(total(|wish| wish.floor)) {
         let wanting = (0..shares.len()).filter(|&pool| shares[pool] < wishes[pool].want);
-        let fewest = wanting.min_by_key(|&pool| (shares[pool], std::cmp::Reverse(window.pools[pool].workers)));
-        let Some(pool) = fewest else { break };
+        // What is in light use comes last.
+        let order = |&pool: &usize| (wishes[pool].free, shares[pool], std::cmp::Reverse(window.pools[pool].workers));
+        let Some(pool) = wanting.min_by_key(order) else { break };
         shares[pool] += 1;
     }
     shares

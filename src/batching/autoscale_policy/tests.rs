@@ -213,6 +213,17 @@ fn one_window() {
 }
 
 #[test]
+fn pools_in_light_use_take_nothing_from_a_busy_one() {
+    let light = PoolWindow { max: 2, ..measured(1, 0.1, 0.0) };
+    let idle = PoolWindow { max: 2, idle_s: 5.0, ..measured(2, 0.0, 0.0) };
+    let busy = PoolWindow { max: 2, waiting: 16, ..measured(1, 1.0, 1.0) };
+    let pools = [light, idle, busy, light, idle];
+    let decisions = decide(&Window { length_s: 1.0, budget: 2, pools: &pools }, &Settings::default(), 0.0);
+    let workers: Vec<u32> = decisions.iter().map(|decision| decision.workers).collect();
+    assert_eq!(workers, [1, 1, 2, 1, 1]);
+}
+
+#[test]
 fn shrinking_goes_to_the_most_that_was_needed() {
     let mut pool = measured(8, 0.0, 0.0);
     for second in 1..=10 {

@@ -117,7 +117,8 @@ pub fn serving(models: &[(&str, u64, Arc<dyn Model>)]) -> Serving {
         entry.backends.insert(*version, backend(name, *version, model.clone()));
         entry.default = entry.backends.keys().max().copied();
     }
-    Serving { models: entries.into_iter().map(|(name, entry)| (name, Arc::new(entry))).collect() }
+    let models = entries.into_iter().map(|(name, entry)| (name, Arc::new(entry))).collect();
+    Serving { models, ..Serving::default() }
 }
 
 /// A pool's configuration: one worker, a queue of 64, and whatever waits is batched as far as is worth it.

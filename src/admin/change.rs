@@ -137,7 +137,7 @@ mod tests {
     fn a_summary_says_what_is_served() {
         let mut entry = ModelEntry { default: Some(2), ..ModelEntry::default() };
         entry.labels.insert("stable".into(), 2);
-        let serving = Serving { models: [("m".to_owned(), entry.into())].into() };
+        let serving = Serving { models: [("m".to_owned(), entry.into())].into(), ..Serving::default() };
         assert_eq!(summary(&serving, "m"), "default 2, ready none, cold none, labels stable=2");
         assert_eq!(summary(&serving, "n"), "not known");
         assert_eq!(

@@ -114,7 +114,9 @@ async fn each_change_reaches_the_manager_and_answers_with_the_model() {
     let mut server = Server::start().await;
     let mut iris = (*server.plane.serving.load().models["iris"]).clone();
     iris.labels.insert("stable".to_owned(), 1);
-    server.plane.publish(crate::routing::Serving { models: [("iris".to_owned(), iris.into())].into() });
+    server
+        .plane
+        .publish(crate::routing::Serving { models: [("iris".to_owned(), iris.into())].into(), ..Default::default() });
     for (method, path, body, expected) in [
         ("POST", "/admin/v1/models/iris/load", "", "load iris"),
         ("POST", "/admin/v1/models/iris/unload", "", "unload iris"),

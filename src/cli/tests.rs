@@ -54,6 +54,7 @@ fn admin(outcome: Result<(), Error>) -> (String, Arc<Mutex<Vec<String>>>) {
     let broken = crate::routing::ModelEntry { fault: "model.yaml: no".to_owned(), ..Default::default() };
     plane.publish(crate::routing::Serving {
         models: [("iris".to_owned(), iris.into()), ("broken".to_owned(), broken.into())].into(),
+        ..Default::default()
     });
     let (manager, mut commands) = ManagerHandle::channel();
     let asked = Arc::new(Mutex::new(vec![]));

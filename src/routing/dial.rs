@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use tokio::sync::mpsc;
 
 use super::arm::Arm;
+use super::breaker::{Breaker, Trip};
 
 /// Parts into which a route's traffic is divided.
 pub const BASIS_POINTS: u16 = 10_000;
@@ -98,6 +99,7 @@ pub struct Dial {
     observations: mpsc::Sender<Observation>,
     observations_dropped: AtomicU64,
     shadows_dropped: AtomicU64,
+    breaker: Breaker,
 }
 
 impl Dial {
@@ -110,12 +112,17 @@ impl Dial {
             observations,
             observations_dropped: AtomicU64::new(0),
             shadows_dropped: AtomicU64::new(0),
+            breaker: Breaker::default(),
         };
         (dial, receiver)
     }
 
+    /// In force now: all on stable once the breaker has tripped, whatever was set since.
     pub fn weights(&self) -> Weights {
-        Weights::unpacked(self.weights.load(Ordering::Acquire))
+        match self.breaker.tripped() {
+            None => Weights::unpacked(self.weights.load(Ordering::Acquire)),
+            Some(_) => Weights::ALL_STABLE,
+        }
     }
 
     /// In force for every request that is assigned from now on.
@@ -123,9 +130,12 @@ impl Dial {
         self.weights.store(weights.packed(), Ordering::Release);
     }
 
-    /// Requests that are copied, in basis points.
+    /// Requests that are copied, in basis points; none once the breaker has tripped.
     pub fn shadow_bp(&self) -> u16 {
-        self.shadow.load(Ordering::Acquire) as u16
+        match self.breaker.tripped() {
+            None => self.shadow.load(Ordering::Acquire) as u16,
+            Some(_) => 0,
+        }
     }
 
     pub fn set_shadow_bp(&self, bp: u16) {
@@ -136,6 +146,16 @@ impl Dial {
     pub fn shut(&self) {
         self.set_weights(Weights::ALL_STABLE);
         self.set_shadow_bp(0);
+    }
+
+    /// Takes note of one answer in the breaker, whose trip takes effect at once.
+    pub fn note(&self, arm: Arm, invalid: bool, failed: bool) -> Option<Trip> {
+        self.breaker.note(arm, invalid, failed).inspect(|_| self.shut())
+    }
+
+    /// Whether the path has taken the candidate's share away by itself, and why. It stays so for the dial's life.
+    pub fn tripped(&self) -> Option<Trip> {
+        self.breaker.tripped()
     }
 
     /// Hands an observation over; never waits.

@@ -5,14 +5,19 @@
 
 mod arm;
 mod assignment;
+mod breaker;
 mod dial;
+mod route;
+pub mod split;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use self::arm::Arm;
 pub use self::assignment::{Assignment, ForceRule, Match, Unit};
+pub use self::breaker::{Trip, TripCause};
 pub use self::dial::{BASIS_POINTS, Dial, MAX_WAITING_OBSERVATIONS, Observation, Sample, ShadowSample, Weights};
+pub use self::route::{Route, ShadowTolerance, Split, SplitPlan};
 use crate::batching::Pool;
 use crate::error::{Error, Result, nearest};
 use crate::inference::{ModelRef, VersionChoice};
@@ -63,6 +68,8 @@ pub struct Counted {
 #[derive(Debug, Default)]
 pub struct Serving {
     pub models: BTreeMap<String, Arc<ModelEntry>>,
+    /// What clients may call beside the models, and the models whose traffic is split.
+    pub routes: BTreeMap<String, Arc<Route>>,
 }
 
 impl Serving {
@@ -214,7 +221,7 @@ mod tests {
             labels: [("stable".to_owned(), 2)].into(),
             ..ModelEntry::clone(serving.model("m").unwrap())
         };
-        let serving = Serving { models: [("m".to_owned(), Arc::new(entry))].into() };
+        let serving = Serving { models: [("m".to_owned(), Arc::new(entry))].into(), ..Serving::default() };
         let failure = serving.route(&ModelRef::parse("m", "").unwrap()).unwrap_err();
         assert!(
             failure.to_string().ends_with("label 'stable' names version 2, which is not in the repository"),

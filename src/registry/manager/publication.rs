@@ -64,7 +64,7 @@ impl Actor {
                     None => _ = models.remove(&name),
                 }
             }
-            self.plane.publish(Serving { models });
+            self.plane.publish(Serving { models, routes: before.routes.clone() });
         }
         for (reply, result) in replies {
             // Whoever asked may be gone.

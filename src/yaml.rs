@@ -111,6 +111,11 @@ impl<'a> Entry<'a> {
         &self.path
     }
 
+    /// The value as it is, for a reader elsewhere.
+    pub fn value(self) -> Value {
+        self.value.clone()
+    }
+
     pub fn section(self) -> Result<Section<'a>, SettingsError> {
         match self.value {
             Value::Object(map) => Ok(Section { path: self.path, map, known: Vec::new() }),

@@ -86,9 +86,12 @@ async fn answer(commands: &mut mpsc::Receiver<Command>, outcome: Result<(), Erro
     let (form, reply) = match commands.recv().await.unwrap() {
         Command::Load { model, reply } => (format!("load {model}"), reply),
         Command::Unload { model, reply } => (format!("unload {model}"), reply),
-        Command::SetLabel { model, label, version, reply } => (format!("label {model} {label} {version:?}"), reply),
+        Command::SetLabel { model, label, version, reply, .. } => (format!("label {model} {label} {version:?}"), reply),
         Command::ClearQuarantine { model, version, reply } => (format!("clear {model} {version}"), reply),
         Command::Warm { model, version, reply } => (format!("warm {model} {version}"), reply),
+        Command::SetSplit { .. } | Command::ClearSplit { .. } | Command::Quarantine { .. } => {
+            panic!("only rollouts ask for this")
+        }
     };
     reply.send(outcome).unwrap();
     form

@@ -65,6 +65,9 @@ fn admin(outcome: Result<(), Error>) -> (String, Arc<Mutex<Vec<String>>>) {
             let (Asked::Load { reply, .. }
             | Asked::Unload { reply, .. }
             | Asked::SetLabel { reply, .. }
+            | Asked::SetSplit { reply, .. }
+            | Asked::ClearSplit { reply, .. }
+            | Asked::Quarantine { reply, .. }
             | Asked::Warm { reply, .. }
             | Asked::ClearQuarantine { reply, .. }) = command;
             reply.send(outcome.clone()).unwrap();

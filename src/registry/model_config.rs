@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::engine::padding::PaddingRule;
 use crate::registry::declared::Declared;
 use crate::registry::version_policy::{OnNewVersion, VersionPolicy};
@@ -42,6 +44,8 @@ pub struct ModelFile {
     /// Files of class names by output, relative to the model's folder.
     pub label_files: BTreeMap<String, String>,
     pub declared: Option<Declared>,
+    /// The model's own rollout spec, as it stands in the file.
+    pub rollout: Option<Value>,
     pub not_honoured: Vec<String>,
 }
 
@@ -70,6 +74,8 @@ pub struct ModelSettings {
     pub sequence_padding: Option<PaddingRule>,
     /// Inputs and outputs as config.pbtxt declares them, to be checked against the model's own.
     pub declared: Option<Declared>,
+    /// The model's own rollout spec, as it stands in the file; whoever starts rollouts reads it.
+    pub rollout: Option<Value>,
     /// Keys that are valid but that this build doesn't act on, to be reported when the model is loaded.
     pub not_honoured: Vec<String>,
 }
@@ -179,6 +185,7 @@ impl ModelFile {
             sequence_padding: self.sequence_padding.or(under.sequence_padding),
             label_files: self.label_files,
             declared: self.declared.or(under.declared),
+            rollout: self.rollout.or(under.rollout),
             not_honoured: self.not_honoured,
         }
     }
@@ -208,6 +215,7 @@ impl ModelFile {
             class_labels: self.class_labels,
             sequence_padding: self.sequence_padding,
             declared: self.declared,
+            rollout: self.rollout,
             not_honoured: self.not_honoured,
         }
     }

@@ -185,9 +185,6 @@ fn modes(root: &mut Section<'_>, file: &mut ModelFile) -> Result<(), SettingsErr
     if let Some(entry) = root.take("on_new_version") {
         let words = [("serve", OnNewVersion::Serve), ("hold", OnNewVersion::Hold), ("rollout", OnNewVersion::Rollout)];
         file.on_new_version = Some(entry.one_of(&words)?);
-        if file.on_new_version == Some(OnNewVersion::Rollout) {
-            file.not_honoured.push("on_new_version: rollout".to_owned());
-        }
     }
     if let Some(entry) = root.take("load") {
         file.load = Some(entry.one_of(&[("eager", LoadMode::Eager), ("lazy", LoadMode::Lazy)])?);
@@ -233,7 +230,7 @@ fn accepted_for_later(root: &mut Section<'_>, file: &mut ModelFile) -> Result<()
         section.finish()?;
         file.not_honoured.push(key.to_owned());
     }
-    for key in ["features", "outputs", "rollout"] {
+    for key in ["features", "outputs"] {
         let Some(entry) = root.take(key) else { continue };
         for (_, inside) in entry.section()?.entries() {
             match key {
@@ -248,6 +245,13 @@ fn accepted_for_later(root: &mut Section<'_>, file: &mut ModelFile) -> Result<()
             }
         }
         file.not_honoured.push(key.to_owned());
+    }
+    if let Some(entry) = root.take("rollout") {
+        let spec = entry.value();
+        if !spec.is_object() {
+            return Err(SettingsError::bad_value("rollout", "a mapping of keys to values", &spec));
+        }
+        file.rollout = Some(spec);
     }
     Ok(())
 }
@@ -314,7 +318,7 @@ rollout: {}
             pad: [("input_ids".to_owned(), -1.0)].into(),
         };
         assert_eq!(file.sequence_padding, Some(padding));
-        assert_eq!(file.not_honoured, ["log", "quality", "lineage", "features", "outputs", "rollout"]);
+        assert_eq!(file.not_honoured, ["log", "quality", "lineage", "features", "outputs"]);
     }
 
     #[test]
@@ -396,7 +400,7 @@ rollout: {}
     #[test]
     fn words_this_build_cannot_follow_are_noted() {
         let file = parse(b"idle_unload: never\nengine: onnxruntime\non_new_version: rollout").unwrap();
-        assert_eq!(file.not_honoured, ["on_new_version: rollout", "engine: onnxruntime"]);
+        assert_eq!(file.not_honoured, ["engine: onnxruntime"]);
         assert_eq!(file.idle_unload, Some(IdleUnload::Never));
     }
 }

@@ -84,6 +84,8 @@ pub struct ModelFacts<'a> {
     pub labels: &'a BTreeMap<String, u64>,
     /// Versions that something else names, such as the arms of a rollout.
     pub pinned: &'a BTreeSet<u64>,
+    /// The stable version of a rollout under way: answers whatever else is said.
+    pub held: Option<u64>,
     /// The version that answered the bare name last, before a restart included.
     pub answered: Option<u64>,
 }
@@ -139,6 +141,12 @@ fn holds(facts: &ModelFacts<'_>) -> bool {
 fn answers(facts: &ModelFacts<'_>, selected: &BTreeSet<u64>) -> Option<u64> {
     let serves = |version: u64| facts.versions.get(&version).is_some_and(|v| v.serves());
     let answered_serves = facts.answered.filter(|&version| serves(version));
+    match facts.held.and_then(|held| Some((held, facts.versions.get(&held)?))) {
+        Some((held, v)) if v.serves() => return Some(held),
+        // After a restart: the candidate must not answer everybody in its place.
+        Some((_, v)) if v.pending() => return None,
+        _ => {}
+    }
     if let Some(&stable) = facts.labels.get(STABLE) {
         // A label moved to a version that is still loading takes effect once it serves. One that points nowhere never
         // falls back to a version that nobody approved.
@@ -175,12 +183,13 @@ mod tests {
         on_new_version: Option<OnNewVersion>,
         labels: Vec<(&'static str, u64)>,
         pinned: Vec<u64>,
+        held: Option<u64>,
         answered: Option<u64>,
     }
 
     fn latest(count: u32) -> Scenario {
         let policy = VersionPolicy::Latest(count);
-        Scenario { policy, on_new_version: None, labels: vec![], pinned: vec![], answered: None }
+        Scenario { policy, on_new_version: None, labels: vec![], pinned: vec![], held: None, answered: None }
     }
 
     fn hold(answered: Option<u64>) -> Scenario {
@@ -209,6 +218,7 @@ mod tests {
             versions: &facts.collect(),
             labels: &scenario.labels.iter().map(|(label, version)| ((*label).to_owned(), *version)).collect(),
             pinned: &scenario.pinned.iter().copied().collect(),
+            held: scenario.held,
             answered: scenario.answered,
         });
         (decision.load, decision.unload, decision.answers)
@@ -264,6 +274,11 @@ mod tests {
         assert_eq!(run(&canary, "1- 3+"), (vec![], vec![], Some(3)));
         let arms = Scenario { pinned: vec![2], ..latest(1) };
         assert_eq!(run(&arms, "2+ 3+"), (vec![], vec![], Some(3)));
+        // While a rollout is under way its stable version answers.
+        let rollout = Scenario { pinned: vec![2, 3], held: Some(2), ..latest(1) };
+        assert_eq!(run(&rollout, "1+ 2+ 3+"), (vec![], vec![1], Some(2)));
+        assert_eq!(run(&rollout, "1+ 2~ 3+"), (vec![], vec![1], None), "and nobody in its place until it is there");
+        assert_eq!(run(&rollout, "1+ 2x 3+").2, Some(3), "unless it can't");
         // A label that points at nothing harms nobody.
         assert_eq!(run(&Scenario { labels: vec![("old", 7)], ..latest(1) }, "3+"), (vec![], vec![], Some(3)));
         // A quarantined version is not loaded for a label's sake, but one that serves is not taken away either.
@@ -331,7 +346,7 @@ mod tests {
         ) {
             let labels = stable.into_iter().map(|version| (STABLE.to_owned(), version)).collect();
             let facts = ModelFacts {
-                policy: &policy, on_new_version, versions: &versions, labels: &labels, pinned: &pinned, answered,
+                policy: &policy, on_new_version, versions: &versions, labels: &labels, pinned: &pinned, held: None, answered,
             };
             let decision = decide(&facts);
             for version in &decision.unload {

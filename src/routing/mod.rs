@@ -44,8 +44,18 @@ pub struct ModelEntry {
     pub cold: BTreeMap<u64, Option<Arc<ServableStats>>>,
     /// Every version that was seen, ready or not.
     pub statuses: BTreeMap<u64, VersionStatus>,
+    /// Its own rollout spec, for whoever starts rollouts.
+    pub rollout: RolloutSettings,
     /// What is wrong with the model as a whole, such as an unreadable `model.yaml`; empty if nothing.
     pub fault: String,
+}
+
+/// What the model's settings say of rollouts. Opaque here: the control plane reads it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RolloutSettings {
+    pub spec: Option<Arc<serde_json::Value>>,
+    /// Whether a new version starts one by itself.
+    pub on_new_version: bool,
 }
 
 /// Who answers a reference.
@@ -168,6 +178,7 @@ impl ModelEntry {
             && self.labels == other.labels
             && self.cold.keys().eq(other.cold.keys())
             && self.statuses == other.statuses
+            && self.rollout == other.rollout
             && self.fault == other.fault
     }
 

@@ -17,6 +17,7 @@ use super::model::{Model, Stage, Version};
 use super::pending::Pending;
 use super::publication::Unpublished;
 use super::scanner::{self, Look, ScanEvent, ScannerConfig, ScannerHandle};
+use super::traffic::Traffic;
 use crate::batching::{self, AutoscaleSettings, Cores, MeasureLimits};
 use crate::config::{ModelControlMode, ResidencyConfig, ServingDefaults};
 use crate::data_plane::DataPlane;
@@ -112,6 +113,7 @@ pub fn start(
         backends,
         models: BTreeMap::new(),
         pending: Vec::new(),
+        traffic: BTreeMap::new(),
         unpublished: Unpublished::default(),
         events,
         measurer,
@@ -144,6 +146,8 @@ pub(super) struct Actor {
     pub(super) unmeasured: Vec<MeasureJob>,
     pub(super) models: BTreeMap<String, Model>,
     pub(super) pending: Vec<Pending>,
+    /// The splits that rollouts have asked for, by route.
+    pub(super) traffic: BTreeMap<String, Traffic>,
     /// Models that an operator or a client asked to load or to unload.
     pub(super) wanted: BTreeMap<String, Wanted>,
     /// What has changed since the last snapshot.
@@ -175,6 +179,7 @@ impl Actor {
             }
             self.finish_drains();
             self.answer_pending();
+            self.settle_traffic();
             self.let_go_unused(Instant::now());
             self.publish_changes();
             self.check_start();
@@ -313,13 +318,13 @@ impl Actor {
 
     /// Brings one model to what its policy, labels and operator want, as far as that goes now; to be published.
     pub(super) fn reconcile(&mut self, name: &str) {
-        let pinned = self.pinned_by_pending(name);
+        let (pinned, held) = (self.pinned(name), self.held_by_rollout(name));
         let load_now = self.asked_to_load(name);
         let Some(model) = self.models.get_mut(name) else { return };
-        let mut decision = model.decide(&pinned);
+        let mut decision = model.decide(&pinned, held);
         // Each version is put off once, and in service then, from which more may follow.
         while !load_now && model.put_off(&decision.load, &pinned) {
-            decision = model.decide(&pinned);
+            decision = model.decide(&pinned, held);
         }
         if decision.answers != model.answers {
             tracing::info!(model = name, from = ?model.answers, to = ?decision.answers, "the version that answers changes");

@@ -62,6 +62,15 @@ impl BackendFactory {
         backend
     }
 
+    /// An arm around a version in service, with a queue of its own.
+    pub fn arm(&self, arm: Arm, ready: &Backend, settings: &ModelSettings) -> Arc<Backend> {
+        let servable = ready.servable.clone();
+        let config = self.pool_config(settings);
+        let pool = Pool::new(&self.cores, &servable.id.model, &servable.model, &servable.stats, config);
+        pool.set_curve(ready.pool.curve());
+        Arc::new(Backend { arm, servable, pool })
+    }
+
     /// Requests that may wait for a version, be it for its workers or for its load.
     pub fn max_queue_size(&self, settings: &ModelSettings) -> usize {
         settings.queue.max_size.map_or(self.defaults.max_queue_size, |size| size as usize)
@@ -107,6 +116,7 @@ pub fn same_backend(a: &ModelSettings, b: &ModelSettings) -> bool {
         tolerance: Default::default(),
         load: Default::default(),
         idle_unload: None,
+        rollout: None,
         not_honoured: Vec::new(),
         ..settings.clone()
     };

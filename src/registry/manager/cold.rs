@@ -79,7 +79,7 @@ impl Actor {
             Some(IdleUnload::Never) => None,
             Some(IdleUnload::After(time)) => Some(time),
         };
-        let pinned = self.pinned_by_pending(name);
+        let pinned = self.pinned(name);
         let resident = |(&number, version): (&u64, &Version)| {
             let Stage::Ready(ready) = &version.stage else { return None };
             let servable = &ready.backend.servable;

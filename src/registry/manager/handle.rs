@@ -5,6 +5,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::control::{LoadOverrides, ModelControl};
 use crate::error::{Error, Result};
+use crate::routing::SplitPlan;
 
 /// Where the manager answers.
 pub type Reply = oneshot::Sender<Result<()>>;
@@ -17,8 +18,16 @@ pub enum Command {
     Load { model: String, reply: Reply },
     /// Take the model out of service until `Load`. Done when no version of it is ready.
     Unload { model: String, reply: Reply },
-    /// Move a label to a version, which is loaded first if it isn't. `None` takes the label away.
-    SetLabel { model: String, label: String, version: Option<u64>, reply: Reply },
+    /// Move a label to a version, which is loaded first if it isn't. `None` takes the label away. Refused while a rollout
+    /// is under way on the model, unless it is the rollout that asks.
+    SetLabel { model: String, label: String, version: Option<u64>, by_rollout: bool, reply: Reply },
+    /// Split a route's traffic, once both versions are ready; until `ClearSplit` they stay loaded and the stable one
+    /// answers. Asked for again, it is made anew.
+    SetSplit { plan: Box<SplitPlan>, reply: Reply },
+    /// Give a route's traffic back to its label.
+    ClearSplit { route: String, reply: Reply },
+    /// Take a loaded version out of service until an operator clears it.
+    Quarantine { model: String, version: u64, reason: String, reply: Reply },
     /// Let a quarantined version be loaded again.
     ClearQuarantine { model: String, version: u64, reply: Reply },
     /// Load a version that is cold, once for all who ask. Done when it is cold no longer, whatever became of it.
@@ -63,7 +72,46 @@ impl ManagerHandle {
     /// `UnknownModel`, `UnknownVersion`, `BadName` for a label that can't be one, or the reason why the version can't
     /// be loaded; the label then stays where it was.
     pub async fn set_label(&self, model: &str, label: &str, version: Option<u64>) -> Result<()> {
-        self.ask(|reply| Command::SetLabel { model: model.to_owned(), label: label.to_owned(), version, reply }).await
+        self.move_label(model, label, version, false).await
+    }
+
+    /// As [`Self::set_label`], by a rollout: its own versions may take its own route's label.
+    ///
+    /// # Errors
+    /// As [`Self::set_label`].
+    pub async fn move_label_of_rollout(&self, model: &str, label: &str, version: Option<u64>) -> Result<()> {
+        self.move_label(model, label, version, true).await
+    }
+
+    async fn move_label(&self, model: &str, label: &str, version: Option<u64>, by_rollout: bool) -> Result<()> {
+        let (model, label) = (model.to_owned(), label.to_owned());
+        self.ask(|reply| Command::SetLabel { model, label, version, by_rollout, reply }).await
+    }
+
+    /// See [`Command::SetSplit`].
+    ///
+    /// # Errors
+    /// `UnknownModel`, `UnknownVersion`, `Conflict` where another rollout splits the route, or `NotReady` with the
+    /// reason why a version can't be loaded; then the versions stay pinned until [`Self::clear_split`].
+    pub async fn set_split(&self, plan: SplitPlan) -> Result<()> {
+        self.ask(|reply| Command::SetSplit { plan: Box::new(plan), reply }).await
+    }
+
+    /// See [`Command::ClearSplit`].
+    ///
+    /// # Errors
+    /// `Unavailable` when the manager has stopped.
+    pub async fn clear_split(&self, route: &str) -> Result<()> {
+        self.ask(|reply| Command::ClearSplit { route: route.to_owned(), reply }).await
+    }
+
+    /// See [`Command::Quarantine`].
+    ///
+    /// # Errors
+    /// `UnknownModel`, `UnknownVersion`, `Conflict` for a version that is not in memory.
+    pub async fn quarantine(&self, model: &str, version: u64, reason: &str) -> Result<()> {
+        let (model, reason) = (model.to_owned(), reason.to_owned());
+        self.ask(|reply| Command::Quarantine { model, version, reason, reply }).await
     }
 
     /// See [`Command::ClearQuarantine`].

@@ -53,7 +53,11 @@ impl Actor {
         if let Some(Stage::Ready(ready)) = version.map(|version| &version.stage)
             && ready.backend.servable.digest == digest.to_string()
         {
-            ready.backend.pool.set_curve(curve);
+            ready.backend.pool.set_curve(curve.clone());
+            let arms = self.splits_of(&id.model).flat_map(|split| [&split.candidate, &split.control, &split.shadow]);
+            for arm in arms.filter(|arm| arm.servable.id == id) {
+                arm.pool.set_curve(curve.clone());
+            }
         }
     }
 }

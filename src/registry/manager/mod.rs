@@ -14,6 +14,7 @@ mod model;
 mod pending;
 mod publication;
 mod scanner;
+mod traffic;
 #[cfg(test)]
 mod tests;
 

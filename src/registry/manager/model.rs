@@ -11,8 +11,8 @@ use crate::registry::listing::{FileStamp, VersionFiles};
 use crate::registry::loader::check_settings;
 use crate::registry::model_config::{LoadMode, ModelSettings};
 use crate::registry::settle::{SettledModel, Wholeness, touched};
-use crate::registry::version_policy::{Decision, Life, ModelFacts, VersionFacts, decide};
-use crate::routing::{Backend, ModelEntry};
+use crate::registry::version_policy::{Decision, Life, ModelFacts, OnNewVersion, VersionFacts, decide};
+use crate::routing::{Backend, ModelEntry, RolloutSettings};
 use crate::servable::{Servable, State, VersionStatus};
 use crate::telemetry::stats::ServableStats;
 
@@ -109,8 +109,8 @@ impl Model {
         effective_labels(&self.settings.labels, &self.moves).versions
     }
 
-    /// What should be loaded, let go, and answer.
-    pub fn decide(&self, pinned: &BTreeSet<u64>) -> Decision {
+    /// What should be loaded, let go, and answer, while a rollout may hold the version that answers.
+    pub fn decide(&self, pinned: &BTreeSet<u64>, held: Option<u64>) -> Decision {
         if !self.wanted || self.gone || !self.settings_known {
             let held = |version: &Version| matches!(version.stage, Stage::Ready(_) | Stage::Cold(_));
             let unload = self.versions.iter().filter(|(_, version)| held(version)).map(|(&number, _)| number);
@@ -124,6 +124,7 @@ impl Model {
             versions: &facts,
             labels: &self.labels(),
             pinned,
+            held,
             answered: self.answered,
         })
     }
@@ -224,6 +225,10 @@ impl Model {
             backends: self.versions.iter().filter_map(backend).collect(),
             cold: self.versions.iter().filter_map(cold).collect(),
             statuses: self.versions.iter().map(|(&number, version)| (number, version.status(self.wanted))).collect(),
+            rollout: RolloutSettings {
+                spec: self.settings.rollout.clone().map(Arc::new),
+                on_new_version: self.settings.on_new_version == Some(OnNewVersion::Rollout),
+            },
             fault: faults.join("; "),
         }
     }

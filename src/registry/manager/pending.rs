@@ -38,7 +38,19 @@ impl Actor {
                 let result = self.unload(&model);
                 self.answer(reply, result);
             }
-            Command::SetLabel { model, label, version, reply } => self.set_label(model, label, version, reply),
+            Command::SetLabel { model, label, version, by_rollout, reply } => match self.rollout_on(&model) {
+                Some(rollout) if !by_rollout => {
+                    let refusal = under_way(&model, rollout);
+                    self.answer(reply, Err(refusal));
+                }
+                _ => self.set_label(model, label, version, reply),
+            },
+            Command::SetSplit { plan, reply } => self.set_split(*plan, reply),
+            Command::ClearSplit { route, reply } => self.clear_split(&route, reply),
+            Command::Quarantine { model, version, reason, reply } => {
+                let result = self.quarantine(&model, version, &reason);
+                self.answer(reply, result);
+            }
             Command::ClearQuarantine { model, version, reply } => {
                 let result = self.clear_quarantine(&model, version);
                 self.answer(reply, result);
@@ -64,6 +76,9 @@ impl Actor {
 
     fn unload(&mut self, name: &str) -> Result<()> {
         self.known(name)?;
+        if let Some(rollout) = self.rollout_on(name) {
+            return Err(under_way(name, rollout));
+        }
         self.set_wanted(name, Wanted::Unloaded);
         self.models.get_mut(name).expect("known").wanted = false;
         self.reconcile(name);
@@ -169,15 +184,14 @@ impl Actor {
         self.pending.iter().any(|pending| pending.model == name && matches!(pending.wait, Wait::Load))
     }
 
-    /// Versions that a waiting command needs.
-    pub(super) fn pinned_by_pending(&self, name: &str) -> BTreeSet<u64> {
+    /// Versions that a rollout or a waiting command needs.
+    pub(super) fn pinned(&self, name: &str) -> BTreeSet<u64> {
         let pinned = self.pending.iter().filter(|pending| pending.model == name);
-        pinned
-            .filter_map(|pending| match pending.wait {
-                Wait::Load => None,
-                Wait::Label { version, .. } => Some(version),
-            })
-            .collect()
+        let by_pending = pinned.filter_map(|pending| match pending.wait {
+            Wait::Load => None,
+            Wait::Label { version, .. } => Some(version),
+        });
+        by_pending.chain(self.pinned_by_rollouts(name)).collect()
     }
 
     /// Answers what has waited for long enough.
@@ -228,19 +242,8 @@ impl Actor {
     }
 
     fn label_result(&mut self, name: &str, label: &str, number: u64) -> Option<Result<()>> {
-        let reason = match self.version(name, number) {
-            Err(gone) => return Some(Err(gone)),
-            Ok(version) => match (&version.stage, &version.wholeness) {
-                (Stage::Ready(_), _) => return Some(self.move_label(name, label.to_owned(), Some(number))),
-                (Stage::Failed { reason, .. }, _) => reason.clone(),
-                _ if version.load().is_some() => return None,
-                (_, Some(Wholeness::Whole)) => return None,
-                (_, Some(Wholeness::Broken(broken))) => broken.to_string(),
-                (_, Some(Wholeness::Changing(waiting))) => waiting.to_string(),
-                (_, None) => "its folder is gone".to_owned(),
-            },
-        };
-        Some(Err(Error::NotReady { model: name.to_owned(), version: number, reason }))
+        let readiness = self.readiness(name, number)?;
+        Some(readiness.and_then(|()| self.move_label(name, label.to_owned(), Some(number))))
     }
 
     fn known(&self, name: &str) -> Result<&Model> {
@@ -250,7 +253,7 @@ impl Actor {
         })
     }
 
-    fn version(&self, name: &str, number: u64) -> Result<&super::model::Version> {
+    pub(super) fn version(&self, name: &str, number: u64) -> Result<&super::model::Version> {
         let model = self.known(name)?;
         model.versions.get(&number).ok_or_else(|| Error::UnknownVersion {
             model: name.to_owned(),
@@ -263,6 +266,11 @@ impl Actor {
                 .collect(),
         })
     }
+}
+
+/// A change that would pull the ground from under a rollout.
+fn under_way(model: &str, rollout: &str) -> Error {
+    Error::Conflict(format!("rollout '{rollout}' is under way on model '{model}': promote or abort it first"))
 }
 
 fn no_version_text(name: &str, model: &Model, failure: Option<(u64, String)>) -> String {

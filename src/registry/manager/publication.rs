@@ -18,6 +18,8 @@ use crate::routing::{ModelEntry, Serving};
 #[derive(Default)]
 pub struct Unpublished {
     models: BTreeSet<String>,
+    /// Whether a split has come or gone.
+    pub routes: bool,
     /// Versions that have come to answer the bare name of their model.
     pub answered: BTreeMap<String, u64>,
     /// Sent once the snapshot shows what they speak of.
@@ -37,7 +39,7 @@ impl Actor {
 
     /// Makes everything decided so far seen.
     pub(super) fn publish_changes(&mut self) {
-        let Unpublished { models, answered, replies } = mem::take(&mut self.unpublished);
+        let Unpublished { models, routes, answered, replies } = mem::take(&mut self.unpublished);
         if !answered.is_empty() {
             // Written before it is published: what was seen to serve is what serves after a restart.
             self.logged("writing the versions that answer", self.records.set_answered(&answered));
@@ -53,7 +55,7 @@ impl Actor {
             (!is_same).then_some((name, after))
         });
         let changes: Vec<(String, Option<ModelEntry>)> = changes.collect();
-        if !changes.is_empty() {
+        if routes || !changes.is_empty() {
             let mut models = before.models.clone();
             for (name, entry) in changes {
                 match entry {
@@ -64,7 +66,7 @@ impl Actor {
                     None => _ = models.remove(&name),
                 }
             }
-            self.plane.publish(Serving { models, routes: before.routes.clone() });
+            self.plane.publish(Serving { models, routes: self.routes() });
         }
         for (reply, result) in replies {
             // Whoever asked may be gone.

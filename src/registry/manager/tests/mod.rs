@@ -1,6 +1,7 @@
 //! The manager over real files and real loads; only the child process is a script that approves of everything.
 
 mod cold;
+mod traffic;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

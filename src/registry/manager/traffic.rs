@@ -1,0 +1,203 @@
+//! Routes whose traffic a rollout splits: the versions it names stay in memory, and each arm has a queue of its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::actor::Actor;
+use super::handle::Reply;
+use super::model::{Ready, Stage};
+use crate::error::{Error, Result};
+use crate::registry::settle::Wholeness;
+use crate::routing::{Arm, Route, Split, SplitPlan};
+use crate::servable::Servable;
+use crate::store::records::Quarantine;
+
+/// A split that was asked for.
+pub struct Traffic {
+    plan: SplitPlan,
+    /// `None` until both versions are ready.
+    split: Option<Arc<Split>>,
+    /// Whoever asked for it, until it is there.
+    waiting: Option<Reply>,
+}
+
+impl Actor {
+    /// Splits a route's traffic as soon as both versions are ready.
+    pub(super) fn set_split(&mut self, plan: SplitPlan, reply: Reply) {
+        if let Err(refusal) = self.check_split(&plan) {
+            return self.answer(reply, Err(refusal));
+        }
+        let (model, versions) = (plan.model.clone(), [plan.stable, plan.candidate]);
+        self.traffic.insert(plan.route.clone(), Traffic { plan, split: None, waiting: Some(reply) });
+        for number in versions {
+            self.wake(&model, number);
+            let version = self.version_mut(&model, number);
+            if matches!(version.stage, Stage::Failed { .. }) {
+                version.stage = Stage::Out;
+            }
+        }
+        self.reconcile(&model);
+    }
+
+    fn check_split(&self, plan: &SplitPlan) -> Result<()> {
+        if let Some(other) = self.traffic.get(&plan.route).filter(|other| other.plan.rollout != plan.rollout) {
+            let (route, rollout) = (&plan.route, &other.plan.rollout);
+            return Err(Error::Conflict(format!("route '{route}' is split by rollout '{rollout}' already")));
+        }
+        for number in [plan.stable, plan.candidate] {
+            let version = self.version(&plan.model, number)?;
+            if let Some(why) = version.quarantine.as_ref().filter(|_| !version.is_ready()) {
+                let reason = format!("it is quarantined until an operator clears it: {why}");
+                return Err(Error::NotReady { model: plan.model.clone(), version: number, reason });
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a route's traffic back to its label, and its versions to their policy.
+    pub(super) fn clear_split(&mut self, route: &str, reply: Reply) {
+        if let Some(traffic) = self.traffic.remove(route) {
+            self.unpublished.routes = true;
+            self.reconcile(&traffic.plan.model);
+        }
+        self.answer(reply, Ok(()));
+    }
+
+    /// Takes a version out of service until an operator clears it.
+    pub(super) fn quarantine(&mut self, name: &str, number: u64, reason: &str) -> Result<()> {
+        let version = self.version(name, number)?;
+        let Stage::Ready(ready) = &version.stage else {
+            return Err(Error::Conflict(format!("version {number} of model '{name}' is not in memory")));
+        };
+        let since_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+        let row = Quarantine { digest: ready.digest, reason: reason.to_owned(), since_ms };
+        self.records
+            .quarantine(name, number, &row)
+            .map_err(|cause| Error::Internal(format!("the state can't be written: {cause}")))?;
+        self.version_mut(name, number).quarantine = Some(reason.to_owned());
+        self.reconcile(name);
+        Ok(())
+    }
+
+    /// Makes the splits whose versions have become ready, and unmakes those whose versions no longer are.
+    pub(super) fn settle_traffic(&mut self) {
+        for (route, mut traffic) in std::mem::take(&mut self.traffic) {
+            let split = self.split(&traffic);
+            let same = match (&split, &traffic.split) {
+                (None, None) => true,
+                (Some(now), Some(before)) => Arc::ptr_eq(now, before),
+                _ => false,
+            };
+            self.unpublished.routes |= !same;
+            traffic.split = split;
+            let readiness = match &traffic.split {
+                Some(_) => Some(Ok(())),
+                None => self.both_ready(&traffic.plan),
+            };
+            if let Some(result) = readiness
+                && let Some(reply) = traffic.waiting.take()
+            {
+                self.answer(reply, result);
+            }
+            self.traffic.insert(route, traffic);
+        }
+    }
+
+    /// The split as it should be now: the one there is, where its versions are still the ones in memory.
+    fn split(&self, traffic: &Traffic) -> Option<Arc<Split>> {
+        let plan = &traffic.plan;
+        let (stable, candidate) = (self.ready(&plan.model, plan.stable)?, self.ready(&plan.model, plan.candidate)?);
+        let is_of = |servable: &Arc<Servable>, ready: &Ready| Arc::ptr_eq(servable, &ready.backend.servable);
+        if let Some(split) = &traffic.split
+            && is_of(&split.stable.servable, stable)
+            && is_of(&split.candidate.servable, candidate)
+        {
+            return Some(split.clone());
+        }
+        let settings = &self.models.get(&plan.model)?.settings;
+        let arm = |arm, ready: &Ready| self.backends.arm(arm, &ready.backend, settings);
+        Some(Arc::new(Split {
+            route: plan.route.clone(),
+            rollout: plan.rollout.clone(),
+            assignment: plan.assignment.clone(),
+            dial: plan.dial.clone(),
+            tolerance: plan.tolerance,
+            stable: stable.backend.clone(),
+            candidate: arm(Arm::Candidate, candidate),
+            control: arm(Arm::Control, stable),
+            shadow: arm(Arm::Shadow, candidate),
+        }))
+    }
+
+    fn ready(&self, name: &str, number: u64) -> Option<&Ready> {
+        match &self.models.get(name)?.versions.get(&number)?.stage {
+            Stage::Ready(ready) => Some(ready),
+            _ => None,
+        }
+    }
+
+    fn both_ready(&self, plan: &SplitPlan) -> Option<Result<()>> {
+        // Whoever starts a rollout right after the upload waits for the upload to be seen whole.
+        let is_changing = |number: &u64| {
+            let version = self.version(&plan.model, *number);
+            version.is_ok_and(|version| matches!(version.wholeness, None | Some(Wholeness::Changing(_))))
+        };
+        if [plan.stable, plan.candidate].iter().any(is_changing) {
+            return None;
+        }
+        let results = [plan.stable, plan.candidate].map(|number| self.readiness(&plan.model, number));
+        match results {
+            [Some(Err(failure)), _] | [_, Some(Err(failure))] => Some(Err(failure)),
+            _ => None,
+        }
+    }
+
+    /// Whether a version that is wanted has become ready, or why it can't; `None` while there is something to wait for.
+    pub(super) fn readiness(&self, name: &str, number: u64) -> Option<Result<()>> {
+        let reason = match self.version(name, number) {
+            Err(gone) => return Some(Err(gone)),
+            Ok(version) => match (&version.stage, &version.wholeness) {
+                (Stage::Ready(_), _) => return Some(Ok(())),
+                (Stage::Failed { reason, .. }, _) => reason.clone(),
+                _ if version.load().is_some() => return None,
+                (_, Some(Wholeness::Whole)) => return None,
+                (_, Some(Wholeness::Broken(broken))) => broken.to_string(),
+                (_, Some(Wholeness::Changing(waiting))) => waiting.to_string(),
+                (_, None) => "its folder is gone".to_owned(),
+            },
+        };
+        Some(Err(Error::NotReady { model: name.to_owned(), version: number, reason }))
+    }
+
+    /// Versions of a model that rollouts name.
+    pub(super) fn pinned_by_rollouts(&self, name: &str) -> BTreeSet<u64> {
+        let plans = self.traffic.values().map(|traffic| &traffic.plan).filter(|plan| plan.model == name);
+        plans.flat_map(|plan| [plan.stable, plan.candidate]).collect()
+    }
+
+    /// The version that a rollout on the model's own name keeps as the one that answers.
+    pub(super) fn held_by_rollout(&self, name: &str) -> Option<u64> {
+        self.traffic.get(name).map(|traffic| &traffic.plan).filter(|plan| plan.model == name).map(|plan| plan.stable)
+    }
+
+    /// The rollout under way that this change of a model would pull the ground from.
+    pub(super) fn rollout_on(&self, name: &str) -> Option<&str> {
+        self.traffic.values().find(|traffic| traffic.plan.model == name).map(|traffic| traffic.plan.rollout.as_str())
+    }
+
+    /// The splits of a model's routes.
+    pub(super) fn splits_of(&self, name: &str) -> impl Iterator<Item = &Arc<Split>> {
+        self.traffic.values().filter(move |traffic| traffic.plan.model == name).filter_map(|t| t.split.as_ref())
+    }
+
+    /// What the request's path reads of all routes.
+    pub(super) fn routes(&self) -> BTreeMap<String, Arc<Route>> {
+        let split = |(route, traffic): (&String, &Traffic)| {
+            let split = Some(traffic.split.clone()?);
+            let label = crate::registry::version_policy::STABLE.to_owned();
+            Some((route.clone(), Arc::new(Route { model: traffic.plan.model.clone(), label, split })))
+        };
+        self.traffic.iter().filter_map(split).collect()
+    }
+}

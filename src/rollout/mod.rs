@@ -1,6 +1,8 @@
 //! ROLLOUT: gives a new version a growing share of a route's traffic, and promotes it or takes it back by evidence.
 
 mod handle;
+pub mod spec;
+pub mod state_machine;
 pub mod view;
 
 pub use handle::{Command, RolloutHandle};

@@ -100,3 +100,29 @@ fn fault(path: &Path, what: &'static str) -> impl Fn(std::io::Error) -> AuditErr
     let path = path.to_owned();
     move |cause| AuditError::Io { path: path.clone(), what, cause }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_failed_write_left_is_not_part_of_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let (mut log, cut) = FileLog::open(&path).unwrap();
+        assert_eq!(cut, 0);
+        log.append(Entry::now("a", "b", "c")).unwrap();
+        // As after a full disk: some bytes of a line, and no answer.
+        log.file.write_all(b"{\"number\":2,").unwrap();
+        log.has_remains = true;
+        assert_eq!(query(log.extent(), &Filter::default(), 9).unwrap().len(), 1);
+        log.append(Entry::now("a", "b", "c")).unwrap();
+        let report = crate::audit::verify(&path).unwrap();
+        assert_eq!((report.entries, report.first_fault), (2, None));
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+    }
+}

@@ -181,3 +181,6 @@ fn locked<T>(log: &Mutex<T>) -> MutexGuard<'_, T> {
 fn unix_ms() -> u64 {
     u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,3 +73,31 @@ impl Tail {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::Entry;
+
+    #[test]
+    fn the_end_of_a_longer_file_is_enough() {
+        let (mut head, mut file) = (Head::default(), vec![]);
+        for number in 0..4 {
+            let (line, bytes) = line::next(&head, Entry::now("a", "b", &number.to_string())).unwrap();
+            head = line.head();
+            file.extend_from_slice(&bytes);
+            file.push(b'\n');
+        }
+        let whole = file.len() as u64;
+        for from in 0..file.len() {
+            let tail = Tail::of(&file[from..], from as u64);
+            assert_eq!((tail.whole_bytes, tail.cut_bytes, &tail.fault), (whole, 0, &None), "{from}");
+            let has_a_line = file[from..file.len() - 1].contains(&b'\n') || from == 0;
+            assert_eq!(tail.head == head, has_a_line, "{from}");
+        }
+        file.extend_from_slice(b"torn");
+        assert_eq!(Tail::of(&file, 0), Tail { head, whole_bytes: whole, cut_bytes: 4, fault: None });
+        assert_eq!(Tail::of(b"", 0), Tail::default());
+        assert_eq!(Tail::of(b"torn", 0), Tail { cut_bytes: 4, ..Tail::default() });
+    }
+}

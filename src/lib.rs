@@ -14,7 +14,8 @@
 //! 7. **record**: the outcome is counted once ([`record`]), also when the client has left.
 //!
 //! What is served is decided elsewhere: [`registry`] looks at the model repository, loads versions and publishes
-//! snapshots; [`store`] remembers what must outlive the process; [`admin`] lets an operator see and change it.
+//! snapshots; [`store`] remembers what must outlive the process; [`audit`] holds who changed what; [`outbound`] tells
+//! others of it; [`admin`] lets an operator see and change it.
 //! [`app`] puts all of it together.
 
 // the whole, and the way in
@@ -39,6 +40,8 @@ pub mod data_plane;
 pub mod registry;
 pub mod rollout;
 pub mod store;
+pub mod audit;
+pub mod outbound;
 pub mod admin;
 
 // between the planes

@@ -3,6 +3,7 @@
 mod handle;
 pub mod spec;
 pub mod state_machine;
+pub mod journal;
 pub mod view;
 
 pub use handle::{Command, RolloutHandle};

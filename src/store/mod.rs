@@ -1,11 +1,13 @@
 //! Durable state: what must be known after a restart.
 //!
 //! One small trait, rows of JSON by table and key, with two implementations: [`MemoryStore`] lives and dies with the
-//! process, [`RedbStore`] is a file in the data directory. [`records`] gives the rows their types.
+//! process, [`RedbStore`] is a file in the data directory. [`records`] gives the rows of models their types; rollouts and
+//! webhooks have theirs where they are written. [`rows`] is what these share.
 
 mod memory;
 pub mod records;
 mod redb;
+pub mod rows;
 
 #[cfg(test)]
 mod conformance;
@@ -37,12 +39,34 @@ pub enum Table {
     KnownGood,
     /// Slots of prediction ids.
     Slots,
+    /// Rollouts, ended ones too.
+    Rollouts,
+    /// Transitions of rollouts.
+    RolloutJournal,
+    /// The last figures of each rollout.
+    RolloutCheckpoints,
+    /// Who served a route from when on.
+    RouteHistory,
+    /// Events that webhooks have not taken yet.
+    Outbox,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 7] =
-        [Self::Gateway, Self::LabelMoves, Self::Answers, Self::Quarantine, Self::Control, Self::KnownGood, Self::Slots];
+    pub const ALL: [Self; 12] = [
+        Self::Gateway,
+        Self::LabelMoves,
+        Self::Answers,
+        Self::Quarantine,
+        Self::Control,
+        Self::KnownGood,
+        Self::Slots,
+        Self::Rollouts,
+        Self::RolloutJournal,
+        Self::RolloutCheckpoints,
+        Self::RouteHistory,
+        Self::Outbox,
+    ];
 
     /// The table's name in files; never changes.
     pub fn name(self) -> &'static str {
@@ -54,6 +78,11 @@ impl Table {
             Self::Control => "control",
             Self::KnownGood => "known_good",
             Self::Slots => "slots",
+            Self::Rollouts => "rollouts",
+            Self::RolloutJournal => "rollout_journal",
+            Self::RolloutCheckpoints => "rollout_checkpoints",
+            Self::RouteHistory => "route_history",
+            Self::Outbox => "outbox",
         }
     }
 
@@ -64,6 +93,10 @@ impl Table {
             Self::LabelMoves | Self::Answers | Self::Quarantine | Self::Control | Self::KnownGood => 100_000,
             // A slot has 24 bits, and 0 stands for none.
             Self::Slots => (1 << 24) - 1,
+            // Old rows of these are taken away long before.
+            Self::Rollouts | Self::RolloutCheckpoints => 10_000,
+            Self::RolloutJournal | Self::RouteHistory => 1_000_000,
+            Self::Outbox => 20_000,
         }
     }
 }

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::rows::{bad_row, insert, put, read, read_all};
 use super::{Store, StoreError, Table, Write};
 use crate::registry::digest::Digest;
 use crate::registry::labels::LabelMove;
@@ -219,39 +219,6 @@ fn pair(model: &str, part: impl std::fmt::Display) -> String {
 
 fn unix_ms(time: SystemTime) -> u64 {
     u64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
-}
-
-fn put<T: Serialize>(table: Table, key: String, row: &T) -> Write {
-    Write::Put { table, key, value: json(row) }
-}
-
-fn insert<T: Serialize>(table: Table, key: String, row: &T) -> Write {
-    Write::Insert { table, key, value: json(row) }
-}
-
-fn json<T: Serialize>(row: &T) -> Vec<u8> {
-    serde_json::to_vec(row).expect("rows are plain structs of numbers and text")
-}
-
-fn read<T: DeserializeOwned>(store: &dyn Store, table: Table, key: &str) -> Result<Option<T>, StoreError> {
-    store.get(table, key)?.map(|value| parse(table, key, &value)).transpose()
-}
-
-fn read_all<T: DeserializeOwned>(
-    store: &dyn Store,
-    table: Table,
-    prefix: &str,
-) -> Result<Vec<(String, T)>, StoreError> {
-    let rows = store.list(table, prefix)?;
-    rows.into_iter().map(|(key, value)| parse(table, &key, &value).map(|row| (key, row))).collect()
-}
-
-fn parse<T: DeserializeOwned>(table: Table, key: &str, value: &[u8]) -> Result<T, StoreError> {
-    serde_json::from_slice(value).map_err(|fault| bad_row(table, key, fault))
-}
-
-fn bad_row(table: Table, key: &str, cause: impl std::fmt::Display) -> StoreError {
-    StoreError::BadRow { table, key: key.to_owned(), cause: cause.to_string() }
 }
 
 #[cfg(test)]

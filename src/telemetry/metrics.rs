@@ -21,6 +21,9 @@ const VERSIONS: &str = "headgate_versions";
 const COLD_STARTS: &str = "headgate_cold_starts_total";
 const COLD_START_SECONDS: &str = "headgate_cold_start_seconds";
 const MEMORY_LIMIT: &str = "headgate_model_memory_limit_bytes";
+const AUDIT_ENTRIES: &str = "headgate_audit_entries_total";
+const WEBHOOKS: &str = "headgate_webhooks_total";
+const WEBHOOK_OUTBOX: &str = "headgate_webhook_outbox";
 
 /// Says once what each metric means.
 pub fn describe() {
@@ -35,6 +38,9 @@ pub fn describe() {
     describe_counter!(COLD_STARTS, "Loads of cold versions, by outcome");
     describe_histogram!(COLD_START_SECONDS, "Time from the first request for a cold version until it is ready");
     describe_gauge!(MEMORY_LIMIT, "Memory that loaded versions may take before those not in use are let go");
+    describe_counter!(AUDIT_ENTRIES, "Entries added to the audit log");
+    describe_counter!(WEBHOOKS, "Attempts to deliver an event, and events that were lost, by outcome");
+    describe_gauge!(WEBHOOK_OUTBOX, "Events that wait for their receivers");
 }
 
 /// Counts an inference request; `None` is success.
@@ -84,4 +90,19 @@ pub fn set_memory_limit(bytes: u64) {
 /// Sets how many versions are in a state.
 pub fn set_versions(state: &'static str, count: usize) {
     gauge!(VERSIONS, "state" => state).set(count as f64);
+}
+
+/// Counts an entry of the audit log.
+pub fn count_audit_entry() {
+    counter!(AUDIT_ENTRIES).increment(1);
+}
+
+/// Counts deliveries: `delivered`, `failed` (to be tried again), `given_up` or `dropped`.
+pub fn count_webhooks(outcome: &'static str, count: u64) {
+    counter!(WEBHOOKS, "outcome" => outcome).increment(count);
+}
+
+/// Sets how many events wait for their receivers.
+pub fn set_webhook_outbox(waiting: usize) {
+    gauge!(WEBHOOK_OUTBOX).set(waiting as f64);
 }

@@ -184,8 +184,7 @@ pub enum Event {
 }
 
 impl Event {
-    pub const ALL: [Self; 4] =
-        [Self::Error, Self::SlowerThanStableP95, Self::InvalidOutput, Self::ShadowDisagreement];
+    pub const ALL: [Self; 4] = [Self::Error, Self::SlowerThanStableP95, Self::InvalidOutput, Self::ShadowDisagreement];
 
     /// The word in the spec.
     pub fn name(self) -> &'static str {

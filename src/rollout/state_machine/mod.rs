@@ -35,13 +35,18 @@ pub enum State {
     /// The candidate gets copies of requests; nobody waits for its answers.
     Shadowing,
     /// The candidate answers a share of the traffic.
-    Step { index: usize, phase: Phase },
+    Step {
+        index: usize,
+        phase: Phase,
+    },
     /// All traffic goes to the candidate, and label `stable` moves to it.
     Promoting,
     /// The candidate answers everything; the previous version is kept ready to take over.
     Watching,
     /// The candidate's share is taken away.
-    RollingBack { ending: Ending },
+    RollingBack {
+        ending: Ending,
+    },
     Completed,
     RolledBack,
     /// Unfit, found before it got any traffic.
@@ -268,10 +273,7 @@ impl State {
 
     /// Whether time under observation counts in this state.
     fn has_clock(self) -> bool {
-        matches!(
-            self,
-            Self::Shadowing | Self::Step { phase: Phase::Baking | Phase::Deciding, .. } | Self::Watching
-        )
+        matches!(self, Self::Shadowing | Self::Step { phase: Phase::Baking | Phase::Deciding, .. } | Self::Watching)
     }
 }
 

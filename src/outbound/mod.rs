@@ -1,0 +1,18 @@
+//! OUTBOUND: what is sent to others. Webhooks get events as CloudEvents, signed as Standard Webhooks specify.
+//!
+//! An event becomes rows of the outbox ([`Webhooks::rows`]), written in the same commit as what it tells of, and stays
+//! there until its receiver took it: at least once, in any order, with the same `webhook-id` each time.
+
+pub mod config;
+mod delivery;
+pub mod event;
+pub mod outbox;
+mod retry_policy;
+mod signature;
+mod webhooks;
+
+pub use config::{WebhookConfig, WebhookError, WebhookSettings};
+pub use event::{Event, ROLLOUT_TRANSITION};
+pub use outbox::OutboxRow;
+pub use retry_policy::RetryPolicy;
+pub use webhooks::Webhooks;

@@ -1,0 +1,411 @@
+//! What rollouts leave in the state: each rollout, its transitions, its last figures, and who served a route when.
+//!
+//! Everything here blocks as the store does. Keys sort by route, then by number or time.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::view::{RouteRow, TransitionView};
+use crate::outbound::{OutboxRow, outbox};
+use crate::store::rows::{bad_row, put, read, read_all};
+use crate::store::{Store, StoreError, Table, Write};
+
+/// Ended rollouts that are kept with their journals; of a route the latest is always kept.
+pub const MAX_ENDED: usize = 1000;
+/// Changes of one route's serving that are kept.
+pub const MAX_ROUTE_ROWS: usize = 10_000;
+
+const RUNNING_KEY: &str = "running";
+/// A route's name can't hold it, so that it separates the parts of a key.
+const SEPARATOR: char = '/';
+
+/// One row of a rollout's journal.
+pub type TransitionRow = TransitionView;
+/// One change of who serves a route.
+pub type RouteHistoryRow = RouteRow;
+
+/// A rollout as it is remembered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RolloutRow {
+    /// `<route>-<number>`, see [`rollout_id`].
+    pub id: String,
+    pub route: String,
+    pub model: String,
+    pub stable: u64,
+    pub candidate: u64,
+    /// Of the candidate's files, hexadecimal.
+    pub candidate_digest: String,
+    /// With every default filled in.
+    pub spec: Value,
+    /// Where the state machine stands.
+    pub progress: Value,
+    /// Unix times in ms.
+    pub started_ms: u64,
+    pub ended_ms: Option<u64>,
+    pub requested_by: String,
+    pub reason: String,
+    /// Of the assignment's hash.
+    pub salt: u64,
+}
+
+/// The id of a route's rollout.
+pub fn rollout_id(route: &str, number: u64) -> String {
+    format!("{route}-{number}")
+}
+
+/// The typed rows. Shared by reference; one thread at a time writes.
+pub struct Journal {
+    store: Arc<dyn Store>,
+}
+
+impl Journal {
+    pub fn open(store: Arc<dyn Store>) -> Self {
+        Self { store }
+    }
+
+    // Whether the process ended as it should
+
+    /// Notes that the process runs, and says whether the one before ended as it should. True at the first start.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn mark_running(&self) -> Result<bool, StoreError> {
+        let was_clean = self.store.get(Table::Gateway, RUNNING_KEY)?.is_none();
+        self.store.commit(&[put(Table::Gateway, RUNNING_KEY.to_owned(), &true)])?;
+        Ok(was_clean)
+    }
+
+    /// Notes that the process ends as it should.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn mark_clean_exit(&self) -> Result<(), StoreError> {
+        self.store.commit(&[Write::Delete { table: Table::Gateway, key: RUNNING_KEY.to_owned() }])
+    }
+
+    // Writing
+
+    /// The number of the route's next rollout. Numbers count from 1 and are never used again.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn next_number(&self, route: &str) -> Result<u64, StoreError> {
+        let rows = self.store.list(Table::Rollouts, &route_prefix(route))?;
+        let Some((key, _)) = rows.last() else { return Ok(1) };
+        let number = key.rsplit(SEPARATOR).next().and_then(|number| number.parse::<u64>().ok());
+        number.map(|number| number + 1).ok_or_else(|| bad_row(Table::Rollouts, key, "its key ends in no number"))
+    }
+
+    /// Writes a rollout as it is after a transition, the transition, who serves the route from then on if that changed,
+    /// and the events to be sent: all of it or none, on the disk when this returns. With a rollout's first row the
+    /// oldest ended ones beyond [`MAX_ENDED`] are forgotten.
+    ///
+    /// # Errors
+    /// Those of the store, and `BadRow` for an id that is not the route and a number.
+    pub fn commit_transition(
+        &self,
+        row: &RolloutRow,
+        transition: &TransitionRow,
+        route_row: Option<&RouteHistoryRow>,
+        events: &[OutboxRow],
+    ) -> Result<(), StoreError> {
+        let key = rollout_key(&row.id)?;
+        let mut writes = vec![];
+        if self.store.get(Table::Rollouts, &key)?.is_none() {
+            self.forget_old(&row.route, &mut writes)?;
+        }
+        let number = transition.number;
+        writes.push(put(Table::RolloutJournal, format!("{key}{SEPARATOR}{number:010}"), transition));
+        writes.push(put(Table::Rollouts, key, row));
+        if let Some(changed) = route_row {
+            let key = format!("{}{:020}", route_prefix(&row.route), changed.at_ms);
+            writes.push(put(Table::RouteHistory, key, changed));
+        }
+        let dropped = outbox::insert(&*self.store, events, &mut writes)?;
+        self.store.commit(&writes)?;
+        outbox::note_dropped(dropped);
+        Ok(())
+    }
+
+    /// Overwrites a rollout's last figures.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn checkpoint(&self, id: &str, figures: &Value) -> Result<(), StoreError> {
+        self.store.commit(&[put(Table::RolloutCheckpoints, rollout_key(id)?, figures)])
+    }
+
+    // Reading
+
+    /// Every rollout that is kept, by route and number.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn rollouts(&self) -> Result<Vec<RolloutRow>, StoreError> {
+        Ok(read_all(&*self.store, Table::Rollouts, "")?.into_iter().map(|(_, row)| row).collect())
+    }
+
+    /// One rollout.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn rollout(&self, id: &str) -> Result<Option<RolloutRow>, StoreError> {
+        let Ok(key) = rollout_key(id) else { return Ok(None) };
+        read(&*self.store, Table::Rollouts, &key)
+    }
+
+    /// The route's rollout with the highest number.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn latest_of_route(&self, route: &str) -> Result<Option<RolloutRow>, StoreError> {
+        let rows = read_all(&*self.store, Table::Rollouts, &route_prefix(route))?;
+        Ok(rows.into_iter().next_back().map(|(_, row)| row))
+    }
+
+    /// A rollout's transitions, oldest first.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn transitions(&self, id: &str) -> Result<Vec<TransitionRow>, StoreError> {
+        let Ok(key) = rollout_key(id) else { return Ok(vec![]) };
+        let rows = read_all(&*self.store, Table::RolloutJournal, &format!("{key}{SEPARATOR}"))?;
+        Ok(rows.into_iter().map(|(_, row)| row).collect())
+    }
+
+    /// A rollout's last figures.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn checkpoint_of(&self, id: &str) -> Result<Option<Value>, StoreError> {
+        let Ok(key) = rollout_key(id) else { return Ok(None) };
+        read(&*self.store, Table::RolloutCheckpoints, &key)
+    }
+
+    /// Who served a route, oldest first; with a Unix time in ms the one row that was in force then, if any was.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn route_history(&self, route: &str, at_ms: Option<u64>) -> Result<Vec<RouteHistoryRow>, StoreError> {
+        let rows = read_all(&*self.store, Table::RouteHistory, &route_prefix(route))?;
+        let rows = rows.into_iter().map(|(_, row): (String, RouteHistoryRow)| row);
+        Ok(match at_ms {
+            None => rows.collect(),
+            Some(at_ms) => rows.take_while(|row| row.at_ms <= at_ms).last().into_iter().collect(),
+        })
+    }
+
+    /// Forgets the oldest ended rollouts beyond [`MAX_ENDED`], and the oldest rows of this route's history.
+    fn forget_old(&self, route: &str, writes: &mut Vec<Write>) -> Result<(), StoreError> {
+        let rows: Vec<(String, RolloutRow)> = read_all(&*self.store, Table::Rollouts, "")?;
+        // Numbers are given out by the latest of a route.
+        let is_latest = |at: usize| rows.get(at + 1).is_none_or(|(_, next)| next.route != rows[at].1.route);
+        let mut ended: Vec<(u64, &str)> = rows
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| !is_latest(*at))
+            .filter_map(|(_, (key, row))| Some((row.ended_ms?, key.as_str())))
+            .collect();
+        ended.sort_unstable();
+        for (_, key) in ended.iter().take(ended.len().saturating_sub(MAX_ENDED)) {
+            let prefix = format!("{key}{SEPARATOR}");
+            let journal = self.store.list(Table::RolloutJournal, &prefix)?;
+            writes.extend(journal.into_iter().map(|(key, _)| Write::Delete { table: Table::RolloutJournal, key }));
+            for table in [Table::Rollouts, Table::RolloutCheckpoints] {
+                writes.push(Write::Delete { table, key: (*key).to_owned() });
+            }
+        }
+        let history = self.store.list(Table::RouteHistory, &route_prefix(route))?;
+        // One row is about to be added.
+        let surplus = (history.len() + 1).saturating_sub(MAX_ROUTE_ROWS);
+        let oldest = history.into_iter().take(surplus);
+        writes.extend(oldest.map(|(key, _)| Write::Delete { table: Table::RouteHistory, key }));
+        Ok(())
+    }
+}
+
+fn route_prefix(route: &str) -> String {
+    format!("{route}{SEPARATOR}")
+}
+
+/// `<route>/<number>`, the number with ten digits.
+fn rollout_key(id: &str) -> Result<String, StoreError> {
+    let parts = id.rsplit_once('-').and_then(|(route, number)| Some((route, number.parse::<u64>().ok()?)));
+    let (route, number) = parts.ok_or_else(|| bad_row(Table::Rollouts, id, "it is no route and number"))?;
+    Ok(format!("{}{number:010}", route_prefix(route)))
+}
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::outbound::outbox::{MAX_ROWS, waiting_for};
+    use crate::rollout::view::WeightsView;
+    use crate::store::{MemoryStore, RedbStore};
+
+    fn rollout(route: &str, number: u64, ended_ms: Option<u64>) -> RolloutRow {
+        RolloutRow {
+            id: rollout_id(route, number),
+            route: route.to_owned(),
+            model: route.to_owned(),
+            stable: 1,
+            candidate: 2,
+            candidate_digest: "00".to_owned(),
+            spec: json!({"steps": []}),
+            progress: json!({"state": "baking"}),
+            started_ms: number,
+            ended_ms,
+            requested_by: "alice".to_owned(),
+            reason: "retrained".to_owned(),
+            salt: u64::MAX,
+        }
+    }
+
+    fn transition(number: u64) -> TransitionRow {
+        TransitionRow {
+            number,
+            at_ms: 10 + number,
+            from: "baking".to_owned(),
+            to: "deciding".to_owned(),
+            actor: "headgate".to_owned(),
+            cause: "enough samples".to_owned(),
+            weights: WeightsView { stable: 9_900, candidate: 100, ..WeightsView::default() },
+            evidence: json!({"samples": 500}),
+        }
+    }
+
+    fn served(at_ms: u64, stable: u64) -> RouteHistoryRow {
+        RouteHistoryRow {
+            at_ms,
+            stable: Some(stable),
+            candidate: None,
+            weights: WeightsView { stable: 10_000, ..WeightsView::default() },
+            rollout: None,
+        }
+    }
+
+    fn event(id: &str, created_ms: u64) -> OutboxRow {
+        OutboxRow { id: id.to_owned(), url: "http://a/".to_owned(), created_ms, event: json!({"id": id}) }
+    }
+
+    #[test]
+    fn everything_of_a_transition_is_there_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || {
+            let store: Arc<dyn Store> = Arc::new(RedbStore::open(dir.path()).unwrap());
+            (Journal::open(store.clone()), store)
+        };
+        let row = rollout("digits-8", 1, None);
+        {
+            let (journal, _) = open();
+            journal.commit_transition(&row, &transition(1), Some(&served(11, 1)), &[event("a", 11)]).unwrap();
+            journal.commit_transition(&row, &transition(2), None, &[event("b", 12)]).unwrap();
+            journal.checkpoint(&row.id, &json!({"e_harm": 0.5})).unwrap();
+            journal.checkpoint(&row.id, &json!({"e_harm": 0.6})).unwrap();
+        }
+        let (journal, store) = open();
+        assert_eq!(journal.rollouts().unwrap(), [row.clone()]);
+        assert_eq!(journal.rollout("digits-8-1").unwrap(), Some(row.clone()));
+        assert_eq!(journal.latest_of_route("digits-8").unwrap(), Some(row));
+        assert_eq!(journal.transitions("digits-8-1").unwrap(), [transition(1), transition(2)]);
+        assert_eq!(journal.checkpoint_of("digits-8-1").unwrap(), Some(json!({"e_harm": 0.6})));
+        assert_eq!(journal.route_history("digits-8", None).unwrap(), [served(11, 1)]);
+        assert_eq!(waiting_for(&*store, "http://a/").unwrap(), [event("a", 11), event("b", 12)]);
+        for unknown in ["digits", "digits-8-2", "digits-x", ""] {
+            assert_eq!(journal.rollout(unknown).unwrap(), None, "{unknown}");
+            assert_eq!(journal.checkpoint_of(unknown).unwrap(), None, "{unknown}");
+            assert!(journal.transitions(unknown).unwrap().is_empty(), "{unknown}");
+        }
+    }
+
+    #[test]
+    fn a_transition_that_cannot_be_written_leaves_nothing() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let journal = Journal::open(store.clone());
+        let too_long = RolloutRow { reason: "x".repeat(crate::store::MAX_VALUE_BYTES), ..rollout("m", 1, None) };
+        let refused = journal.commit_transition(&too_long, &transition(1), Some(&served(1, 1)), &[event("a", 1)]);
+        assert!(matches!(refused, Err(StoreError::TooLong { .. })));
+        for table in Table::ALL {
+            assert!(store.list(table, "").unwrap().is_empty(), "{table:?}");
+        }
+        let bad = RolloutRow { id: "m".to_owned(), ..rollout("m", 1, None) };
+        assert!(matches!(journal.commit_transition(&bad, &transition(1), None, &[]), Err(StoreError::BadRow { .. })));
+    }
+
+    #[test]
+    fn numbers_count_by_route_and_are_never_used_again() {
+        let journal = Journal::open(Arc::new(MemoryStore::default()));
+        assert_eq!(journal.next_number("m").unwrap(), 1);
+        for number in 1..=12 {
+            journal.commit_transition(&rollout("m", number, Some(number)), &transition(1), None, &[]).unwrap();
+        }
+        assert_eq!((journal.next_number("m").unwrap(), journal.next_number("m2").unwrap()), (13, 1));
+        assert_eq!(journal.latest_of_route("m").unwrap().unwrap().id, "m-12");
+    }
+
+    #[test]
+    fn the_oldest_ended_rollouts_are_forgotten_with_all_that_is_theirs() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let journal = Journal::open(store.clone());
+        // The only one of its route, and the oldest of all.
+        journal.commit_transition(&rollout("lone", 1, Some(0)), &transition(1), None, &[]).unwrap();
+        // Never ended.
+        journal.commit_transition(&rollout("m", 1, None), &transition(1), None, &[]).unwrap();
+        let last = MAX_ENDED as u64 + 4;
+        for number in 2..=last {
+            let row = rollout("m", number, Some(number));
+            journal.commit_transition(&row, &transition(1), None, &[]).unwrap();
+            journal.checkpoint(&row.id, &json!(number)).unwrap();
+        }
+        let ids: Vec<String> = journal.rollouts().unwrap().into_iter().map(|row| row.id).collect();
+        // The newest row was written after the look, and the latest of a route does not count.
+        assert_eq!(ids.len(), MAX_ENDED + 4);
+        assert_eq!((ids[0].as_str(), ids[1].as_str(), ids[2].as_str()), ("lone-1", "m-1", "m-3"));
+        assert!(journal.transitions("m-2").unwrap().is_empty());
+        assert_eq!(journal.checkpoint_of("m-2").unwrap(), None);
+        assert_eq!(journal.next_number("lone").unwrap(), 2);
+    }
+
+    #[test]
+    fn the_row_in_force_at_a_time_is_the_last_one_before_it() {
+        let journal = Journal::open(Arc::new(MemoryStore::default()));
+        for (number, at_ms) in [(1, 100), (2, 2_000), (3, 30_000)] {
+            let row = rollout("m", 1, None);
+            journal.commit_transition(&row, &transition(number), Some(&served(at_ms, number)), &[]).unwrap();
+        }
+        let stable_at = |at_ms| journal.route_history("m", Some(at_ms)).unwrap().first().and_then(|row| row.stable);
+        assert_eq!(
+            [99, 100, 1_999, 2_000, 29_999, 90_000].map(stable_at),
+            [None, Some(1), Some(1), Some(2), Some(2), Some(3)]
+        );
+        assert_eq!(journal.route_history("m", None).unwrap().len(), 3);
+        assert!(journal.route_history("m2", None).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_full_outbox_loses_its_oldest() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let journal = Journal::open(store.clone());
+        let writes: Vec<Write> = (0..MAX_ROWS as u64)
+            .map(|i| put(Table::Outbox, event(&i.to_string(), i).key(), &event(&i.to_string(), i)))
+            .collect();
+        store.commit(&writes).unwrap();
+        let new = MAX_ROWS as u64;
+        journal.commit_transition(&rollout("m", 1, None), &transition(1), None, &[event("new", new)]).unwrap();
+        let waiting = waiting_for(&*store, "http://a/").unwrap();
+        assert_eq!((waiting.len(), waiting[0].id.as_str()), (MAX_ROWS, "1"));
+        assert_eq!(waiting[MAX_ROWS - 1].id, "new");
+    }
+
+    #[test]
+    fn an_exit_without_its_mark_is_unclean() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let start = || Journal::open(store.clone());
+        assert!(start().mark_running().unwrap(), "the first start");
+        assert!(!start().mark_running().unwrap(), "after a crash");
+        start().mark_clean_exit().unwrap();
+        assert!(start().mark_running().unwrap(), "after a clean exit");
+    }
+}

@@ -12,7 +12,7 @@ use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin;
@@ -27,6 +27,7 @@ use crate::registry::engine_cache::EngineCache;
 use crate::registry::loader::LoaderConfig;
 use crate::registry::manager::{self, ClientControl, ManagerConfig, ManagerHandle, ScannerConfig, StartError};
 use crate::registry::probe::ProbeConfig;
+use crate::routing::shadow::{self, ShadowJob, Shadows};
 use crate::server::{self, ServerConfig, TimeLimits};
 use crate::store::records::Records;
 use crate::store::{MemoryStore, RedbStore, Store, StoreError};
@@ -55,6 +56,7 @@ pub struct App {
     pre_drain: Duration,
     drain_timeout: Duration,
     stop_manager: CancellationToken,
+    copies: mpsc::Receiver<ShadowJob>,
 }
 
 struct Listeners {
@@ -108,7 +110,8 @@ impl App {
             },
         };
         let (manager, commands) = ManagerHandle::channel();
-        let plane = Arc::new(data_plane(&config, &records, &manager));
+        let (shadows, copies) = Shadows::channel();
+        let plane = Arc::new(data_plane(&config, &records, &manager, shadows));
         let stop_manager = CancellationToken::new();
         let engine_cache = open_engine_cache(&config);
         let parts =
@@ -123,6 +126,7 @@ impl App {
             pre_drain: config.pre_drain,
             drain_timeout: config.drain_timeout,
             stop_manager,
+            copies,
         })
     }
 
@@ -149,7 +153,7 @@ impl App {
     }
 
     async fn serve(self, drain: CancellationToken) {
-        let Self { listeners, plane, manager, metrics, limits, drain_timeout, .. } = self;
+        let Self { listeners, plane, manager, metrics, limits, drain_timeout, copies, .. } = self;
         // Admin and metrics answer until the data ports are done, so that a drain can be watched.
         let data_done = CancellationToken::new();
         let http = HttpService { plane: plane.clone(), limits: HttpLimits { body_timeout: limits.body_timeout } };
@@ -180,7 +184,14 @@ impl App {
                 server::serve(listener, router, config, data_done.clone()).await;
             }
         };
-        tokio::join!(data, admin, metrics);
+        // Nobody waits for copies, so neither does the end.
+        let copies = async {
+            tokio::select! {
+                () = shadow::run(copies) => {}
+                () = data_done.cancelled() => {}
+            }
+        };
+        tokio::join!(data, admin, metrics, copies);
     }
 }
 
@@ -228,7 +239,7 @@ fn open_engine_cache(config: &Config) -> Option<EngineCache> {
     opened.inspect_err(|cause| tracing::warn!(%cause, "measurements can't be kept for the next start")).ok()
 }
 
-fn data_plane(config: &Config, records: &Records, manager: &ManagerHandle) -> DataPlane {
+fn data_plane(config: &Config, records: &Records, manager: &ManagerHandle, shadows: Shadows) -> DataPlane {
     let loopback = config.http_address.ip().is_loopback() && config.grpc_address.ip().is_loopback();
     let clients_may_load =
         config.model_control_mode == ModelControlMode::Explicit && (loopback || config.allow_repository_control);
@@ -236,6 +247,7 @@ fn data_plane(config: &Config, records: &Records, manager: &ManagerHandle) -> Da
         serving: ArcSwap::default(),
         served: watch::Sender::new(0),
         control: Arc::new(ClientControl::new(manager.clone(), clients_may_load)),
+        shadows,
         health: Health::default(),
         budget: ByteBudget::new(config.limits.max_bytes_in_flight),
         access_log: AccessLog::new(config.access_log),

@@ -3,22 +3,32 @@
 //! [`Settings`] is what was written, by flag or in the file; [`Config`] is what follows from it. A flag wins over the
 //! file; a key that isn't one is refused with the nearest that is.
 
+mod routes;
+mod values;
+
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
+pub use self::routes::RouteSettings;
+use self::values::{at_least_one, duration, positive};
 use crate::telemetry::access_log::AccessLogMode;
 use crate::telemetry::logging::{LogConfig, LogFormat};
 
-/// What was written. Every field is a flag of `serve` (with `-`) and a key of the file (with `_`).
+/// What was written. Every field is a key of the file (with `_`) and, but for [`FILE_ONLY`], a flag of `serve` (with
+/// `-`).
 #[derive(Debug, Clone, Default, PartialEq, clap::Args, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Model repositories: directories of <model>/<version>/model.onnx
     #[arg(value_name = "DIR")]
     pub repositories: Vec<PathBuf>,
+    /// Further names that clients may call, each with its model and label. Only in the file.
+    #[arg(skip)]
+    pub routes: BTreeMap<String, RouteSettings>,
     /// Address for HTTP [default: 127.0.0.1:8000]
     #[arg(long, value_name = "ADDR")]
     pub http_address: Option<SocketAddr>,
@@ -131,6 +141,9 @@ pub struct Settings {
     pub access_log: Option<AccessLogChoice>,
 }
 
+/// Keys of the file that are no flags.
+pub const FILE_ONLY: [&str; 1] = ["routes"];
+
 /// When models are loaded and unloaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -155,6 +168,8 @@ pub enum AccessLogChoice {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     pub repositories: Vec<PathBuf>,
+    /// Further names that clients may call.
+    pub routes: BTreeMap<String, RouteSettings>,
     pub http_address: SocketAddr,
     pub grpc_address: SocketAddr,
     pub admin_address: SocketAddr,
@@ -249,6 +264,7 @@ impl Settings {
             ($($field:ident),* $(,)?) => {
                 Self {
                     repositories: if self.repositories.is_empty() { file.repositories } else { self.repositories },
+                    routes: if self.routes.is_empty() { file.routes } else { self.routes },
                     $($field: self.$field.or(file.$field),)*
                 }
             };
@@ -348,6 +364,7 @@ impl Settings {
             server_name: self.server_name.unwrap_or_else(|| "headgate".to_owned()),
             pre_drain: self.pre_drain.unwrap_or(Duration::ZERO),
             drain_timeout: self.drain_timeout.unwrap_or(Duration::from_secs(25)),
+            routes: routes::checked(self.routes)?,
             repositories: self.repositories,
         })
     }
@@ -387,30 +404,6 @@ impl Settings {
             send_timeout: positive("send_timeout", self.send_timeout, 60)?,
         })
     }
-}
-
-fn at_least_one(key: &'static str, value: usize) -> Result<usize, ConfigError> {
-    if value == 0 {
-        return Err(ConfigError::Value { key, expected: "1 or more", got: "0".to_owned() });
-    }
-    Ok(value)
-}
-
-fn positive(key: &'static str, value: Option<Duration>, default_s: u64) -> Result<Duration, ConfigError> {
-    match value {
-        None => Ok(Duration::from_secs(default_s)),
-        Some(Duration::ZERO) => {
-            Err(ConfigError::Value { key, expected: "a time longer than 0, such as 1s or 250ms", got: "0".to_owned() })
-        }
-        Some(value) => Ok(value),
-    }
-}
-
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text)
-        .map(Some)
-        .map_err(|_| serde::de::Error::custom(format!("expected a time such as 1s or 250ms, got '{text}'")))
 }
 
 #[cfg(test)]

@@ -10,8 +10,9 @@ use crate::budget::ByteBudget;
 use crate::control::ModelControl;
 use crate::error::{Error, Result};
 use crate::health::Health;
-use crate::inference::{Deadline, ModelRef};
-use crate::routing::{Backend, Routed, Serving};
+use crate::inference::{Attributes, Deadline, ModelRef};
+use crate::routing::shadow::Shadows;
+use crate::routing::{Backend, Lane, Routed, Serving};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::settings::WireSettings;
 
@@ -35,6 +36,8 @@ pub struct DataPlane {
     /// Ticks after each new snapshot, for those who wait for a change.
     pub served: watch::Sender<u64>,
     pub control: Arc<dyn ModelControl>,
+    /// Takes the copies of requests that a rollout compares.
+    pub shadows: Shadows,
     pub health: Health,
     pub budget: Arc<ByteBudget>,
     pub access_log: AccessLog,
@@ -51,12 +54,31 @@ pub struct DataPlane {
 }
 
 impl DataPlane {
+    /// Where a prediction goes: to one arm of a split route, else to the backend that answers.
+    ///
+    /// # Errors
+    /// As `route`.
+    pub async fn lane(&self, model: &ModelRef, caller: &dyn Attributes, deadline: Deadline) -> Result<Lane> {
+        let routed = {
+            let serving = self.serving.load();
+            match serving.split(model) {
+                Some(split) => return Ok(Lane::of_split(split.clone(), caller, fastrand::u64(..))),
+                None => serving.route(model)?,
+            }
+        };
+        self.ready(model, routed, deadline).await.map(Lane::whole)
+    }
+
     /// The backend that answers this reference. A version that is cold is loaded first, and the call waits for it.
     ///
     /// # Errors
     /// As [`Serving::route`]; `DeadlineExceeded` or `Unavailable` when a cold version isn't there in time.
     pub async fn route(&self, model: &ModelRef, deadline: Deadline) -> Result<Arc<Backend>> {
         let routed = self.serving.load().route(model)?;
+        self.ready(model, routed, deadline).await
+    }
+
+    async fn ready(&self, model: &ModelRef, routed: Routed, deadline: Deadline) -> Result<Arc<Backend>> {
         match routed {
             Routed::Ready(backend) => Ok(backend),
             // Boxed, so that the path of every other request stays small.
@@ -65,9 +87,10 @@ impl DataPlane {
     }
 
     async fn warm(&self, model: &ModelRef, mut version: u64, deadline: Deadline) -> Result<Arc<Backend>> {
+        let name = self.serving.load().model_behind(&model.name).to_owned();
         let warmed = async {
             loop {
-                self.control.warm(model.name.clone(), version).await?;
+                self.control.warm(name.clone(), version).await?;
                 // What became of it is in the snapshot: ready, failed with its reason, or another answers in its place.
                 let routed = self.serving.load().route(model)?;
                 version = match routed {

@@ -122,6 +122,24 @@ pub struct RequestContext {
     pub protocol: Protocol,
 }
 
+/// What a request says of itself outside its body: the headers of HTTP, the metadata of gRPC.
+pub trait Attributes: Send + Sync {
+    /// The first value of this name, which is in lower case; `None` where there is none.
+    fn get(&self, name: &str) -> Option<&[u8]>;
+}
+
+/// Parameters of a request that are kept for routing; further ones are passed over.
+pub const MAX_PARAMETERS: usize = 16;
+/// Longest name and longest value of a parameter that is kept, in bytes.
+pub const MAX_PARAMETER_BYTES: usize = 256;
+
+/// Keeps a parameter of the client's own, if it is not too long and not one too many.
+pub fn keep_parameter(kept: &mut Vec<(String, String)>, name: &str, value: &str) {
+    if kept.len() < MAX_PARAMETERS && name.len() <= MAX_PARAMETER_BYTES && value.len() <= MAX_PARAMETER_BYTES {
+        kept.push((name.to_owned(), value.to_owned()));
+    }
+}
+
 /// The protocol a request came by, as logs and metrics name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
@@ -180,6 +198,9 @@ pub struct InferRequest {
     pub timeout: Option<Duration>,
     /// The protocol's `priority` parameter.
     pub priority: Option<Priority>,
+    /// The client's own parameters of the request as a whole: texts as they are, whole numbers in decimal, booleans as
+    /// `true` and `false`. At most [`MAX_PARAMETERS`].
+    pub parameters: Vec<(String, String)>,
 }
 
 /// One output a client asks for.

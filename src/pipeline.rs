@@ -1,4 +1,4 @@
-//! THE path of a prediction: route, look, decode, check, admit, run, encode, record.
+//! THE path of a prediction: route, look, decode, check, admit, run, encode, copy, record.
 
 use std::time::{Instant, SystemTime};
 
@@ -7,9 +7,12 @@ use crate::classification::classify;
 use crate::data_plane::DataPlane;
 use crate::engine::RunError;
 use crate::error::{Error, Result};
-use crate::inference::{Deadline, InferRequest, InferResponse, PredictionId, RequestContext, RequestedOutput};
+use crate::inference::{
+    Attributes, Deadline, InferRequest, InferResponse, PredictionId, RequestContext, RequestedOutput,
+};
 use crate::record::Record;
-use crate::routing::Backend;
+use crate::routing::shadow::Copied;
+use crate::routing::{Backend, Lane};
 use crate::servable::Servable;
 use crate::tensor::Tensor;
 
@@ -17,40 +20,45 @@ use crate::tensor::Tensor;
 ///
 /// `decode` turns the wire's bytes into a request, knowing the version that will answer; `encode` turns the answer into
 /// the wire's. Both run on the calling task. When this future is dropped the request is dropped with it, and counted
-/// as cancelled.
+/// as cancelled. `caller` is what the request says of itself outside its body: a split route may go by it.
 ///
 /// # Errors
 /// Whatever stops the request; every outcome is recorded once, here.
 pub async fn infer<R>(
     plane: &DataPlane,
     context: &RequestContext,
+    caller: &dyn Attributes,
     decode: impl FnOnce(&Servable) -> Result<InferRequest>,
     encode: impl FnOnce(InferResponse) -> Result<R>,
 ) -> Result<R> {
     let mut record = Record::open(plane, context);
-    let outcome = serve(plane, context, &mut record, decode, encode).await;
+    let outcome = serve(&mut record, caller, decode, encode).await;
     record.close(outcome.as_ref().err());
     outcome
 }
 
 async fn serve<R>(
-    plane: &DataPlane,
-    context: &RequestContext,
     record: &mut Record<'_>,
+    caller: &dyn Attributes,
     decode: impl FnOnce(&Servable) -> Result<InferRequest>,
     encode: impl FnOnce(InferResponse) -> Result<R>,
 ) -> Result<R> {
-    let backend = plane.route(&context.model, context.deadline).await?;
-    let servable = &backend.servable;
-    record.routed(servable);
+    let (plane, context) = (record.plane, record.context);
+    let mut lane = plane.lane(&context.model, caller, context.deadline).await?;
+    record.routed(&lane);
 
     // Under overload a refusal must not cost a decode.
     let priority = context.priority.unwrap_or_default();
-    backend.pool.look(priority, context.deadline, Instant::now())?;
+    lane.backend.pool.look(priority, context.deadline, Instant::now())?;
 
     let started = Instant::now();
-    let request = decode(servable)?;
+    let request = decode(&lane.backend.servable)?;
     record.decoded(started);
+    if lane.settle(caller, &request.parameters) {
+        record.routed(&lane);
+    }
+    let Lane { backend, share } = lane;
+    let servable = &backend.servable;
     let id = request.id.clone();
     let deadline = deadline(context, &request);
     let priority = context.priority.or(request.priority).unwrap_or_default();
@@ -61,6 +69,7 @@ async fn serve<R>(
     if deadline.passed(now) {
         return Err(Error::DeadlineExceeded { stage: "before the request was admitted" });
     }
+    let copied = Copied::of(share.as_ref(), &checked.inputs, checked.rows);
     let (inputs, length) = servable.pad(checked.inputs);
     let start_by = start_by(context, deadline, servable);
     let work = Work { inputs, rows: checked.rows, deadline, start_by, priority };
@@ -74,6 +83,9 @@ async fn serve<R>(
     let response = respond(plane, context, &backend, id, outputs);
     let encoded = encode(response)?;
     record.encoded(started);
+    if let Some(copied) = copied {
+        plane.shadows.offer(copied, answer);
+    }
     Ok(encoded)
 }
 

@@ -8,15 +8,19 @@ use crate::batching::Answer;
 use crate::data_plane::DataPlane;
 use crate::error::{Error, Kind};
 use crate::inference::RequestContext;
+use crate::routing::{Lane, Observation, Sample, Share, validity};
 use crate::servable::Servable;
 use crate::telemetry::access_log::AccessLine;
 use crate::telemetry::metrics;
 
 /// One request's record. Closing it counts the outcome; dropped unclosed, the client has left, which counts too.
 pub struct Record<'a> {
-    plane: &'a DataPlane,
-    context: &'a RequestContext,
+    pub plane: &'a DataPlane,
+    pub context: &'a RequestContext,
     servable: Option<Arc<Servable>>,
+    /// On a split route, and once it has an arm.
+    share: Option<Share>,
+    invalid: bool,
     rows: usize,
     answer: Option<AnswerTimes>,
     closed: bool,
@@ -30,13 +34,18 @@ struct AnswerTimes {
 
 impl<'a> Record<'a> {
     pub fn open(plane: &'a DataPlane, context: &'a RequestContext) -> Self {
-        Self { plane, context, servable: None, rows: 1, answer: None, closed: false }
+        Self { plane, context, servable: None, share: None, invalid: false, rows: 1, answer: None, closed: false }
     }
 
-    /// The version that the request was routed to; its counters take the outcome.
-    pub fn routed(&mut self, servable: &Arc<Servable>) {
+    /// Where the request was sent; the version's counters take the outcome, and the arm's statistics on a split route.
+    /// May be told again with another lane.
+    pub fn routed(&mut self, lane: &Lane) {
+        let servable = &lane.backend.servable;
         servable.stats.pending.fetch_add(1, Ordering::Relaxed);
-        self.servable = Some(servable.clone());
+        if let Some(before) = self.servable.replace(servable.clone()) {
+            before.stats.pending.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.share = lane.share.clone().filter(|share| share.assigned.is_some());
     }
 
     pub fn checked(&mut self, rows: usize) {
@@ -54,6 +63,8 @@ impl<'a> Record<'a> {
         if let Some(servable) = &self.servable {
             servable.stats.stage_queue.record(queue);
             servable.stats.stage_compute.record(timing.input + timing.infer + timing.output);
+            let is_counted = self.share.as_ref().is_some_and(|share| share.counted().is_some());
+            self.invalid = is_counted && !validity::is_valid(servable, &answer.tensors);
         }
         self.answer = Some(AnswerTimes { queue, timing });
     }
@@ -83,6 +94,7 @@ impl<'a> Record<'a> {
                 (kind, _) => servable.stats.record_failure(kind.unwrap_or(Kind::Internal), total),
             }
         }
+        self.observe(error, total);
         self.plane.access_log.write(&AccessLine {
             context: self.context,
             version: self.servable.as_ref().map(|servable| servable.id.version),
@@ -90,6 +102,33 @@ impl<'a> Record<'a> {
             total,
             error,
         });
+    }
+
+    /// Tells the statistics of a split route what became of a request; what a client did wrong or left is no sample.
+    fn observe(&self, error: Option<&Error>, total: Duration) {
+        let Some(share) = &self.share else { return };
+        let Some(assigned) = share.counted() else { return };
+        let is_error = match error.map(Error::kind) {
+            None => false,
+            Some(Kind::Internal | Kind::Overloaded | Kind::DeadlineExceeded | Kind::Unavailable) => true,
+            Some(_) => return,
+        };
+        let failed = matches!(error, Some(Error::RunFailed { .. }));
+        let dial = &share.split.dial;
+        if let Some(trip) = dial.note(assigned.arm, self.invalid, failed) {
+            let (route, rollout, cause) = (&share.split.route, &share.split.rollout, trip.cause.name());
+            tracing::error!(route, rollout, cause, "a storm of bad answers: the candidate gets no more requests");
+        }
+        let us = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        dial.observe(Observation::Served(Sample {
+            arm: assigned.arm,
+            weights: share.weights,
+            key: assigned.key,
+            error: is_error,
+            invalid: self.invalid,
+            latency_us: us(total),
+            queue_us: us(self.answer.map_or(Duration::ZERO, |times| times.queue)),
+        }));
     }
 }
 

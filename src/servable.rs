@@ -102,7 +102,7 @@ pub struct VersionStatus {
 }
 
 /// What the operator decided about serving a version, as far as the request's path needs it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ServingLimits {
     /// Larger requests are refused; `None` accepts any size.
     pub max_batch_size: Option<usize>,
@@ -110,6 +110,15 @@ pub struct ServingLimits {
     pub default_timeout: Option<Duration>,
     /// Class names by output, for classification.
     pub class_labels: BTreeMap<String, Vec<String>>,
+    /// What the numbers of an output should lie in; a rollout counts answers that don't.
+    pub output_ranges: BTreeMap<String, OutputRange>,
+}
+
+/// The range of an output's numbers, its ends included; `None`: open.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct OutputRange {
+    pub min: Option<f64>,
+    pub max: Option<f64>,
 }
 
 /// A loaded version. Requests hold it while they run; the last one to let go unloads it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_core::future::BoxFuture;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::batching::{BatchConfig, Cores, Pool, PoolConfig, QueueLimits};
 use crate::budget::ByteBudget;
@@ -16,6 +16,7 @@ use crate::engine::{Model, RunError, RunOutput, RunTiming, Session};
 use crate::error::{Error, Result};
 use crate::health::{Health, Phase};
 use crate::proto::inference::ModelConfig;
+use crate::routing::shadow::{ShadowJob, Shadows};
 use crate::routing::{Arm, Backend, ModelEntry, Serving};
 use crate::servable::{Servable, ServableId, ServingLimits, State, VersionStatus};
 use crate::signature::{BatchAxes, Batching, Dim, Signature, TensorSpec};
@@ -89,10 +90,17 @@ impl Session for FunctionSession {
 
 /// A ready data plane that serves these (name, version, model), the highest version of a name by default.
 pub fn data_plane(models: &[(&str, u64, Arc<dyn Model>)]) -> Arc<DataPlane> {
+    data_plane_with_copies(models).0
+}
+
+/// The same, and where the copies of its requests come out.
+pub fn data_plane_with_copies(models: &[(&str, u64, Arc<dyn Model>)]) -> (Arc<DataPlane>, mpsc::Receiver<ShadowJob>) {
+    let (shadows, copies) = Shadows::channel();
     let plane = Arc::new(DataPlane {
         serving: ArcSwap::default(),
         served: watch::Sender::new(0),
         control: Arc::new(NoControl),
+        shadows,
         health: Health::default(),
         budget: ByteBudget::new(256 << 20),
         access_log: AccessLog::new(AccessLogMode::Off),
@@ -104,7 +112,7 @@ pub fn data_plane(models: &[(&str, u64, Arc<dyn Model>)]) -> Arc<DataPlane> {
     });
     plane.publish(serving(models));
     plane.health.advance(Phase::Ready);
-    plane
+    (plane, copies)
 }
 
 /// The snapshot in which these (name, version, model) are ready.

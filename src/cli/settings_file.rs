@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::failure::Failure;
-use crate::config::Settings;
+use crate::config::{FILE_ONLY, Settings};
 use crate::error::nearest;
 use crate::inference::printable;
 use crate::yaml::{self, MAX_SETTINGS_BYTES, SettingsError};
@@ -64,7 +64,8 @@ fn settings(map: Map<String, Value>) -> Result<Settings, serde_json::Error> {
 
 fn refuse_unknown(map: &Map<String, Value>) -> Result<(), SettingsError> {
     let command = <Settings as clap::Args>::augment_args(clap::Command::new("serve"));
-    let known: Vec<&str> = command.get_arguments().map(|argument| argument.get_id().as_str()).collect();
+    let flags = command.get_arguments().map(|argument| argument.get_id().as_str());
+    let known: Vec<&str> = flags.chain(FILE_ONLY).collect();
     match map.keys().find(|key| !known.contains(&key.as_str())) {
         None => Ok(()),
         Some(key) => Err(SettingsError::UnknownKey {
@@ -95,7 +96,8 @@ mod tests {
     fn keys_are_the_flags() {
         let settings = read_text(
             "repositories: [models, more]\nhttp_address: 127.0.0.1:9000\nload_timeout: 2m\nlog_format: json\n\
-             access_log: all\nallow_repository_control: true\nmax_body_bytes: 1024\nserver_name:\n",
+             access_log: all\nallow_repository_control: true\nmax_body_bytes: 1024\nserver_name:\n\
+             routes: {checkout: {model: fraud}}\n",
         )
         .unwrap();
         assert_eq!(settings.repositories.len(), 2);
@@ -103,6 +105,7 @@ mod tests {
         assert_eq!(settings.load_timeout, Some(Duration::from_secs(120)));
         assert_eq!((settings.allow_repository_control, settings.max_body_bytes), (Some(true), Some(1024)));
         assert_eq!(settings.server_name, None);
+        assert_eq!((&*settings.routes["checkout"].model, &*settings.routes["checkout"].label), ("fraud", "stable"));
         assert_eq!(read_text("").unwrap(), Settings::default());
     }
 
@@ -110,6 +113,8 @@ mod tests {
     fn faults_name_their_key() {
         for (text, expected) in [
             ("poll-interval: 1s", "unknown key 'poll-interval', did you mean 'poll_interval'?"),
+            ("route: {}", "unknown key 'route', did you mean 'routes'?"),
+            ("routes: {a: {modle: m}}", "routes: unknown field `modle`"),
             ("zebra: 1", "unknown key 'zebra'"),
             ("workers: many", "workers: invalid type: string \"many\", expected usize"),
             ("poll_interval: soon", "poll_interval: expected a time such as 1s or 250ms, got 'soon'"),

@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use crate::tensor::{DataType, Tensor};
+use crate::tensor::{DataType, Element, Tensor};
 
 /// Whether `got` equals `expected`: datatype, shape and every element. Floats may differ by `tolerance` times the
 /// largest finite magnitude in `expected`, because rounding errors scale with what was summed; NaN equals NaN, and an
@@ -25,12 +25,19 @@ pub fn is_close(got: &Tensor, expected: &Tensor, tolerance: f64) -> bool {
 /// Whether a tensor holds neither NaN nor an infinity.
 pub fn is_finite(tensor: &Tensor) -> bool {
     match tensor.dtype() {
-        DataType::Fp32 => tensor.elements::<f32>().all(f32::is_finite),
-        DataType::Fp64 => tensor.elements::<f64>().all(f64::is_finite),
-        DataType::Fp16 => tensor.elements::<f16>().all(f16::is_finite),
-        DataType::Bf16 => tensor.elements::<bf16>().all(bf16::is_finite),
+        DataType::Fp32 => all_in_blocks(tensor, f32::is_finite),
+        DataType::Fp64 => all_in_blocks(tensor, f64::is_finite),
+        DataType::Fp16 => all_in_blocks(tensor, f16::is_finite),
+        DataType::Bf16 => all_in_blocks(tensor, bf16::is_finite),
         _ => true,
     }
+}
+
+/// Asks every element of a block before it looks at what they said: without a branch for each, many are asked at once.
+fn all_in_blocks<T: Element>(tensor: &Tensor, is_fine: impl Fn(T) -> bool) -> bool {
+    const BLOCK: usize = 4096;
+    let block = |bytes: &[u8]| bytes.chunks_exact(size_of::<T>()).fold(true, |fine, le| fine & is_fine(T::read_le(le)));
+    tensor.data().chunks(BLOCK).all(block)
 }
 
 /// The elements of a float tensor; `None` for any other datatype.
@@ -57,8 +64,15 @@ mod tests {
         assert!(is_finite(&f32s(&[0.0, -1.0, f32::MAX])));
         for poison in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             assert!(!is_finite(&f32s(&[0.0, poison])));
+            let mut many = vec![1.0; 5000];
+            many[4321] = poison;
+            assert!(!is_finite(&f32s(&many)));
         }
         assert!(is_finite(&Tensor::zeros(DataType::Int64, vec![2])));
+        let halves = [f16::NAN, f16::ONE];
+        assert!(!is_finite(&Tensor::from_elements(DataType::Fp16, vec![2], &halves).unwrap()));
+        assert!(!is_finite(&Tensor::from_elements(DataType::Bf16, vec![1], &[bf16::INFINITY]).unwrap()));
+        assert!(!is_finite(&Tensor::from_elements(DataType::Fp64, vec![1], &[f64::NAN]).unwrap()));
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! What a call's metadata says.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tonic::metadata::MetadataMap;
 
 use crate::error::{Error, Result};
-use crate::inference::{Deadline, ModelRef, Priority, Protocol, RequestContext, RequestId, printable};
+use crate::inference::{Attributes, Deadline, ModelRef, Priority, Protocol, RequestContext, RequestId, printable};
 
 /// Request and response metadata of this name carries the request's id.
 pub const REQUEST_ID: &str = "x-request-id";
@@ -37,6 +38,13 @@ pub struct CallContext {
     /// Of each request in it.
     timeout: Option<Duration>,
     priority: Option<Priority>,
+    metadata: Arc<MetadataMap>,
+}
+
+impl Attributes for CallContext {
+    fn get(&self, name: &str) -> Option<&[u8]> {
+        self.metadata.get(name).map(|value| value.as_bytes())
+    }
 }
 
 impl CallContext {
@@ -44,7 +52,7 @@ impl CallContext {
     ///
     /// # Errors
     /// `Invalid` for a timeout or priority that isn't one.
-    pub fn read(metadata: &MetadataMap, received: Instant) -> Result<Self> {
+    pub fn read(metadata: MetadataMap, received: Instant) -> Result<Self> {
         let text = |name: &str| metadata.get(name).and_then(|value| value.to_str().ok());
         let deadline = match text(TIMEOUT) {
             None => Deadline::NONE,
@@ -59,6 +67,7 @@ impl CallContext {
             deadline,
             timeout,
             priority,
+            metadata: Arc::new(metadata),
         })
     }
 
@@ -153,7 +162,7 @@ mod tests {
         let mut metadata = MetadataMap::new();
         metadata.insert(TIMEOUT, "10S".parse().unwrap());
         metadata.insert(TIMEOUT_MS, "50".parse().unwrap());
-        let call = CallContext::read(&metadata, now).unwrap();
+        let call = CallContext::read(metadata.clone(), now).unwrap();
         let request = call.request(ModelRef::parse("m", "").unwrap(), now);
         assert_eq!(request.deadline, Deadline::after(now, Duration::from_millis(50)));
     }
@@ -161,10 +170,10 @@ mod tests {
     #[test]
     fn requests_of_a_stream_share_only_an_id_that_was_given() {
         let mut metadata = MetadataMap::new();
-        let own = CallContext::read(&metadata, Instant::now()).unwrap();
+        let own = CallContext::read(metadata.clone(), Instant::now()).unwrap();
         assert_ne!(own.next().request_id, own.request_id);
         metadata.insert(REQUEST_ID, "abc".parse().unwrap());
-        let given = CallContext::read(&metadata, Instant::now()).unwrap();
+        let given = CallContext::read(metadata.clone(), Instant::now()).unwrap();
         assert_eq!(given.next().request_id.as_str(), "abc");
     }
 
@@ -172,7 +181,7 @@ mod tests {
     fn a_priority_is_high_or_low() {
         let mut metadata = MetadataMap::new();
         metadata.insert(PRIORITY, "urgent".parse().unwrap());
-        let error = CallContext::read(&metadata, Instant::now()).unwrap_err();
+        let error = CallContext::read(metadata.clone(), Instant::now()).unwrap_err();
         assert_eq!(error.to_string(), "headgate-priority expects high or low, got 'urgent'");
     }
 }

@@ -16,12 +16,13 @@ use crate::tensor::{DataType, Tensor, parse_shape};
 /// The first thing wrong, whatever model the request is for: a parameter, datatype, shape, count or length.
 pub fn infer_request(message: ModelInferRequest) -> Result<InferRequest> {
     let Scheduling { timeout, priority } = parameters::scheduling(&message.parameters)?;
+    let own = parameters::own(&message.parameters);
     let outputs = message.outputs.into_iter().map(requested_output).collect::<Result<_>>()?;
     let inputs = match message.raw_input_contents {
         raw if raw.is_empty() => message.inputs.into_iter().map(typed_input).collect::<Result<_>>()?,
         raw => raw_inputs(&message.model_name, message.inputs, raw)?,
     };
-    Ok(InferRequest { id: message.id, inputs, outputs, timeout, priority })
+    Ok(InferRequest { id: message.id, inputs, outputs, timeout, priority, parameters: own })
 }
 
 fn requested_output(output: InferRequestedOutputTensor) -> Result<RequestedOutput> {

@@ -28,7 +28,8 @@ pub async fn infer(
         metrics::count_request(Protocol::Grpc, Some(error.kind()));
     })?;
     let context = call.request(model, received);
-    pipeline::infer(plane, &context, |_| decode::infer_request(message), |response| Ok(encode::answer(response))).await
+    let encode = |response| Ok(encode::answer(response));
+    pipeline::infer(plane, &context, call, |_| decode::infer_request(message), encode).await
 }
 
 fn admit(lease: Option<&mut MessageLease>, message: &ModelInferRequest) -> Result<ModelRef, Error> {

@@ -38,7 +38,7 @@ pub async fn model(plane: &DataPlane, model: ModelRef, deadline: Deadline) -> Re
     let backend = plane.route(&model, deadline).await?;
     let versions = match model.version {
         VersionChoice::Default => {
-            plane.serving.load().model(&model.name)?.in_service().iter().map(u64::to_string).collect()
+            plane.serving.load().answering(&model.name)?.in_service().iter().map(u64::to_string).collect()
         }
         VersionChoice::Number(_) | VersionChoice::Label(_) => vec![backend.servable.id.version.to_string()],
     };

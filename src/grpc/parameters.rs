@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::inference::{Priority, printable};
+use crate::inference::{MAX_PARAMETERS, Priority, keep_parameter, printable};
 use crate::proto::inference::InferParameter;
 use crate::proto::inference::infer_parameter::ParameterChoice;
 
@@ -13,6 +13,10 @@ pub type Parameters = HashMap<String, InferParameter>;
 
 /// Asks that a stream's last response be marked; every response of ours is, so it is accepted and changes nothing.
 const EMPTY_FINAL_RESPONSE: &str = "triton_enable_empty_final_response";
+
+/// Names that mean something to the protocol.
+const RESERVED: [&str; 6] =
+    ["timeout", "priority", "sequence_id", "sequence_start", "sequence_end", "binary_data_output"];
 
 /// What a request's parameters say of how it is to be scheduled.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -51,6 +55,27 @@ pub fn scheduling(parameters: &Parameters) -> Result<Scheduling> {
         }
     }
     Ok(scheduling)
+}
+
+/// The client's own parameters, for routing, in the order of their names. Texts, whole numbers and booleans are kept.
+pub fn own(parameters: &Parameters) -> Vec<(String, String)> {
+    let mut named: Vec<(&String, String)> = parameters
+        .iter()
+        .filter(|(name, _)| !RESERVED.contains(&name.as_str()) && !name.starts_with("triton_"))
+        .filter_map(|(name, value)| match value.parameter_choice.as_ref()? {
+            ParameterChoice::StringParam(text) => Some((name, text.clone())),
+            ParameterChoice::Int64Param(number) => Some((name, number.to_string())),
+            ParameterChoice::Uint64Param(number) => Some((name, number.to_string())),
+            ParameterChoice::BoolParam(truth) => Some((name, truth.to_string())),
+            ParameterChoice::DoubleParam(_) => None,
+        })
+        .collect();
+    named.sort_unstable();
+    let mut kept = Vec::with_capacity(named.len().min(MAX_PARAMETERS));
+    for (name, value) in &named {
+        keep_parameter(&mut kept, name, value);
+    }
+    kept
 }
 
 /// The number of top classes that an output's parameters ask for.
@@ -139,6 +164,31 @@ mod tests {
             assert!(scheduling(&one("timeout", choice.clone())).is_err(), "{choice:?}");
         }
         assert_eq!(scheduling(&one("timeout", Int64Param(0))).unwrap(), Scheduling::default());
+    }
+
+    #[test]
+    fn the_clients_own_parameters_are_kept_as_texts_within_bounds() {
+        let mut parameters = Parameters::new();
+        for (name, choice) in [
+            ("timeout", Int64Param(1)),
+            ("sequence_id", Int64Param(7)),
+            ("user", StringParam("Zoë".into())),
+            ("n", Int64Param(-12)),
+            ("big", Uint64Param(u64::MAX)),
+            ("f", DoubleParam(1.0)),
+            ("yes", BoolParam(true)),
+            ("long", StringParam("x".repeat(257))),
+        ] {
+            parameters.extend(one(name, choice));
+        }
+        let text = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let expected =
+            [text("big", "18446744073709551615"), text("n", "-12"), text("user", "Zoë"), text("yes", "true")];
+        assert_eq!(own(&parameters), expected);
+        parameters.extend((0..40).map(|at| (format!("a{at:02}"), one("", Int64Param(at)).remove("").unwrap())));
+        let kept = own(&parameters);
+        assert_eq!((kept.len(), &kept[15]), (16, &text("a15", "15")));
+        assert!(own(&Parameters::new()).is_empty());
     }
 
     #[test]

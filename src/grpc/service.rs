@@ -74,7 +74,7 @@ impl GrpcInferenceService for InferenceService {
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Answered<ModelInferResponse> {
         let (metadata, extensions, message) = request.into_parts();
         let received = received(&extensions);
-        let call = CallContext::read(&metadata, received)?;
+        let call = CallContext::read(metadata, received)?;
         // The lease goes back into the call, which holds it until the answer is out.
         let leases = extensions.get::<Arc<Leases>>();
         let mut lease = leases.and_then(|leases| leases.take());
@@ -95,12 +95,13 @@ impl GrpcInferenceService for InferenceService {
         request: Request<Streaming<ModelInferRequest>>,
     ) -> Answered<Self::ModelStreamInferStream> {
         let (metadata, extensions, requests) = request.into_parts();
+        let status_errors = stream::wants_status_errors(&metadata);
         let call = StreamCall {
             plane: self.plane.clone(),
-            context: CallContext::read(&metadata, received(&extensions))?,
+            context: CallContext::read(metadata, received(&extensions))?,
             leases: extensions.get::<Arc<Leases>>().cloned(),
             max_in_flight: self.config.max_stream_in_flight,
-            status_errors: stream::wants_status_errors(&metadata),
+            status_errors,
         };
         answered(stream::answers(call, requests, self.drain.clone()))
     }
@@ -197,7 +198,7 @@ fn no_shared_memory() -> Status {
 /// When an answer stops being of use, by the call's metadata.
 fn deadline<T>(request: &Request<T>) -> Result<Deadline, Status> {
     let received = received(request.extensions());
-    Ok(CallContext::read(request.metadata(), received)?.deadline(received))
+    Ok(CallContext::read(request.metadata().clone(), received)?.deadline(received))
 }
 
 /// When the call's headers arrived.

@@ -19,7 +19,7 @@ use crate::telemetry::settings::{LogSettings, LogValue, TraceChange};
 pub fn trace(plane: &DataPlane, request: TraceSettingRequest) -> Result<TraceSettingResponse> {
     let model = Some(request.model_name.as_str()).filter(|name| !name.is_empty());
     if let Some(model) = model {
-        plane.serving.load().model(model)?;
+        plane.serving.load().answering(model)?;
     }
     let changes: Vec<TraceChange> = request
         .settings

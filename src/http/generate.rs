@@ -11,7 +11,7 @@ use super::predict::predict;
 use super::rank::{self, Side};
 use super::reply::{self, Body};
 use crate::error::{Error, Fault, Result, nearest};
-use crate::inference::{InferRequest, InferResponse, ModelRef, printable};
+use crate::inference::{InferRequest, InferResponse, ModelRef, keep_parameter, printable};
 use crate::json::reader::Kind;
 use crate::json::tensor::TensorReader;
 use crate::json::writer::{self, BytesStyle, Elements, write_integer, write_string};
@@ -60,6 +60,9 @@ fn decode(body: &mut Received, servable: &Servable) -> Result<(InferRequest, ())
                 once(&mut nested, key, ())?;
                 let parameters = parameters::of_request(reader)?;
                 (request.timeout, request.priority) = (parameters.timeout, parameters.priority);
+                for (name, value) in &parameters.own {
+                    keep_parameter(&mut request.parameters, name, value);
+                }
                 Ok(())
             }
             // Nobody writes a parameter as a list: an input's name is mistaken.
@@ -68,7 +71,7 @@ fn decode(body: &mut Received, servable: &Servable) -> Result<(InferRequest, ())
                 let fault = Fault::UnknownInput { input: printable(key), nearest };
                 Err(Error::mismatch(&servable.id.model, "", fault))
             }
-            _ => parameters::custom(key, reader),
+            _ => parameters::custom(key, reader, &mut request.parameters),
         }
     })?;
     reader.finish()?;

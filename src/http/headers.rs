@@ -1,6 +1,15 @@
 //! The headers of our own, as names that were parsed when the program was compiled.
 
+use http::HeaderMap;
 use http::header::HeaderName;
+
+use crate::inference::Attributes;
+
+impl Attributes for HeaderMap {
+    fn get(&self, name: &str) -> Option<&[u8]> {
+        HeaderMap::get(self, name).map(|value| value.as_bytes())
+    }
+}
 
 /// Where the JSON head of a body ends; absent, the whole body is JSON. The protocol's name for it.
 pub static HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");

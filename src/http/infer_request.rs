@@ -73,7 +73,7 @@ struct Head {
     timeout: Option<Duration>,
     priority: Option<Priority>,
     binary_outputs: bool,
-    parameters: Option<()>,
+    parameters: Option<Vec<(String, String)>>,
     inputs: Option<Vec<Input>>,
     outputs: Option<Vec<Output>>,
 }
@@ -101,8 +101,8 @@ impl Head {
         match key {
             "id" => once(&mut self.id, key, id(reader)?),
             "parameters" => {
-                once(&mut self.parameters, key, ())?;
                 let parameters = parameters::of_request(reader)?;
+                once(&mut self.parameters, key, parameters.own)?;
                 self.timeout = parameters.timeout;
                 self.priority = parameters.priority;
                 self.binary_outputs = parameters.binary_data_output;
@@ -147,6 +147,7 @@ impl Head {
             outputs: outputs.into_iter().map(|output| output.wanted).collect(),
             timeout: self.timeout,
             priority: self.priority,
+            parameters: self.parameters.unwrap_or_default(),
         };
         Ok(Decoded { request, form })
     }

@@ -62,7 +62,7 @@ pub async fn model(plane: &DataPlane, model: &ModelRef, deadline: Deadline) -> R
     let servable = &plane.route(model, deadline).await?.servable;
     let versions: Vec<String> = match model.version {
         VersionChoice::Default => {
-            plane.serving.load().model(&model.name)?.in_service().iter().map(u64::to_string).collect()
+            plane.serving.load().answering(&model.name)?.in_service().iter().map(u64::to_string).collect()
         }
         _ => vec![servable.id.version.to_string()],
     };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::inference::{Priority, printable};
+use crate::inference::{Priority, keep_parameter, printable};
 use crate::json::once;
 use crate::json::reader::{Kind, Number, Reader};
 
@@ -13,6 +13,8 @@ pub struct RequestParameters {
     pub timeout: Option<Duration>,
     pub priority: Option<Priority>,
     pub binary_data_output: bool,
+    /// The client's own, for routing.
+    pub own: Vec<(String, String)>,
 }
 
 /// Of one input.
@@ -37,6 +39,7 @@ pub struct OutputParameters {
 /// `Invalid`, naming the parameter.
 pub fn of_request(reader: &mut Reader<'_>) -> Result<RequestParameters> {
     let (mut timeout, mut priority, mut binary) = (None, None, None);
+    let mut own = vec![];
     reader.object(|key, reader| match key {
         // Microseconds; 0 is none.
         "timeout" => once(&mut timeout, key, whole(key, reader)?),
@@ -45,18 +48,20 @@ pub fn of_request(reader: &mut Reader<'_>) -> Result<RequestParameters> {
         "priority" => once(&mut priority, key, whole(key, reader)?),
         "sequence_start" | "sequence_end" => truth(key, reader).map(drop),
         "sequence_id" if reader.peek()? != Kind::String => whole(key, reader).map(drop),
-        key => custom(key, reader),
+        // A text is any text.
+        "sequence_id" => Ok(reader.skip_value()?),
+        key => custom(key, reader, &mut own),
     })?;
     let timeout = timeout.filter(|&us| us > 0).map(Duration::from_micros);
     let priority = priority.and_then(Priority::from_level);
-    Ok(RequestParameters { timeout, priority, binary_data_output: binary.unwrap_or(false) })
+    Ok(RequestParameters { timeout, priority, binary_data_output: binary.unwrap_or(false), own })
 }
 
-/// Checks one parameter that means nothing to the gateway.
+/// Reads one parameter of the client's own: texts, whole numbers and booleans are kept.
 ///
 /// # Errors
 /// `Invalid` for reserved names and for values that are lists, objects or null.
-pub fn custom(key: &str, reader: &mut Reader<'_>) -> Result<()> {
+pub fn custom(key: &str, reader: &mut Reader<'_>, kept: &mut Vec<(String, String)>) -> Result<()> {
     if key.starts_with("triton_") {
         return Err(Error::Invalid(format!(
             "parameter '{}' has the reserved prefix 'triton_', expected another name",
@@ -65,10 +70,18 @@ pub fn custom(key: &str, reader: &mut Reader<'_>) -> Result<()> {
     }
     match reader.peek()? {
         Kind::Array | Kind::Object | Kind::Null => {
-            Err(Error::Invalid(format!("parameter '{}' expects a string, a number, true or false", printable(key))))
+            let key = printable(key);
+            return Err(Error::Invalid(format!("parameter '{key}' expects a string, a number, true or false")));
         }
-        _ => Ok(reader.skip_value()?),
+        Kind::String => keep_parameter(kept, key, &reader.string()?),
+        Kind::Bool => keep_parameter(kept, key, if reader.bool()? { "true" } else { "false" }),
+        Kind::Number => {
+            if let Number::Whole(text) = reader.number()? {
+                keep_parameter(kept, key, text);
+            }
+        }
     }
+    Ok(())
 }
 
 /// Reads an input's parameters.
@@ -145,7 +158,12 @@ mod tests {
         let timeout = Some(Duration::from_micros(1500));
         assert_eq!(
             request(text),
-            Ok(RequestParameters { timeout, priority: Some(Priority::High), binary_data_output: true })
+            Ok(RequestParameters {
+                timeout,
+                priority: Some(Priority::High),
+                binary_data_output: true,
+                own: vec![("s".to_owned(), "x".to_owned())],
+            })
         );
         assert_eq!(request(r#"{"timeout":0}"#), Ok(RequestParameters::default()));
         for bad in [
@@ -163,6 +181,20 @@ mod tests {
         ] {
             assert!(request(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_clients_own_parameters_are_kept_as_texts_within_bounds() {
+        let text =
+            r#"{"timeout":1,"sequence_id":7,"user":"Zoë","n":-12,"big":18446744073709551616,"f":1.0,"yes":true}"#;
+        let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let expected = [own("user", "Zoë"), own("n", "-12"), own("big", "18446744073709551616"), own("yes", "true")];
+        assert_eq!(request(text).unwrap().own, expected);
+        let many: Vec<String> = (0..40).map(|at| format!(r#""p{at}":{at}"#)).collect();
+        let kept = request(&format!("{{{}}}", many.join(","))).unwrap().own;
+        assert_eq!((kept.len(), &kept[15]), (16, &own("p15", "15")));
+        let long = "x".repeat(257);
+        assert!(request(&format!(r#"{{"a":"{long}","{long}":1}}"#)).unwrap().own.is_empty());
     }
 
     #[test]

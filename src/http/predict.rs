@@ -43,6 +43,7 @@ pub async fn predict<F: Send + Sync>(
     let answer = pipeline::infer(
         call.plane,
         &context,
+        call.headers,
         |servable| {
             let received = body.as_mut().map_err(|error| error.clone())?;
             let (request, wished) = off_the_reactor(received.bytes.len(), || decode(received, servable))?;

@@ -17,7 +17,7 @@ pub fn trace(plane: &DataPlane, model: Option<&str>) -> Response<Body> {
 /// # Errors
 /// `UnknownModel`.
 pub fn model_trace(plane: &DataPlane, model: &str) -> Result<Response<Body>> {
-    plane.serving.load().model(model)?;
+    plane.serving.load().answering(model)?;
     Ok(trace(plane, Some(model)))
 }
 
@@ -27,7 +27,7 @@ pub fn model_trace(plane: &DataPlane, model: &str) -> Result<Response<Body>> {
 /// `UnknownModel`; `Invalid` or `Unsupported` for a setting that can't be so.
 pub fn update_trace(plane: &DataPlane, model: Option<&str>, body: &[u8]) -> Result<Response<Body>> {
     if let Some(model) = model {
-        plane.serving.load().model(model)?;
+        plane.serving.load().answering(model)?;
     }
     let changes = object(body)?.into_iter().map(trace_change).collect::<Result<_>>()?;
     Ok(trace_answer(&plane.settings.update_trace(model, changes)?))

@@ -77,6 +77,8 @@ pub enum LoadFailure {
     Padding(#[from] PaddingError),
     #[error("class_labels names output '{output}', which the model does not have")]
     ClassLabels { output: String },
+    #[error("outputs names output '{output}', which the model does not have")]
+    OutputRange { output: String },
     #[error(transparent)]
     Example(#[from] ExampleError),
     #[error("its files changed while it was loaded")]
@@ -197,7 +199,7 @@ impl Worker {
 /// Checks what the files beside a model say of its inputs and outputs against the model.
 ///
 /// # Errors
-/// `Declared`, `Padding` or `ClassLabels`.
+/// `Declared`, `Padding`, `ClassLabels` or `OutputRange`.
 pub fn check_settings(settings: &ModelSettings, signature: &Signature) -> Result<(), LoadFailure> {
     if let Some(declared) = &settings.declared {
         declared.check(signature)?;
@@ -205,8 +207,12 @@ pub fn check_settings(settings: &ModelSettings, signature: &Signature) -> Result
     if let Some(rule) = &settings.sequence_padding {
         rule.fit(signature)?;
     }
-    match settings.class_labels.keys().find(|output| signature.output(output).is_none()) {
+    let is_unknown = |output: &&String| signature.output(output).is_none();
+    if let Some(output) = settings.class_labels.keys().find(is_unknown) {
+        return Err(LoadFailure::ClassLabels { output: output.clone() });
+    }
+    match settings.output_ranges.keys().find(is_unknown) {
         None => Ok(()),
-        Some(output) => Err(LoadFailure::ClassLabels { output: output.clone() }),
+        Some(output) => Err(LoadFailure::OutputRange { output: output.clone() }),
     }
 }

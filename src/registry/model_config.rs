@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::engine::padding::PaddingRule;
 use crate::registry::declared::Declared;
 use crate::registry::version_policy::{OnNewVersion, VersionPolicy};
+use crate::servable::OutputRange;
 
 /// Most workers a version may be given.
 pub const MAX_WORKERS: u32 = 1024;
@@ -40,6 +41,7 @@ pub struct ModelFile {
     pub atol: Option<f64>,
     pub rtol: Option<f64>,
     pub class_labels: BTreeMap<String, Vec<String>>,
+    pub output_ranges: BTreeMap<String, OutputRange>,
     pub sequence_padding: Option<PaddingRule>,
     /// Files of class names by output, relative to the model's folder.
     pub label_files: BTreeMap<String, String>,
@@ -70,6 +72,8 @@ pub struct ModelSettings {
     pub tolerance: Tolerance,
     /// Names of the classes by output.
     pub class_labels: BTreeMap<String, Vec<String>>,
+    /// What an output's numbers should lie in.
+    pub output_ranges: BTreeMap<String, OutputRange>,
     /// Padding along a sequence axis, followed where the model is shown to tolerate it.
     pub sequence_padding: Option<PaddingRule>,
     /// Inputs and outputs as config.pbtxt declares them, to be checked against the model's own.
@@ -182,6 +186,7 @@ impl ModelFile {
             atol: self.atol.or(under.atol),
             rtol: self.rtol.or(under.rtol),
             class_labels: either(self.class_labels, under.class_labels),
+            output_ranges: if self.output_ranges.is_empty() { under.output_ranges } else { self.output_ranges },
             sequence_padding: self.sequence_padding.or(under.sequence_padding),
             label_files: self.label_files,
             declared: self.declared.or(under.declared),
@@ -213,6 +218,7 @@ impl ModelFile {
                 rtol: self.rtol.unwrap_or(tolerance.rtol),
             },
             class_labels: self.class_labels,
+            output_ranges: self.output_ranges,
             sequence_padding: self.sequence_padding,
             declared: self.declared,
             rollout: self.rollout,

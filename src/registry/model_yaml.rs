@@ -10,6 +10,7 @@ use crate::registry::model_config::{
     ModelFile, TimeoutAction,
 };
 use crate::registry::version_policy::{MAX_VERSION, OnNewVersion, VersionPolicy};
+use crate::servable::OutputRange;
 use crate::yaml::{self, Entry, Section, SettingsError};
 
 /// Longest list of `preferred_batch_size`.
@@ -45,6 +46,11 @@ pub fn parse(bytes: &[u8]) -> Result<ModelFile, SettingsError> {
     if let Some(entry) = root.take("class_labels") {
         for (output, names) in entry.section()?.entries() {
             file.class_labels.insert(output.to_owned(), texts(names, MAX_CLASSES)?);
+        }
+    }
+    if let Some(entry) = root.take("outputs") {
+        for (output, range) in entry.section()?.entries() {
+            file.output_ranges.insert(output.to_owned(), output_range(range)?);
         }
     }
     file.sequence_padding = root.take("sequence_padding").map(sequence_padding).transpose()?;
@@ -147,6 +153,20 @@ fn workers(mut section: Section<'_>, file: &mut ModelFile) -> Result<(), Setting
     }
 }
 
+fn output_range(entry: Entry<'_>) -> Result<OutputRange, SettingsError> {
+    let mut range = entry.section()?;
+    let path = format!("{}.min", range.path());
+    let (min, max) = (range.take("min"), range.take("max"));
+    let (min, max) = (min.map(Entry::number).transpose()?, max.map(Entry::number).transpose()?);
+    range.finish()?;
+    match (min, max) {
+        (Some(least), Some(most)) if least > most => {
+            Err(SettingsError::bad_value(path, format!("at most the max ({most})"), least))
+        }
+        _ => Ok(OutputRange { min, max }),
+    }
+}
+
 fn sequence_padding(entry: Entry<'_>) -> Result<PaddingRule, SettingsError> {
     let mut padding = entry.section()?;
     let missing = |key: &str, expected: &str| {
@@ -230,21 +250,11 @@ fn accepted_for_later(root: &mut Section<'_>, file: &mut ModelFile) -> Result<()
         section.finish()?;
         file.not_honoured.push(key.to_owned());
     }
-    for key in ["features", "outputs"] {
-        let Some(entry) = root.take(key) else { continue };
+    if let Some(entry) = root.take("features") {
         for (_, inside) in entry.section()?.entries() {
-            match key {
-                "features" => _ = texts(inside, MAX_CLASSES)?,
-                "outputs" => {
-                    let mut range = inside.section()?;
-                    range.take("min");
-                    range.take("max");
-                    range.finish()?;
-                }
-                _ => {}
-            }
+            texts(inside, MAX_CLASSES)?;
         }
-        file.not_honoured.push(key.to_owned());
+        file.not_honoured.push("features".to_owned());
     }
     if let Some(entry) = root.take("rollout") {
         let spec = entry.value();
@@ -318,7 +328,8 @@ rollout: {}
             pad: [("input_ids".to_owned(), -1.0)].into(),
         };
         assert_eq!(file.sequence_padding, Some(padding));
-        assert_eq!(file.not_honoured, ["log", "quality", "lineage", "features", "outputs"]);
+        assert_eq!(file.not_honoured, ["log", "quality", "lineage", "features"]);
+        assert_eq!(file.output_ranges["probabilities"], OutputRange { min: Some(0.0), max: Some(1.0) });
     }
 
     #[test]
@@ -391,6 +402,8 @@ rollout: {}
             ("idle_unload: soon", "idle_unload: expected a time such as 10m, or never, got 'soon'"),
             ("idle_unload: 0s", "idle_unload: expected a time such as 10m, or never, got '0s'"),
             ("log: {sampel: 1}", "unknown key 'log.sampel', did you mean 'log.sample'?"),
+            ("outputs: {p: {min: 1, max: 0}}", "outputs.p.min: expected at most the max (0), got 1"),
+            ("outputs: {p: {min: low}}", "outputs.p.min: expected a number, got 'low'"),
             ("outputs: {p: {mim: 1}}", "unknown key 'outputs.p.mim', did you mean 'outputs.p.min'?"),
         ] {
             assert_eq!(fault(text), expected);

@@ -6,23 +6,31 @@
 mod arm;
 mod assignment;
 mod breaker;
+mod comparison;
 mod dial;
+mod lane;
 mod route;
+pub mod shadow;
 pub mod split;
+pub mod validity;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use self::arm::Arm;
-pub use self::assignment::{Assignment, ForceRule, Match, Unit};
+pub use self::assignment::{ARM_HEADER, Assigned, Assignment, Choice, ForceRule, Match, Unit};
 pub use self::breaker::{Trip, TripCause};
 pub use self::dial::{BASIS_POINTS, Dial, MAX_WAITING_OBSERVATIONS, Observation, Sample, ShadowSample, Weights};
+pub use self::lane::{Lane, Share};
 pub use self::route::{Route, ShadowTolerance, Split, SplitPlan};
 use crate::batching::Pool;
 use crate::error::{Error, Result, nearest};
 use crate::inference::{ModelRef, VersionChoice};
 use crate::servable::{Servable, State, VersionStatus};
 use crate::telemetry::stats::ServableStats;
+
+/// The label of what serves, which a model need not have.
+const STABLE: &str = "stable";
 
 /// A version with a queue of its own: what a request is sent to, and what it keeps alive until its reply is out.
 #[derive(Debug)]
@@ -59,7 +67,7 @@ pub struct RolloutSettings {
 }
 
 /// Who answers a reference.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Routed {
     Ready(Arc<Backend>),
     /// This version of the model, once it is loaded.
@@ -83,27 +91,44 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// Who answers this reference.
+    /// Who answers this reference. Of a split route it is whom the route's label names, as if nothing were split.
     ///
     /// # Errors
     /// `UnknownModel`, `UnknownVersion` or `UnknownLabel` where there is no such thing, `NotReady` or `NoVersions`
     /// where there is but it can't answer.
     pub fn route(&self, model: &ModelRef) -> Result<Routed> {
-        let entry = self.model(&model.name)?;
-        let version = match &model.version {
-            VersionChoice::Number(version) => *version,
-            VersionChoice::Default => entry.default.ok_or_else(|| entry.no_versions(&model.name))?,
-            VersionChoice::Label(label) => *entry.labels.get(label).ok_or_else(|| Error::UnknownLabel {
-                model: model.name.clone(),
-                label: label.clone(),
+        let (name, entry, label) = self.target(&model.name)?;
+        let labelled = |label: &str| {
+            entry.labels.get(label).copied().ok_or_else(|| Error::UnknownLabel {
+                model: name.to_owned(),
+                label: label.to_owned(),
                 nearest: nearest(label, entry.labels.keys().map(String::as_str)),
-            })?,
+            })
+        };
+        let version = match (&model.version, label) {
+            (VersionChoice::Number(version), _) => *version,
+            (VersionChoice::Label(label), _) => labelled(label)?,
+            (VersionChoice::Default, Some(label)) if label != STABLE || entry.labels.contains_key(STABLE) => {
+                labelled(label)?
+            }
+            (VersionChoice::Default, _) => entry.default.ok_or_else(|| entry.no_versions(name))?,
         };
         match entry.backends.get(&version) {
             Some(backend) => Ok(Routed::Ready(backend.clone())),
             None if entry.cold.contains_key(&version) => Ok(Routed::Cold(version)),
-            None => Err(entry.not_served(&model.name, version)),
+            None => Err(entry.not_served(name, version)),
         }
+    }
+
+    /// The split that decides who answers this reference. One that names a version or a label is split by nobody.
+    pub fn split(&self, model: &ModelRef) -> Option<&Arc<Split>> {
+        if self.routes.is_empty() || model.version != VersionChoice::Default {
+            return None;
+        }
+        let route = self.routes.get(&model.name)?;
+        // A route that took the name of a model which came later gives way.
+        let is_itself = route.model == model.name || !self.models.contains_key(&model.name);
+        route.split.as_ref().filter(|_| is_itself)
     }
 
     /// The entry of a model by its plain name.
@@ -113,8 +138,32 @@ impl Serving {
     pub fn model(&self, name: &str) -> Result<&Arc<ModelEntry>> {
         self.models.get(name).ok_or_else(|| Error::UnknownModel {
             model: name.to_owned(),
-            nearest: nearest(name, self.models.keys().map(String::as_str)),
+            nearest: nearest(name, self.models.keys().chain(self.routes.keys()).map(String::as_str)),
         })
+    }
+
+    /// The entry of the model that answers under a name: its own, or a route's.
+    ///
+    /// # Errors
+    /// `UnknownModel`.
+    pub fn answering<'a>(&'a self, name: &'a str) -> Result<&'a Arc<ModelEntry>> {
+        self.target(name).map(|(_, entry, _)| entry)
+    }
+
+    /// The name of the model that answers under a name; the name itself where nobody does.
+    pub fn model_behind<'a>(&'a self, name: &'a str) -> &'a str {
+        self.target(name).map_or(name, |(model, _, _)| model)
+    }
+
+    /// The model behind a name, and the label that the name stands for if it is a route's. A model's own name wins.
+    fn target<'a>(&'a self, name: &'a str) -> Result<(&'a str, &'a Arc<ModelEntry>, Option<&'a str>)> {
+        if let Some(entry) = self.models.get(name) {
+            return Ok((name, entry, None));
+        }
+        match self.routes.get(name) {
+            Some(route) => Ok((&route.model, self.model(&route.model)?, Some(&route.label))),
+            None => self.model(name).map(|entry| (name, entry, None)),
+        }
     }
 
     /// What the versions count that a reference selects: all in service for the bare name, else the one named. Loads
@@ -123,12 +172,17 @@ impl Serving {
     /// # Errors
     /// As `route`.
     pub fn counted(&self, model: &ModelRef) -> Result<Vec<Counted>> {
-        let entry = self.model(&model.name)?;
+        let (name, entry, _) = self.target(&model.name)?;
         let version = match (&model.version, self.route(model)) {
-            (VersionChoice::Default, _) => return Ok(entry.counted(&model.name).collect()),
+            (VersionChoice::Default, _) => return Ok(entry.counted(name).collect()),
             (_, routed) => routed?.version(),
         };
-        Ok(entry.counted(&model.name).filter(|counted| counted.version == version).collect())
+        Ok(entry.counted(name).filter(|counted| counted.version == version).collect())
+    }
+
+    /// Every split, by its route.
+    pub fn splits(&self) -> impl Iterator<Item = &Arc<Split>> {
+        self.routes.values().filter_map(|route| route.split.as_ref())
     }
 
     /// What every version in service counts, by model and version.
@@ -239,5 +293,46 @@ mod tests {
             "{failure}"
         );
         assert!(serving.route(&ModelRef::parse("m", "1").unwrap()).is_ok());
+    }
+
+    /// `fraud` with versions 1 to 3, label `checkout` on 2, behind the further names `shop` (of that label), `bare` (of
+    /// `stable`), `odd` (of a label that is not there) and `gone` (of no model).
+    fn with_routes() -> Serving {
+        let model = || FunctionModel::identity(&[("x", DataType::Fp32, 1)]);
+        let mut serving = testing::serving(&[("fraud", 1, model()), ("fraud", 2, model()), ("fraud", 3, model())]);
+        Arc::make_mut(serving.models.get_mut("fraud").unwrap()).labels.insert("checkout".to_owned(), 2);
+        let route = |model: &str, label: &str| {
+            Arc::new(Route { model: model.to_owned(), label: label.to_owned(), split: None })
+        };
+        serving.routes = [
+            ("shop".to_owned(), route("fraud", "checkout")),
+            ("bare".to_owned(), route("fraud", "stable")),
+            ("odd".to_owned(), route("fraud", "chekout")),
+            ("gone".to_owned(), route("frog", "stable")),
+            ("fraud".to_owned(), route("frog", "stable")),
+        ]
+        .into();
+        serving
+    }
+
+    #[test]
+    fn a_route_leads_to_its_models_label_and_a_model_keeps_its_name() {
+        let serving = with_routes();
+        let version = |name: &str, version: &str| {
+            let routed = serving.route(&ModelRef::parse(name, version).unwrap());
+            routed.map(|routed| routed.version()).map_err(|error| error.to_string())
+        };
+        assert_eq!((version("shop", ""), version("bare", ""), version("fraud", "")), (Ok(2), Ok(3), Ok(3)));
+        assert_eq!(
+            (version("shop", "1"), version("bare@checkout", "")),
+            (Ok(1), Ok(2)),
+            "what names a version gets it"
+        );
+        assert!(version("odd", "").unwrap_err().contains("'checkout'"), "{:?}", version("odd", ""));
+        assert!(version("gone", "").unwrap_err().contains("'frog'"));
+        assert!(version("shpo", "").unwrap_err().contains("did you mean 'shop'"));
+        assert_eq!((serving.model_behind("shop"), serving.model_behind("fraud")), ("fraud", "fraud"));
+        assert_eq!(serving.counted(&ModelRef::parse("shop", "").unwrap()).unwrap().len(), 3);
+        assert_eq!(serving.answering("bare").unwrap().backends.len(), 3);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Assignment, Backend, Dial};
+use super::{Arm, Assignment, Backend, Dial};
 
 /// A name that clients may call and whose traffic may be split.
 #[derive(Debug)]
@@ -48,4 +48,16 @@ pub struct SplitPlan {
 pub struct ShadowTolerance {
     pub atol: f64,
     pub rtol: f64,
+}
+
+impl Split {
+    /// Who answers in an arm.
+    pub fn backend(&self, arm: Arm) -> &Arc<Backend> {
+        match arm {
+            Arm::Stable => &self.stable,
+            Arm::Candidate => &self.candidate,
+            Arm::Control => &self.control,
+            Arm::Shadow => &self.shadow,
+        }
+    }
 }

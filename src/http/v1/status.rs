@@ -17,7 +17,7 @@ use crate::servable::{State, VersionStatus};
 /// `UnknownModel`, `UnknownVersion`, `UnknownLabel`.
 pub fn versions(plane: &DataPlane, model: &ModelRef) -> Result<Response<Body>> {
     let serving = plane.serving.load();
-    let entry = serving.model(&model.name)?;
+    let entry = serving.answering(&model.name)?;
     let routed = serving.route(model).map(|routed| routed.version());
     let wanted = match (&model.version, &routed) {
         (VersionChoice::Default, _) => None,

@@ -142,6 +142,7 @@ fn limits(settings: &ModelSettings) -> ServingLimits {
             .default_timeout
             .filter(|_| settings.queue.timeout_action == TimeoutAction::Reject),
         class_labels: settings.class_labels.clone(),
+        output_ranges: settings.output_ranges.clone(),
     }
 }
 

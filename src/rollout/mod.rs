@@ -1,9 +1,11 @@
 //! ROLLOUT: gives a new version a growing share of a route's traffic, and promotes it or takes it back by evidence.
 
+pub mod evidence;
 mod handle;
 pub mod spec;
 pub mod state_machine;
 pub mod journal;
+pub mod statistics;
 pub mod view;
 
 pub use handle::{Command, RolloutHandle};

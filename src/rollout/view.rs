@@ -103,9 +103,10 @@ pub struct CheckView {
     pub safe_ratio: f64,
     /// Evidence for harm, capped at 1e300; at `line` the verdict is fail.
     pub e_harm: f64,
-    /// Evidence for safety; at `line` the verdict is pass.
-    pub e_safe: f64,
     pub line: f64,
+    /// Evidence for safety; at `safe_line` the verdict is pass.
+    pub e_safe: f64,
+    pub safe_line: f64,
     /// What stands in the way of a verdict, or how it was reached.
     pub note: String,
     /// Candidate requests until a verdict of pass, if things go on as they are; null where nothing can be said.

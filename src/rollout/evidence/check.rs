@@ -1,0 +1,145 @@
+//! The evidence of one check.
+
+use serde::{Deserialize, Serialize};
+
+use crate::rollout::spec::{Against, Analysis, Check, Event};
+use crate::rollout::statistics::{
+    self, AbsoluteCertificate, Judgement, KeyedEvents, Observed, RateRatio, RatioBounds, RatioInterval, forecast, judge,
+};
+use crate::rollout::view::CountView;
+use crate::routing::{Arm, Sample, ShadowSample, Weights};
+
+/// What a check has counted, and what follows from it. A unit is a request, or all requests of one key in one step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CheckEvidence {
+    harm: RateRatio,
+    safe: RateRatio,
+    interval: RatioInterval,
+    /// Of the candidate's units.
+    absolute: Option<AbsoluteCertificate>,
+    units: KeyedEvents,
+    events: KeyedEvents,
+    pub candidate: CountView,
+    pub comparator: CountView,
+    /// The candidate's share of what is compared, at the last unit.
+    q: f64,
+}
+
+impl CheckEvidence {
+    /// `max_disagree_rate` is the shadow phase's.
+    pub fn new(check: &Check, max_disagree_rate: Option<f64>) -> Self {
+        let max_rate = match check.event {
+            Event::ShadowDisagreement => max_disagree_rate,
+            _ => check.abs_max,
+        };
+        Self {
+            harm: RateRatio::harm(check.harm_ratio),
+            safe: RateRatio::safe(check.safe_ratio),
+            interval: RatioInterval::default(),
+            absolute: max_rate.map(AbsoluteCertificate::new),
+            units: KeyedEvents::default(),
+            events: KeyedEvents::default(),
+            candidate: CountView::default(),
+            comparator: CountView::default(),
+            q: 0.0,
+        }
+    }
+
+    /// Keys count anew.
+    pub fn next_step(&mut self) {
+        self.units.next_step();
+        self.events.next_step();
+    }
+
+    /// One answered request. `slow_us`: stable's frozen p95; `None` before it is known.
+    pub fn observe(&mut self, check: &Check, sample: &Sample, slow_us: Option<u64>) {
+        let is_event = match check.event {
+            Event::Error => sample.error,
+            Event::InvalidOutput => sample.invalid,
+            Event::SlowerThanStableP95 => match slow_us {
+                Some(slow_us) if !sample.error => u64::from(sample.latency_us) > slow_us,
+                _ => return,
+            },
+            Event::ShadowDisagreement => return,
+        };
+        let in_candidate = match (sample.arm, check.against) {
+            (Arm::Candidate, _) => true,
+            (Arm::Control, _) | (Arm::Stable, Against::Stable) => false,
+            (Arm::Stable, Against::Control) | (Arm::Shadow, _) => return,
+        };
+        self.q = share_of_candidate(sample.weights, check.against);
+        if self.units.first(sample.key) {
+            self.count(in_candidate, 1, 0);
+        }
+        if is_event && self.events.first(sample.key) {
+            self.count(in_candidate, 0, 1);
+            self.harm.observe(in_candidate, self.q);
+            self.safe.observe(in_candidate, self.q);
+            self.interval.observe(in_candidate, self.q);
+        }
+    }
+
+    /// One compared copy.
+    pub fn observe_shadow(&mut self, check: &Check, sample: &ShadowSample) {
+        if check.event != Event::ShadowDisagreement {
+            return;
+        }
+        if self.units.first(sample.key) {
+            self.count(true, 1, 0);
+        }
+        if (sample.disagrees || sample.failed) && self.events.first(sample.key) {
+            self.count(true, 0, 1);
+        }
+    }
+
+    fn count(&mut self, in_candidate: bool, requests: u64, events: u64) {
+        let count = if in_candidate { &mut self.candidate } else { &mut self.comparator };
+        count.requests += requests;
+        count.events += events;
+        if let Some(absolute) = self.absolute.as_mut().filter(|_| in_candidate) {
+            absolute.observe(requests, events);
+        }
+    }
+
+    /// What it comes to.
+    pub fn judgement(&self, check: &Check, analysis: &Analysis) -> Judgement {
+        judge(&self.statistics(check, analysis))
+    }
+
+    /// The ratio of the rates with its interval at the check's level; `None` before the first event.
+    pub fn ratio(&self, check: &Check, analysis: &Analysis) -> Option<RatioBounds> {
+        self.interval.bounds(check.alpha(analysis))
+    }
+
+    /// Candidate requests until the verdict is pass, if things go on as they are.
+    pub fn samples_to_verdict(&self, check: &Check, analysis: &Analysis) -> Option<u64> {
+        let observed = Observed {
+            candidate_requests: self.candidate.requests,
+            candidate_events: self.candidate.events,
+            comparator_requests: self.comparator.requests,
+            comparator_events: self.comparator.events,
+        };
+        forecast(&self.statistics(check, analysis), self.q, &observed)
+    }
+
+    fn statistics(&self, check: &Check, analysis: &Analysis) -> statistics::Check<'_> {
+        let is_ratio = check.event != Event::ShadowDisagreement;
+        statistics::Check {
+            alpha: analysis.alpha,
+            share: check.share,
+            harm: is_ratio.then_some(&self.harm),
+            safe: is_ratio.then_some(&self.safe),
+            absolute: self.absolute.as_ref(),
+        }
+    }
+}
+
+/// The probability that an event of equal rates falls to the candidate.
+fn share_of_candidate(weights: Weights, against: Against) -> f64 {
+    let candidate = f64::from(weights.candidate());
+    let comparator = match against {
+        Against::Stable => f64::from(weights.stable()) + f64::from(weights.control()),
+        Against::Control => f64::from(weights.control()),
+    };
+    if candidate + comparator > 0.0 { candidate / (candidate + comparator) } else { 0.0 }
+}

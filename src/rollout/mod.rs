@@ -3,6 +3,7 @@
 mod handle;
 pub mod spec;
 pub mod state_machine;
+pub mod statistics;
 pub mod journal;
 pub mod view;
 

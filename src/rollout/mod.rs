@@ -4,6 +4,7 @@ pub mod evidence;
 mod handle;
 pub mod spec;
 pub mod state_machine;
+pub mod statistics;
 pub mod journal;
 pub mod statistics;
 pub mod view;

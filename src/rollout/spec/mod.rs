@@ -3,6 +3,8 @@
 //! docs/rollout-spec.md is its reference. [`read`] takes YAML or JSON, [`RolloutSpec::to_value`] prints what it took,
 //! and what is printed can be read again.
 
+mod analysis;
+mod arms;
 mod checks;
 mod read;
 mod write;
@@ -184,8 +186,7 @@ pub enum Event {
 }
 
 impl Event {
-    pub const ALL: [Self; 4] =
-        [Self::Error, Self::SlowerThanStableP95, Self::InvalidOutput, Self::ShadowDisagreement];
+    pub const ALL: [Self; 4] = [Self::Error, Self::SlowerThanStableP95, Self::InvalidOutput, Self::ShadowDisagreement];
 
     /// The word in the spec.
     pub fn name(self) -> &'static str {

@@ -11,6 +11,7 @@
 
 mod advance;
 mod command;
+mod facts;
 #[cfg(test)]
 mod tests;
 
@@ -18,7 +19,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::advance::{advance, after_restart, restore};
 pub use self::command::command;
+pub use self::facts::Verdict;
 use super::spec::RolloutSpec;
+use crate::routing::BASIS_POINTS;
 
 /// Where a rollout is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,13 +38,18 @@ pub enum State {
     /// The candidate gets copies of requests; nobody waits for its answers.
     Shadowing,
     /// The candidate answers a share of the traffic.
-    Step { index: usize, phase: Phase },
+    Step {
+        index: usize,
+        phase: Phase,
+    },
     /// All traffic goes to the candidate, and label `stable` moves to it.
     Promoting,
     /// The candidate answers everything; the previous version is kept ready to take over.
     Watching,
     /// The candidate's share is taken away.
-    RollingBack { ending: Ending },
+    RollingBack {
+        ending: Ending,
+    },
     Completed,
     RolledBack,
     /// Unfit, found before it got any traffic.
@@ -99,15 +107,15 @@ pub struct Hold {
     pub cause: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HoldReason {
     /// No verdict in time. A person may approve.
     Inconclusive,
     /// Nobody approved in time. A person still may.
     ApprovalTimedOut,
-    /// A check that is not critical found harm.
-    Harm,
+    /// The check of this name found harm and is not critical. Resuming accepts it.
+    Harm(String),
     /// The process ended without saying so, within a step.
     UncleanExit,
 }
@@ -256,7 +264,7 @@ impl State {
     pub fn candidate_bp(self, spec: &RolloutSpec) -> u16 {
         match self {
             Self::Step { index, .. } => spec.steps.get(index).map_or(0, |step| step.weight_bp),
-            Self::Promoting | Self::Watching => crate::routing::BASIS_POINTS,
+            Self::Promoting | Self::Watching => BASIS_POINTS,
             _ => 0,
         }
     }
@@ -268,10 +276,7 @@ impl State {
 
     /// Whether time under observation counts in this state.
     fn has_clock(self) -> bool {
-        matches!(
-            self,
-            Self::Shadowing | Self::Step { phase: Phase::Baking | Phase::Deciding, .. } | Self::Watching
-        )
+        matches!(self, Self::Shadowing | Self::Step { phase: Phase::Baking | Phase::Deciding, .. } | Self::Watching)
     }
 }
 

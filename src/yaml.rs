@@ -4,6 +4,7 @@
 //! That keeps the list of known keys in one place, the code that reads them.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
@@ -155,6 +156,39 @@ impl<'a> Entry<'a> {
         }
     }
 
+    /// A finite number from `least` to `most`.
+    pub fn number_within(self, least: f64, most: f64) -> Result<f64, SettingsError> {
+        match self.value.as_f64() {
+            Some(number) if (least..=most).contains(&number) => Ok(number),
+            _ => Err(self.bad(&format!("a number from {least} to {most}"))),
+        }
+    }
+
+    /// A finite number above 0 and of at most `most`.
+    pub fn positive(self, most: f64) -> Result<f64, SettingsError> {
+        match self.value.as_f64() {
+            Some(number) if number > 0.0 && number <= most => Ok(number),
+            _ => Err(self.bad(&format!("a number above 0 and at most {most}"))),
+        }
+    }
+
+    pub fn boolean(&self) -> Result<bool, SettingsError> {
+        self.value.as_bool().ok_or_else(|| self.bad("true or false"))
+    }
+
+    /// A time with its unit, of at most `most`.
+    pub fn duration(self, most: Duration) -> Result<Duration, SettingsError> {
+        let text = match self.value {
+            Value::String(text) => text.clone(),
+            value => value.to_string(),
+        };
+        match humantime::parse_duration(&text) {
+            Ok(time) if time <= most => Ok(time),
+            Ok(_) => Err(self.bad(&format!("a time of at most {}", humantime::format_duration(most)))),
+            Err(_) => Err(self.bad("a time with its unit, such as 5m or 2h")),
+        }
+    }
+
     /// Text. A whole number is taken as its digits, so that class names 0, 1, 2 need no quotes.
     pub fn text(self) -> Result<String, SettingsError> {
         match self.value {
@@ -243,6 +277,37 @@ mod tests {
         assert_eq!(
             read(&" ".repeat(MAX_SETTINGS_BYTES + 1)).unwrap_err().to_string(),
             "file of 1048577 bytes, expected at most 1048576"
+        );
+    }
+
+    #[test]
+    fn times_switches_and_ranges_name_their_key_too() {
+        let document =
+            parse(b"{t: 90s, zero: 0, bare: 5, long: 2days, flag: true, word: yes, half: 0.5, big: 2}").unwrap();
+        let entry = |key: &'static str| Section::root(&document).unwrap().take(key).unwrap();
+        let day = Duration::from_secs(86_400);
+        assert_eq!(entry("t").duration(day), Ok(Duration::from_secs(90)));
+        assert_eq!(entry("zero").duration(day), Ok(Duration::ZERO));
+        assert!(entry("flag").boolean().unwrap());
+        assert_eq!(entry("half").number_within(0.0, 1.0), Ok(0.5));
+        assert_eq!(entry("half").positive(1.0), Ok(0.5));
+        let faults = [
+            entry("bare").duration(day).map(drop),
+            entry("long").duration(day).map(drop),
+            entry("word").boolean().map(drop),
+            entry("big").number_within(0.0, 1.0).map(drop),
+            entry("zero").positive(1.0).map(drop),
+        ]
+        .map(|fault| fault.unwrap_err().to_string());
+        assert_eq!(
+            faults,
+            [
+                "bare: expected a time with its unit, such as 5m or 2h, got 5",
+                "long: expected a time of at most 1day, got '2days'",
+                "word: expected true or false, got 'yes'",
+                "big: expected a number from 0 to 1, got 2",
+                "zero: expected a number above 0 and at most 1, got 0",
+            ]
         );
     }
 

@@ -3,6 +3,8 @@
 //! docs/rollout-spec.md is its reference. [`read`] takes YAML or JSON, [`RolloutSpec::to_value`] prints what it took,
 //! and what is printed can be read again.
 
+mod analysis;
+mod arms;
 mod checks;
 mod read;
 mod write;

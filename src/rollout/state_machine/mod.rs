@@ -11,6 +11,8 @@
 
 mod advance;
 mod command;
+mod facts;
+mod moves;
 #[cfg(test)]
 mod tests;
 
@@ -18,7 +20,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::advance::{advance, after_restart, restore};
 pub use self::command::command;
+pub use self::facts::{ArmsReady, Facts, Harm, Overall, ShadowFacts, Verdict};
 use super::spec::RolloutSpec;
+use crate::routing::BASIS_POINTS;
 
 /// Where a rollout is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,69 +108,17 @@ pub struct Hold {
     pub cause: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HoldReason {
     /// No verdict in time. A person may approve.
     Inconclusive,
     /// Nobody approved in time. A person still may.
     ApprovalTimedOut,
-    /// A check that is not critical found harm.
-    Harm,
+    /// The check of this name found harm and is not critical. Resuming accepts it.
+    Harm(String),
     /// The process ended without saying so, within a step.
     UncleanExit,
-}
-
-/// What the controller sees of the world.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
-    pub arms: ArmsReady,
-    /// `None` while it is under way.
-    pub validation: Option<Result<(), String>>,
-    /// Whether the weights that the state demands are in force.
-    pub published: bool,
-    /// Of the present step.
-    pub min_samples_reached: bool,
-    pub verdict: Overall,
-    pub guard_breach: Option<String>,
-    /// A hard breach that the data plane saw.
-    pub breaker: Option<String>,
-    /// `None` before the first comparison.
-    pub shadow: Option<ShadowFacts>,
-    /// Whether observations were lost or did not come.
-    pub data_missing: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ArmsReady {
-    NotYet,
-    Ready,
-    Failed(String),
-}
-
-/// What the checks say together. Those of `dry_run` have no part in it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Overall {
-    pub harms: Vec<Harm>,
-    /// Every check has passed, and there is one.
-    pub safe: bool,
-}
-
-/// A check that found harm.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Harm {
-    /// Its name.
-    pub check: String,
-    pub critical: bool,
-    /// One sentence with the figures.
-    pub cause: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ShadowFacts {
-    pub compared: u64,
-    /// One sentence with the figures.
-    pub harm: Option<String>,
 }
 
 /// One change, to be written to the journal before its effects are put in force in their order.
@@ -261,7 +213,7 @@ impl State {
     pub fn candidate_bp(self, spec: &RolloutSpec) -> u16 {
         match self {
             Self::Step { index, .. } => spec.steps.get(index).map_or(0, |step| step.weight_bp),
-            Self::Promoting | Self::Watching => crate::routing::BASIS_POINTS,
+            Self::Promoting | Self::Watching => BASIS_POINTS,
             _ => 0,
         }
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::failure::Failure;
-use crate::config::Settings;
+use crate::config::{FILE_ONLY, Settings};
 use crate::error::nearest;
 use crate::inference::printable;
 use crate::yaml::{self, MAX_SETTINGS_BYTES, SettingsError};
@@ -64,7 +64,8 @@ fn settings(map: Map<String, Value>) -> Result<Settings, serde_json::Error> {
 
 fn refuse_unknown(map: &Map<String, Value>) -> Result<(), SettingsError> {
     let command = <Settings as clap::Args>::augment_args(clap::Command::new("serve"));
-    let known: Vec<&str> = command.get_arguments().map(|argument| argument.get_id().as_str()).collect();
+    let flags = command.get_arguments().map(|argument| argument.get_id().as_str());
+    let known: Vec<&str> = flags.chain(FILE_ONLY).collect();
     match map.keys().find(|key| !known.contains(&key.as_str())) {
         None => Ok(()),
         Some(key) => Err(SettingsError::UnknownKey {
@@ -103,12 +104,21 @@ mod tests {
         assert_eq!(settings.load_timeout, Some(Duration::from_secs(120)));
         assert_eq!((settings.allow_repository_control, settings.max_body_bytes), (Some(true), Some(1024)));
         assert_eq!(settings.server_name, None);
+        let text = "webhooks: [{url: 'http://127.0.0.1:9000/hook', secret: whsec_x, timeout: 3s}]";
+        let webhooks = read_text(text).unwrap().webhooks.unwrap();
+        assert_eq!(
+            (webhooks[0].url.as_str(), webhooks[0].timeout.as_deref()),
+            ("http://127.0.0.1:9000/hook", Some("3s"))
+        );
         assert_eq!(read_text("").unwrap(), Settings::default());
     }
 
     #[test]
     fn faults_name_their_key() {
         for (text, expected) in [
+            ("webhook: []", "unknown key 'webhook', did you mean 'webhooks'?"),
+            ("webhooks: [{url: http://a, secret: s, timeuot: 1s}]", "webhooks: unknown field `timeuot`"),
+            ("webhooks: [{url: http://a}]", "webhooks: missing field `secret`"),
             ("poll-interval: 1s", "unknown key 'poll-interval', did you mean 'poll_interval'?"),
             ("zebra: 1", "unknown key 'zebra'"),
             ("workers: many", "workers: invalid type: string \"many\", expected usize"),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use clap::Args;
-use headgate::config::Settings;
+use headgate::config::{FILE_ONLY, Settings};
 
 fn page(name: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name)).unwrap()
@@ -28,7 +28,8 @@ fn every_setting_is_documented_with_the_default_that_help_states() {
         let default = help.split_once("[default: ").map_or("none", |(_, rest)| rest.trim_end_matches(']'));
         (argument.get_id().to_string(), default.to_owned())
     });
-    assert_eq!(rows(&page("configuration.md"), "The server"), stated.collect());
+    let file_only = FILE_ONLY.map(|key| (key.to_owned(), "none".to_owned()));
+    assert_eq!(rows(&page("configuration.md"), "The server"), stated.chain(file_only).collect());
 }
 
 #[test]

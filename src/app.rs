@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin;
+use crate::audit::{AuditError, AuditLog};
 use crate::budget::ByteBudget;
 use crate::config::{Config, Limits, ModelControlMode};
 use crate::data_plane::DataPlane;
@@ -23,6 +24,7 @@ use crate::engine::tract::TractEngine;
 use crate::grpc::{GrpcConfig, GrpcService};
 use crate::health::Health;
 use crate::http::{HttpLimits, HttpService};
+use crate::outbound::Webhooks;
 use crate::registry::engine_cache::EngineCache;
 use crate::registry::loader::LoaderConfig;
 use crate::registry::manager::{self, ClientControl, ManagerConfig, ManagerHandle, ScannerConfig, StartError};
@@ -51,6 +53,7 @@ pub struct App {
     listeners: Listeners,
     plane: Arc<DataPlane>,
     manager: ManagerHandle,
+    audit: Arc<AuditLog>,
     metrics: PrometheusHandle,
     limits: Limits,
     pre_drain: Duration,
@@ -73,6 +76,10 @@ pub enum AppError {
     Bind { listener: &'static str, address: SocketAddr, cause: std::io::Error },
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    #[error("the thread that delivers to webhooks can't be started: {0}")]
+    Webhooks(std::io::Error),
     #[error("the model manager can't be started: {0}")]
     Manager(#[from] StartError),
     #[error("the metrics recorder can't be started: {0}")]
@@ -99,7 +106,9 @@ impl App {
     pub async fn start(config: Config) -> Result<Self, AppError> {
         let metrics = recorder::install().map_err(AppError::Metrics)?;
         // First of all: a second process on the same directory must not take a port before it is refused.
-        let records = Arc::new(Records::open(open_store(&config)?)?);
+        let store = open_store(&config)?;
+        let records = Arc::new(Records::open(store.clone())?);
+        let audit = Arc::new(AuditLog::open(config.data_dir.as_deref())?);
         let listeners = Listeners {
             http: bind("http", config.http_address).await?,
             grpc: bind("grpc", config.grpc_address).await?,
@@ -113,6 +122,8 @@ impl App {
         let (shadows, copies) = Shadows::channel();
         let plane = Arc::new(data_plane(&config, &records, &manager, shadows));
         let stop_manager = CancellationToken::new();
+        let source = format!("/headgate/gateway/{}", records.gateway());
+        Webhooks::start(config.webhooks.clone(), store, source, stop_manager.clone()).map_err(AppError::Webhooks)?;
         let engine_cache = open_engine_cache(&config);
         let parts =
             manager::Parts { plane: plane.clone(), engine: Arc::new(TractEngine::new()), records, engine_cache };
@@ -121,6 +132,7 @@ impl App {
             listeners,
             plane,
             manager,
+            audit,
             metrics,
             limits: config.limits,
             pre_drain: config.pre_drain,
@@ -153,7 +165,7 @@ impl App {
     }
 
     async fn serve(self, drain: CancellationToken) {
-        let Self { listeners, plane, manager, metrics, limits, drain_timeout, copies, .. } = self;
+        let Self { listeners, plane, manager, audit, metrics, limits, drain_timeout, copies, .. } = self;
         // Admin and metrics answer until the data ports are done, so that a drain can be watched.
         let data_done = CancellationToken::new();
         let http = HttpService { plane: plane.clone(), limits: HttpLimits { body_timeout: limits.body_timeout } };
@@ -174,7 +186,7 @@ impl App {
                 tracing::warn!(http = http.cut, grpc = grpc.cut, "connections were cut off at the end of the drain");
             }
         };
-        let admin = TowerToHyperService::new(admin::router(plane.clone(), manager, metrics.clone()));
+        let admin = TowerToHyperService::new(admin::router(plane.clone(), manager, metrics.clone(), audit));
         let admin_config = ServerConfig { listener: "admin", ..configure(ServerConfig::http(), &limits, DRAIN_ADMIN) };
         let admin = server::serve(listeners.admin, admin, admin_config.clone(), data_done.clone());
         let metrics = async {

@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 pub use self::routes::RouteSettings;
 use self::values::{at_least_one, duration, positive};
+use crate::outbound::{WebhookConfig, WebhookError, WebhookSettings, config as outbound};
 use crate::telemetry::access_log::AccessLogMode;
 use crate::telemetry::logging::{LogConfig, LogFormat};
 
@@ -139,10 +140,14 @@ pub struct Settings {
     /// Which requests get a line [default: sample, that is errors and one success in 1000]
     #[arg(long, value_enum, value_name = "WHICH")]
     pub access_log: Option<AccessLogChoice>,
+
+    /// Receivers of events: only in the file
+    #[arg(skip)]
+    pub webhooks: Option<Vec<WebhookSettings>>,
 }
 
 /// Keys of the file that are no flags.
-pub const FILE_ONLY: [&str; 1] = ["routes"];
+pub const FILE_ONLY: [&str; 2] = ["routes", "webhooks"];
 
 /// When models are loaded and unloaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Deserialize)]
@@ -187,6 +192,7 @@ pub struct Config {
     pub residency: ResidencyConfig,
     pub log: LogConfig,
     pub access_log: AccessLogMode,
+    pub webhooks: Vec<WebhookConfig>,
 }
 
 /// What a client may cost.
@@ -245,6 +251,8 @@ pub enum ConfigError {
          use --metrics-address to expose /metrics elsewhere"
     )]
     AdminNotLoopback(SocketAddr),
+    #[error("webhooks[{at}]: {cause}")]
+    Webhook { at: usize, cause: WebhookError },
     #[error("{key} expects {expected}, got {got}")]
     Value { key: &'static str, expected: &'static str, got: String },
 }
@@ -302,6 +310,7 @@ impl Settings {
             log_format,
             log_level,
             access_log,
+            webhooks,
         )
     }
 
@@ -355,6 +364,8 @@ impl Settings {
             },
             http_address: self.http_address.unwrap_or(loopback(8000)),
             grpc_address: self.grpc_address.unwrap_or(loopback(8001)),
+            webhooks: outbound::read(self.webhooks.as_deref().unwrap_or_default())
+                .map_err(|(at, cause)| ConfigError::Webhook { at, cause })?,
             admin_address,
             metrics_address: self.metrics_address,
             data_dir: self.data_dir,
@@ -407,33 +418,4 @@ impl Settings {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn here() -> Settings {
-        Settings { repositories: vec![".".into()], ..Settings::default() }
-    }
-
-    #[test]
-    fn a_flag_wins_over_the_file() {
-        let flags = Settings { workers: Some(1), ..here() };
-        let file = Settings { workers: Some(2), max_queue_size: Some(3), ..Settings::default() };
-        let config = flags.or(file).into_config().unwrap();
-        assert_eq!((config.serving.workers, config.serving.max_queue_size), (1, 3));
-    }
-
-    #[test]
-    fn the_admin_listener_stays_on_loopback() {
-        let open = Settings { admin_address: Some("0.0.0.0:8002".parse().unwrap()), ..here() };
-        assert!(matches!(open.into_config(), Err(ConfigError::AdminNotLoopback(_))));
-    }
-
-    #[test]
-    fn values_that_make_no_sense_are_refused_by_key() {
-        let zero = Settings { workers: Some(0), ..here() }.into_config().unwrap_err();
-        assert_eq!(zero.to_string(), "workers expects 1 or more, got 0");
-        let small = Settings { max_bytes_in_flight: Some(1), ..here() }.into_config().unwrap_err();
-        assert!(small.to_string().starts_with("max_bytes_in_flight expects at least max_body_bytes"));
-        assert!(matches!(Settings::default().into_config(), Err(ConfigError::NoRepository)));
-    }
-}
+mod tests;

@@ -1,5 +1,5 @@
-//! What an operator may change. Every change, done or refused, is one log line that says who asked, for what, and what
-//! was and is served.
+//! What an operator may change. Every change, done or refused, is one line of the process's log and one entry of the
+//! audit log, which say who asked, for what, and what was and is served. The entry is on the disk before the answer.
 
 use std::future::Future;
 
@@ -7,11 +7,13 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
 
-use super::AdminState;
 use super::api_error::ApiError;
 use super::label_body::LabelBody;
 use super::view::ModelView;
+use super::{AdminState, audit};
+use crate::audit::Entry;
 use crate::error::{Error, Result, nearest};
 use crate::inference::printable;
 use crate::routing::{ModelEntry, Serving};
@@ -27,7 +29,9 @@ pub async fn load(
     model: Result<Path<String>, PathRejection>,
 ) -> Answer {
     let Path(model) = model?;
-    change(&state, &headers, &model, "load", state.manager.load(&model)).await
+    let change = Change::new("model.load", &model, "load", json!({}));
+    let manager = state.manager.clone();
+    carry_out(state, &headers, change, async move { manager.load(&model).await }).await
 }
 
 pub async fn unload(
@@ -36,7 +40,9 @@ pub async fn unload(
     model: Result<Path<String>, PathRejection>,
 ) -> Answer {
     let Path(model) = model?;
-    change(&state, &headers, &model, "unload", state.manager.unload(&model)).await
+    let change = Change::new("model.unload", &model, "unload", json!({}));
+    let manager = state.manager.clone();
+    carry_out(state, &headers, change, async move { manager.unload(&model).await }).await
 }
 
 pub async fn set_label(
@@ -47,7 +53,9 @@ pub async fn set_label(
 ) -> Answer {
     let Path((model, label)) = path?;
     let what = format!("label {} to version {version}", printable(&label));
-    change(&state, &headers, &model, &what, state.manager.set_label(&model, &label, Some(version))).await
+    let change = Change::new("label.set", &model, &what, json!({"label": label, "version": version}));
+    let manager = state.manager.clone();
+    carry_out(state, &headers, change, async move { manager.set_label(&model, &label, Some(version)).await }).await
 }
 
 pub async fn remove_label(
@@ -57,11 +65,13 @@ pub async fn remove_label(
 ) -> Answer {
     let Path((model, label)) = path?;
     let what = format!("remove label {}", printable(&label));
-    let remove = async {
-        existing_label(&state.plane.serving.load(), &model, &label)?;
-        state.manager.set_label(&model, &label, None).await
+    let change = Change::new("label.remove", &model, &what, json!({"label": label}));
+    let (manager, plane) = (state.manager.clone(), state.plane.clone());
+    let remove = async move {
+        existing_label(&plane.serving.load(), &model, &label)?;
+        manager.set_label(&model, &label, None).await
     };
-    change(&state, &headers, &model, &what, remove).await
+    carry_out(state, &headers, change, remove).await
 }
 
 pub async fn clear_quarantine(
@@ -75,32 +85,93 @@ pub async fn clear_quarantine(
         return Err(ApiError::new(StatusCode::BAD_REQUEST, text));
     };
     let what = format!("clear quarantine of version {version}");
-    change(&state, &headers, &model, &what, state.manager.clear_quarantine(&model, version)).await
+    let change = Change::new("quarantine.clear", &model, &what, json!({"version": version}));
+    let manager = state.manager.clone();
+    carry_out(state, &headers, change, async move { manager.clear_quarantine(&model, version).await }).await
 }
 
-/// Carries a change out, logs it and shows the model as it is then.
-async fn change(
-    state: &AdminState,
+/// What is asked for.
+struct Change {
+    /// As the audit log names it.
+    action: &'static str,
+    model: String,
+    /// As the process's log names it.
+    what: String,
+    /// The rest of what was asked, by name.
+    asked: Value,
+}
+
+impl Change {
+    fn new(action: &'static str, model: &str, what: &str, asked: Value) -> Self {
+        Self { action, model: model.to_owned(), what: what.to_owned(), asked }
+    }
+}
+
+/// Carries a change out, logs it and shows the model as it is then. A caller that leaves stops neither the change nor
+/// what is written of it.
+async fn carry_out(
+    state: AdminState,
     headers: &HeaderMap,
-    model: &str,
-    what: &str,
-    carry_out: impl Future<Output = Result<()>>,
+    change: Change,
+    work: impl Future<Output = Result<()>> + Send + 'static,
 ) -> Answer {
-    let actor = headers.get(ACTOR_HEADER).and_then(|value| value.to_str().ok()).map_or("unknown".to_owned(), printable);
-    let before = summary(&state.plane.serving.load(), model);
-    let outcome = carry_out.await;
-    let serving = state.plane.serving.load();
-    let after = summary(&serving, model);
-    let shown = printable(model);
-    match &outcome {
-        Ok(()) => tracing::info!(target: "headgate::admin", actor, model = shown, before, after, "{what}: done"),
+    let actor = actor(headers);
+    let finished = tokio::spawn(async move {
+        let before = state.plane.serving.load_full();
+        let outcome = work.await;
+        let after = state.plane.serving.load_full();
+        log(&actor, &change, (&before, &after), &outcome);
+        let recorded = audit::record(&state.audit, entry(&actor, &change, (&before, &after), &outcome)).await;
+        // A refusal is told as what it is, even where it could not be written.
+        outcome.and(recorded)?;
+        let gone = ModelEntry::default();
+        Ok(Json(ModelView::of(&change.model, after.models.get(&change.model).map_or(&gone, |entry| entry))))
+    });
+    finished.await.unwrap_or_else(|_| Err(Error::Internal("the change failed within the server".to_owned()).into()))
+}
+
+/// Who asks, as far as the caller says.
+pub(super) fn actor(headers: &HeaderMap) -> String {
+    headers.get(ACTOR_HEADER).and_then(|value| value.to_str().ok()).map_or("unknown".to_owned(), printable)
+}
+
+fn log(actor: &str, change: &Change, (before, after): (&Serving, &Serving), outcome: &Result<()>) {
+    let Change { model, what, .. } = change;
+    let (before, after, model) = (summary(before, model), summary(after, model), printable(model));
+    match outcome {
+        Ok(()) => tracing::info!(target: "headgate::admin", actor, model, before, after, "{what}: done"),
         Err(error) => {
-            tracing::warn!(target: "headgate::admin", actor, model = shown, before, after, %error, "{what}: refused");
+            tracing::warn!(target: "headgate::admin", actor, model, before, after, %error, "{what}: refused");
         }
     }
-    outcome?;
-    let gone = ModelEntry::default();
-    Ok(Json(ModelView::of(model, serving.models.get(model).map_or(&gone, |entry| entry))))
+}
+
+fn entry(actor: &str, change: &Change, (before, after): (&Serving, &Serving), outcome: &Result<()>) -> Entry {
+    let mut evidence = change.asked.clone();
+    match outcome {
+        Ok(()) => evidence["outcome"] = json!("done"),
+        Err(error) => {
+            evidence["outcome"] = json!("refused");
+            evidence["error"] = json!(error.to_string());
+        }
+    }
+    Entry {
+        before: served(before, &change.model),
+        after: served(after, &change.model),
+        evidence,
+        ..Entry::now(actor, change.action, &change.model)
+    }
+}
+
+/// What an audit entry says of a model; null for one that is not known.
+fn served(serving: &Serving, model: &str) -> Value {
+    let Some(entry) = serving.models.get(model) else { return Value::Null };
+    json!({
+        "default": entry.default,
+        "ready": entry.backends.keys().collect::<Vec<_>>(),
+        "cold": entry.cold.keys().collect::<Vec<_>>(),
+        "labels": entry.labels,
+    })
 }
 
 /// What a log line says of a model: `default 2, ready 1 2, cold none, labels stable=2`.

@@ -5,6 +5,7 @@
 //! is JSON, which a page of another origin can't do without asking first.
 
 mod api_error;
+mod audit;
 mod change;
 pub use change::ACTOR_HEADER;
 mod guard;
@@ -25,6 +26,7 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use self::api_error::ApiError;
+use crate::audit::AuditLog;
 use crate::data_plane::DataPlane;
 use crate::registry::manager::ManagerHandle;
 
@@ -39,6 +41,7 @@ struct AdminState {
     plane: Arc<DataPlane>,
     manager: ManagerHandle,
     metrics: PrometheusHandle,
+    audit: Arc<AuditLog>,
 }
 
 /// What the metrics handler reads.
@@ -49,8 +52,14 @@ struct MetricsState {
 }
 
 /// Metrics and the admin API, for the loopback listener. `metrics` is what [`crate::telemetry::recorder::install`] gives.
-pub fn router(plane: Arc<DataPlane>, manager: ManagerHandle, metrics: PrometheusHandle) -> Router {
-    let state = AdminState { plane, manager, metrics };
+/// Every change is written to `audit`.
+pub fn router(
+    plane: Arc<DataPlane>,
+    manager: ManagerHandle,
+    metrics: PrometheusHandle,
+    audit: Arc<AuditLog>,
+) -> Router {
+    let state = AdminState { plane, manager, metrics, audit };
     let router = routes().into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));
     with_fallbacks(router)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -71,6 +80,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<AdminState>)> {
         ("/metrics", get(metrics_text::serve_admin)),
         ("/metrics/", get(metrics_text::serve_admin)),
         ("/admin/openapi.json", get(openapi::serve)),
+        ("/admin/v1/audit", get(audit::list)),
         ("/admin/v1/models", get(models::list)),
         ("/admin/v1/models/{model}", get(models::show)),
         ("/admin/v1/models/{model}/load", post(change::load)),

@@ -29,7 +29,11 @@ struct Server {
 impl Server {
     /// Serves models `iris` (versions 1 and 2) and `digits` (version 7).
     async fn start() -> Self {
-        Self::serve(|plane, manager| router(plane, manager, recorder::install().unwrap())).await
+        Self::serve_with(Arc::new(AuditLog::open(None).unwrap())).await
+    }
+
+    async fn serve_with(audit: Arc<AuditLog>) -> Self {
+        Self::serve(|plane, manager| router(plane, manager, recorder::install().unwrap(), audit)).await
     }
 
     async fn serve(make: impl FnOnce(Arc<DataPlane>, ManagerHandle) -> Router) -> Self {
@@ -159,12 +163,65 @@ async fn a_managers_refusal_has_the_status_of_its_kind() {
 }
 
 #[tokio::test]
+async fn each_change_done_or_refused_is_in_the_audit_log_before_its_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Server::serve_with(Arc::new(AuditLog::open(Some(dir.path())).unwrap())).await;
+    let path = "/admin/v1/models/iris/labels/stable";
+    for outcome in [Ok(()), Err(Error::invalid("no"))] {
+        let mut commands = std::mem::replace(&mut server.commands, mpsc::channel(1).1);
+        let mut request = server.request("PUT", path, "{\"version\": 2}");
+        request.headers_mut().insert(ACTOR_HEADER, "alice".parse().unwrap());
+        tokio::join!(answer(&mut commands, outcome), server.send(request));
+        server.commands = commands;
+    }
+    let (status, list) = server.call("GET", "/admin/v1/audit?target=iris&since_ms=1&until_ms=&limit=5", "").await;
+    assert_eq!(status, 200);
+    let served = json!({"default": 2, "ready": [1, 2], "cold": [], "labels": {}});
+    for (at, evidence) in [
+        json!({"label": "stable", "version": 2, "outcome": "done"}),
+        json!({"label": "stable", "version": 2, "outcome": "refused", "error": "no"}),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let entry = &list["entries"][at];
+        assert_eq!([&entry["actor"], &entry["action"], &entry["target"]], ["alice", "label.set", "iris"]);
+        assert_eq!((&entry["before"], &entry["after"], &entry["evidence"]), (&served, &served, &evidence));
+        assert_eq!(entry["number"], at + 1);
+    }
+    let report = crate::audit::verify(&dir.path().join(crate::audit::AUDIT_FILE)).unwrap();
+    assert_eq!((report.entries, report.first_fault), (2, None));
+    assert_eq!(list["head"], json!({"number": 2, "hash": report.head.hash}));
+    let (_, none) = server.call("GET", "/admin/v1/audit?target=digits", "").await;
+    assert_eq!(none["entries"], json!([]));
+}
+
+/// The manager has the command when the caller goes, and answers only then.
+#[tokio::test]
+async fn a_change_whose_caller_leaves_is_in_the_audit_log() {
+    let audit = Arc::new(AuditLog::open(None).unwrap());
+    let mut server = Server::serve_with(audit.clone()).await;
+    let mut commands = std::mem::replace(&mut server.commands, mpsc::channel(1).1);
+    let command = tokio::select! {
+        command = commands.recv() => command.unwrap(),
+        _ = server.call("POST", "/admin/v1/models/iris/load", "") => unreachable!("nobody has answered"),
+    };
+    let Command::Load { reply, .. } = command else { panic!("{command:?}") };
+    reply.send(Ok(())).unwrap();
+    while audit.head().number == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_a_request_is_said_as_json() {
     let server = Server::start().await;
     let label = "/admin/v1/models/iris/labels/stable";
     let large = format!("{{\"version\": 1{}}}", " ".repeat(MAX_BODY_BYTES));
     for (method, path, body, status, text) in [
         ("GET", "/admin/v1/models/iirs", "", 404, "did you mean 'iris'?"),
+        ("GET", "/admin/v1/audit?limit=many", "", 400, "limit expects a whole number, got 'many'"),
+        ("GET", "/admin/v1/audit?traget=m", "", 400, "unknown field `traget`"),
         ("GET", "/admin/v1/modles", "", 404, "there is nothing at '/admin/v1/modles'"),
         ("GET", "/admin/v1/models/iris/load", "", 405, "GET is not possible at"),
         ("GET", "/admin/v1/models/%ff", "", 400, "not UTF-8"),
@@ -217,13 +274,20 @@ async fn openapi_has_every_route_and_every_method_and_no_more() {
 }
 
 #[tokio::test]
-async fn openapi_has_every_field_of_a_model() {
+async fn openapi_has_every_field_of_what_is_shown() {
     let server = Server::start().await;
     let document: Value = serde_json::from_str(openapi::DOCUMENT).unwrap();
     let (_, model) = server.call("GET", "/admin/v1/models/iris", "").await;
     let version = &model["versions"][0];
     let loaded = &version["loaded"];
+    let audit = AuditLog::open(None).unwrap();
+    audit.append(crate::audit::Entry::now("a", "b", "c")).unwrap();
+    let entries = audit.query(&crate::audit::Filter::default(), 1).unwrap();
+    let list = serde_json::to_value(view::AuditList { entries, head: audit.head() }).unwrap();
     for (schema, value) in [
+        ("AuditList", &list),
+        ("AuditEntry", &list["entries"][0]),
+        ("AuditHead", &list["head"]),
         ("Model", &model),
         ("Version", version),
         ("Loaded", loaded),

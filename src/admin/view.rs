@@ -1,12 +1,23 @@
-//! Models as the admin API shows them. The command line reads the same types.
+//! Models and audit entries as the admin API shows them. The command line reads the same types.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::audit::Head;
+use crate::audit::line::Line;
 use crate::routing::{Backend, ModelEntry, Serving};
 use crate::servable::VersionStatus;
 use crate::signature::{Batching, Dim, TensorSpec};
+
+/// The answer of `/admin/v1/audit`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AuditList {
+    /// Newest last.
+    pub entries: Vec<Line>,
+    /// The log's newest line; noted elsewhere, it shows later that no line was cut off the end.
+    pub head: Head,
+}
 
 /// The answer of `/admin/v1/models`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

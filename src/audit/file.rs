@@ -1,10 +1,10 @@
 //! The log in a file, each line on the disk before it counts.
 
-use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
+use super::held::Held;
 use super::line::{self, Line};
 use super::tail::Tail;
 use super::verify::read_line;
@@ -82,18 +82,15 @@ impl FileLog {
 pub fn query(extent: Extent, filter: &Filter, limit: usize) -> Result<Vec<Line>, AuditError> {
     let io_fault = || fault(&extent.path, "read");
     let mut reader = BufReader::new(File::open(&extent.path).map_err(io_fault())?.take(extent.length));
-    let mut found = VecDeque::new();
+    let mut found = Held::new(limit);
     let mut bytes = vec![];
     while read_line(&mut reader, &mut bytes).map_err(io_fault())? {
-        let Ok(line) = serde_json::from_slice::<Line>(&bytes) else { continue };
-        if filter.takes(&line.entry) && limit > 0 {
-            if found.len() == limit {
-                found.pop_front();
-            }
-            found.push_back(line);
+        match serde_json::from_slice::<Line>(&bytes) {
+            Ok(line) if filter.takes(&line.entry) => found.push(line, bytes.len()),
+            _ => {}
         }
     }
-    Ok(found.into())
+    Ok(found.into_lines())
 }
 
 fn fault(path: &Path, what: &'static str) -> impl Fn(std::io::Error) -> AuditError {

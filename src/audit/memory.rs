@@ -1,27 +1,28 @@
 //! The last entries, for a gateway without a data directory.
 
-use std::collections::VecDeque;
-
+use super::held::Held;
 use super::line::{self, Line};
-use super::{Entry, Filter, Head};
+use super::{AuditError, Entry, Filter, Head};
 
 /// Entries kept; older ones are forgotten.
 const MAX_ENTRIES: usize = 10_000;
 
-#[derive(Default)]
 pub struct MemoryLog {
-    lines: VecDeque<Line>,
+    held: Held,
     head: Head,
 }
 
+impl Default for MemoryLog {
+    fn default() -> Self {
+        Self { held: Held::new(MAX_ENTRIES), head: Head::default() }
+    }
+}
+
 impl MemoryLog {
-    pub fn append(&mut self, entry: Entry) -> Result<u64, super::AuditError> {
-        let (line, _) = line::next(&self.head, entry)?;
-        if self.lines.len() == MAX_ENTRIES {
-            self.lines.pop_front();
-        }
+    pub fn append(&mut self, entry: Entry) -> Result<u64, AuditError> {
+        let (line, bytes) = line::next(&self.head, entry)?;
         self.head = line.head();
-        self.lines.push_back(line);
+        self.held.push(line, bytes.len());
         Ok(self.head.number)
     }
 
@@ -30,8 +31,8 @@ impl MemoryLog {
     }
 
     pub fn query(&self, filter: &Filter, limit: usize) -> Vec<Line> {
-        let mut found: Vec<Line> =
-            self.lines.iter().rev().filter(|line| filter.takes(&line.entry)).take(limit).cloned().collect();
+        let newest = self.held.iter().rev().filter(|line| filter.takes(&line.entry)).take(limit);
+        let mut found: Vec<Line> = newest.cloned().collect();
         found.reverse();
         found
     }

@@ -4,6 +4,7 @@
 //! Each line holds the hash of the one before it: [`line`] says exactly how. [`verify`] checks a whole file.
 
 mod file;
+mod held;
 pub mod line;
 mod memory;
 mod tail;
@@ -28,6 +29,8 @@ pub const AUDIT_FILE: &str = "audit.jsonl";
 pub const AUTOMATIC: &str = "headgate";
 /// Most entries that one query gives.
 pub const MAX_QUERY_LIMIT: usize = 10_000;
+/// Most bytes of lines that are held at a time; the oldest give way.
+const MAX_HELD_BYTES: usize = 64 << 20;
 
 /// What happened, before it has its place in the chain.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -53,7 +53,16 @@ impl AdminArgs {
         if self.json { print_json(out, &model) } else { print_models(out, &[model]) }
     }
 
-    fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, Failure> {
+    /// Whether the answer is to be printed for programs.
+    pub fn json(&self) -> bool {
+        self.json
+    }
+
+    /// Sends a request and reads its answer.
+    ///
+    /// # Errors
+    /// As [`Client::call`], and `Refused` for an answer of another form.
+    pub fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, Failure> {
         let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
         // Who typed the command, for the server's log; a name that is no header value is left out.
         if let Some(actor) = std::env::var("USER").ok().and_then(|user| HeaderValue::from_str(&user).ok()) {

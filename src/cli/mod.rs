@@ -1,9 +1,10 @@
 //! The command line: one file a subcommand.
 //!
-//! `serve` is the server, `inspect` looks at a file; every other command asks a running server over HTTP. Exit status:
+//! `serve` is the server, `inspect` and `audit verify` look at a file; every other command asks a running server over HTTP. Exit status:
 //! 0 done, 1 refused or failed, 2 usage, 3 not found, 4 unreachable.
 
 mod admin_api;
+mod audit;
 mod clear_quarantine;
 mod client;
 mod completions;
@@ -52,6 +53,8 @@ enum Command {
     Label(label::Args),
     /// Let a quarantined version be loaded again
     ClearQuarantine(clear_quarantine::Args),
+    /// Show or check the log of who changed what
+    Audit(audit::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }
@@ -82,6 +85,7 @@ fn run(args: impl IntoIterator<Item = OsString>, out: &mut dyn Write) -> Result<
         Command::Unload(args) => args.unload(out),
         Command::Label(args) => args.run(out),
         Command::ClearQuarantine(args) => args.run(out),
+        Command::Audit(args) => args.run(out),
         Command::Completions(args) => args.run(out),
     }
 }

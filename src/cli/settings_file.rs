@@ -106,12 +106,21 @@ mod tests {
         assert_eq!((settings.allow_repository_control, settings.max_body_bytes), (Some(true), Some(1024)));
         assert_eq!(settings.server_name, None);
         assert_eq!((&*settings.routes["checkout"].model, &*settings.routes["checkout"].label), ("fraud", "stable"));
+        let text = "webhooks: [{url: 'http://127.0.0.1:9000/hook', secret: whsec_x, timeout: 3s}]";
+        let webhooks = read_text(text).unwrap().webhooks.unwrap();
+        assert_eq!(
+            (webhooks[0].url.as_str(), webhooks[0].timeout.as_deref()),
+            ("http://127.0.0.1:9000/hook", Some("3s"))
+        );
         assert_eq!(read_text("").unwrap(), Settings::default());
     }
 
     #[test]
     fn faults_name_their_key() {
         for (text, expected) in [
+            ("webhook: []", "unknown key 'webhook', did you mean 'webhooks'?"),
+            ("webhooks: [{url: http://a, secret: s, timeuot: 1s}]", "webhooks: unknown field `timeuot`"),
+            ("webhooks: [{url: http://a}]", "webhooks: missing field `secret`"),
             ("poll-interval: 1s", "unknown key 'poll-interval', did you mean 'poll_interval'?"),
             ("route: {}", "unknown key 'route', did you mean 'routes'?"),
             ("routes: {a: {modle: m}}", "routes: unknown field `modle`"),

@@ -10,6 +10,7 @@ use axum::routing::{get, post};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::audit::{AuditLog, Entry};
 use crate::error::Error;
 use crate::registry::manager::{Command as Asked, ManagerHandle};
 use crate::servable::{State, VersionStatus};
@@ -73,7 +74,8 @@ fn admin(outcome: Result<(), Error>) -> (String, Arc<Mutex<Vec<String>>>) {
             reply.send(outcome.clone()).unwrap();
         }
     });
-    let address = serve(crate::admin::router(plane, manager, recorder::install().unwrap()));
+    let audit = Arc::new(AuditLog::open(None).unwrap());
+    let address = serve(crate::admin::router(plane, manager, recorder::install().unwrap(), audit));
     (format!("http://{address}"), asked)
 }
 
@@ -102,6 +104,10 @@ fn arguments_that_make_no_sense_are_usage() {
         (vec!["inspect", "x.onnx", "--memory-limit-bytes", "1"], 2, "--probe"),
         (vec!["inspect", "no-such-file.onnx"], 3, "there is no file no-such-file.onnx"),
         (vec!["inspect", "Cargo.toml"], 1, "Cargo.toml: not a valid ONNX model"),
+        (vec!["audit", "verify"], 2, "--data-dir"),
+        (vec!["audit", "verify", "x", "--data-dir", "y"], 2, "cannot be used with"),
+        (vec!["audit", "verify", "--data-dir", "no-such-dir"], 3, "there is no audit log no-such-dir/audit.jsonl"),
+        (vec!["audit", "list", "--since", "soon"], 2, "how long ago, such as 2h"),
         (vec!["completions", "elvish-like"], 2, "possible values: bash"),
         (vec!["serve"], 2, "no model repository given"),
     ] {
@@ -173,6 +179,39 @@ fn exit_statuses_tell_refused_not_found_and_unreachable_apart() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = format!("http://{}", silent.local_addr().unwrap());
     assert_eq!(headgate(&["models", "--timeout", "10ms", "--admin", &silent]).0, 4);
+}
+
+#[test]
+fn audit_lists_changes_from_a_server_and_verifies_a_file_without_one() {
+    let (admin, _) = admin(Ok(()));
+    assert_eq!(headgate(&["label", "iris", "stable", "2", "--admin", &admin]).0, 0);
+    let (status, table, failure) = headgate(&["audit", "list", "--target", "iris", "--since", "1h", "--admin", &admin]);
+    assert_eq!((status, failure.as_str()), (0, ""));
+    let row = table.lines().nth(1).unwrap();
+    for cell in ["1 ", "label.set  iris  ", "label stable, version 2, outcome done"] {
+        assert!(row.contains(cell), "{table}");
+    }
+    let json = headgate(&["audit", "list", "--until", "1h", "--json", "--admin", &admin]).1;
+    let list: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&list["entries"], &list["head"]["number"]), (&json!([]), &json!(1)));
+
+    let dir = tempfile::tempdir().unwrap();
+    let log = AuditLog::open(Some(dir.path())).unwrap();
+    for target in ["a", "b"] {
+        log.append(Entry::now("alice", "label.set", target)).unwrap();
+    }
+    let (directory, file) = (dir.path().to_str().unwrap(), dir.path().join("audit.jsonl"));
+    let (status, text, _) = headgate(&["audit", "verify", "--data-dir", directory]);
+    assert_eq!((status, text), (0, format!("2 sound entries; head 2 {}\n", log.head().hash)));
+    let changed = std::fs::read_to_string(&file).unwrap().replacen("alice", "bob", 1);
+    std::fs::write(&file, changed).unwrap();
+    let (status, text, failure) = headgate(&["audit", "verify", file.to_str().unwrap(), "--json"]);
+    assert!(
+        status == 1 && failure.ends_with("line 1: it was changed: its hash is not that of its contents"),
+        "{failure}"
+    );
+    let report: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&report["entries"], &report["first_fault"]["line"]), (&json!(0), &json!(1)));
 }
 
 #[test]

@@ -16,3 +16,6 @@ pub use event::{Event, ROLLOUT_TRANSITION};
 pub use outbox::OutboxRow;
 pub use retry_policy::RetryPolicy;
 pub use webhooks::Webhooks;
+
+#[cfg(test)]
+mod tests;

@@ -70,4 +70,12 @@ mod tests {
             assert_eq!(hex(&hmac_sha256(key, &[a, b])), expected, "in parts");
         }
     }
+
+    /// The expected value was computed with Python's `hmac`.
+    #[test]
+    fn a_signature_covers_id_time_and_body() {
+        let key = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let signed = sign(&key, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, b"{\"test\": 2432232314}");
+        assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
 }

@@ -2,10 +2,9 @@
 
 pub mod evidence;
 mod handle;
+pub mod journal;
 pub mod spec;
 pub mod state_machine;
-pub mod statistics;
-pub mod journal;
 pub mod statistics;
 pub mod view;
 

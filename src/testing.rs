@@ -17,7 +17,9 @@ use crate::error::{Error, Result};
 use crate::health::{Health, Phase};
 use crate::proto::inference::ModelConfig;
 use crate::routing::shadow::{ShadowJob, Shadows};
-use crate::routing::{Arm, Backend, ModelEntry, Serving};
+use crate::routing::{
+    Arm, Assignment, Backend, Dial, ModelEntry, Observation, Route, Serving, ShadowTolerance, Split, Unit, split,
+};
 use crate::servable::{Servable, ServableId, ServingLimits, State, VersionStatus};
 use crate::signature::{BatchAxes, Batching, Dim, Signature, TensorSpec};
 use crate::telemetry::access_log::{AccessLog, AccessLogMode};
@@ -157,6 +159,53 @@ pub fn backend(name: &str, version: u64, model: Arc<dyn Model>) -> Arc<Backend> 
         stats,
     });
     Arc::new(Backend { arm: Arm::Stable, servable, pool })
+}
+
+/// A data plane that serves versions 1 and 2 of one model, and the split of that model's name between them.
+pub struct SplitPlane {
+    pub plane: Arc<DataPlane>,
+    pub split: Arc<Split>,
+    pub observations: mpsc::Receiver<Observation>,
+    pub copies: mpsc::Receiver<ShadowJob>,
+}
+
+impl SplitPlane {
+    /// A model `m` whose version 1 is stable and version 2 the candidate, with everything on stable. A key is the header
+    /// `headgate-key`, or the request parameter of the same name.
+    pub fn new(stable: Arc<dyn Model>, candidate: Arc<dyn Model>) -> Self {
+        let (plane, copies) = data_plane_with_copies(&[]);
+        let mut serving = serving(&[("m", 1, stable.clone()), ("m", 2, candidate.clone())]);
+        if let Some(entry) = serving.models.get_mut("m") {
+            Arc::make_mut(entry).default = Some(1);
+        }
+        let arm = |arm: Arm, version: u64, model: &Arc<dyn Model>| {
+            let backend = Arc::into_inner(backend("m", version, model.clone())).expect("nobody else holds it yet");
+            Arc::new(Backend { arm, ..backend })
+        };
+        let key = || "headgate-key".to_owned();
+        let units = vec![Unit::Header(key()), Unit::Param(key()), Unit::Request];
+        let (dial, observations) = Dial::new();
+        let split = Arc::new(Split {
+            route: "m".to_owned(),
+            rollout: "m-1".to_owned(),
+            assignment: Arc::new(Assignment { units, force: vec![], salt: split::salt("m-1", "m") }),
+            dial: Arc::new(dial),
+            tolerance: ShadowTolerance { atol: 1e-3, rtol: 1e-2 },
+            stable: arm(Arm::Stable, 1, &stable),
+            candidate: arm(Arm::Candidate, 2, &candidate),
+            control: arm(Arm::Control, 1, &stable),
+            shadow: arm(Arm::Shadow, 2, &candidate),
+        });
+        let route = Route { model: "m".to_owned(), label: "stable".to_owned(), split: Some(split.clone()) };
+        serving.routes.insert("m".to_owned(), Arc::new(route));
+        plane.publish(serving);
+        Self { plane, split, observations, copies }
+    }
+
+    /// The arm that a key should meet.
+    pub fn arm_of(&self, key: &str) -> Arm {
+        split::arm_of(split::bucket(self.split.assignment.salt, key.as_bytes()), self.split.dial.weights())
+    }
 }
 
 struct NoControl;

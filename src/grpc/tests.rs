@@ -3,6 +3,7 @@
 mod calls;
 mod health;
 mod limits;
+mod splits;
 mod streams;
 
 use std::net::SocketAddr;

@@ -138,7 +138,7 @@ mod tests {
             ("after a healthy time", "c".repeat(100) + &"C".repeat(40), Some((116, invalid))),
             ("stable as bad", "SC".repeat(200), None),
             ("stable half as bad", "SsCC".repeat(200), None),
-            ("stable a third as bad", "SssCCC".repeat(20), Some((32, invalid))),
+            ("stable a third as bad", "SssCCC".repeat(20), Some((34, invalid))),
             ("scattered", "ccC".repeat(400), None),
             ("fifteen and no more", "C".repeat(15) + &"c".repeat(100), None),
             ("a mixture below the line of each", "CFcc".repeat(100), None),

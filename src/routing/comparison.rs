@@ -131,7 +131,7 @@ mod tests {
         let other = matrix(3, &[0.1, 0.7, 0.2, 0.4, 0.5, 0.1]);
         assert_eq!(difference(&a, &same).same_class, Some(true));
         assert_eq!(difference(&a, &other).same_class, Some(false));
-        let unclassed = compare(&[a.clone()], &[other], &[false], TOLERANCE).unwrap();
+        let unclassed = compare(std::slice::from_ref(&a), &[other], &[false], TOLERANCE).unwrap();
         assert_eq!(unclassed.same_class, None);
     }
 

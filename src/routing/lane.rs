@@ -40,13 +40,11 @@ impl Lane {
         Self { backend, share: Some(share) }
     }
 
-    /// Says the last word on a lane that had to wait for the request's parameters. Gives whether it is another one now.
+    /// Says the last word on a lane that had to wait for the request's parameters. Gives whether it did.
     pub fn settle(&mut self, caller: &dyn Attributes, parameters: &[(String, String)]) -> bool {
         let Some(share) = self.share.as_mut().filter(|share| share.assigned.is_none()) else { return false };
-        let backend = share.assign(caller, Some(parameters)).clone();
-        let moved = !Arc::ptr_eq(&backend, &self.backend);
-        self.backend = backend;
-        moved
+        self.backend = share.assign(caller, Some(parameters)).clone();
+        true
     }
 }
 

@@ -3,6 +3,7 @@
 mod agreement;
 mod bad_input;
 mod infer;
+mod splits;
 mod surface;
 mod v1;
 

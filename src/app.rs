@@ -27,6 +27,7 @@ use crate::registry::engine_cache::EngineCache;
 use crate::registry::loader::LoaderConfig;
 use crate::registry::manager::{self, ClientControl, ManagerConfig, ManagerHandle, ScannerConfig, StartError};
 use crate::registry::probe::ProbeConfig;
+use crate::rollout::RolloutHandle;
 use crate::server::{self, ServerConfig, TimeLimits};
 use crate::store::records::Records;
 use crate::store::{MemoryStore, RedbStore, Store, StoreError};
@@ -50,6 +51,7 @@ pub struct App {
     listeners: Listeners,
     plane: Arc<DataPlane>,
     manager: ManagerHandle,
+    rollouts: RolloutHandle,
     metrics: PrometheusHandle,
     limits: Limits,
     pre_drain: Duration,
@@ -114,10 +116,13 @@ impl App {
         let parts =
             manager::Parts { plane: plane.clone(), engine: Arc::new(TractEngine::new()), records, engine_cache };
         manager::start(manager_config(&config), parts, commands, stop_manager.clone())?;
+        // Nothing controls rollouts: whoever asks for one is told so.
+        let (rollouts, _commands, _readings) = RolloutHandle::channel();
         Ok(Self {
             listeners,
             plane,
             manager,
+            rollouts,
             metrics,
             limits: config.limits,
             pre_drain: config.pre_drain,
@@ -149,7 +154,7 @@ impl App {
     }
 
     async fn serve(self, drain: CancellationToken) {
-        let Self { listeners, plane, manager, metrics, limits, drain_timeout, .. } = self;
+        let Self { listeners, plane, manager, rollouts, metrics, limits, drain_timeout, .. } = self;
         // Admin and metrics answer until the data ports are done, so that a drain can be watched.
         let data_done = CancellationToken::new();
         let http = HttpService { plane: plane.clone(), limits: HttpLimits { body_timeout: limits.body_timeout } };
@@ -170,12 +175,12 @@ impl App {
                 tracing::warn!(http = http.cut, grpc = grpc.cut, "connections were cut off at the end of the drain");
             }
         };
-        let admin = TowerToHyperService::new(admin::router(plane.clone(), manager, metrics.clone()));
+        let admin = TowerToHyperService::new(admin::router(plane.clone(), manager, rollouts.clone(), metrics.clone()));
         let admin_config = ServerConfig { listener: "admin", ..configure(ServerConfig::http(), &limits, DRAIN_ADMIN) };
         let admin = server::serve(listeners.admin, admin, admin_config.clone(), data_done.clone());
         let metrics = async {
             if let Some(listener) = listeners.metrics {
-                let router = TowerToHyperService::new(admin::metrics_router(plane, metrics));
+                let router = TowerToHyperService::new(admin::metrics_router(plane, rollouts, metrics));
                 let config = ServerConfig { listener: "metrics", ..admin_config };
                 server::serve(listener, router, config, data_done.clone()).await;
             }

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode};
 
 use super::AdminState;
 use super::api_error::ApiError;
-use super::label_body::LabelBody;
+use super::json_body::{JsonBody, LabelBody};
 use super::view::ModelView;
 use crate::error::{Error, Result, nearest};
 use crate::inference::printable;
@@ -43,7 +43,7 @@ pub async fn set_label(
     State(state): State<AdminState>,
     headers: HeaderMap,
     path: Result<Path<(String, String)>, PathRejection>,
-    LabelBody { version }: LabelBody,
+    JsonBody(LabelBody { version }): JsonBody<LabelBody>,
 ) -> Answer {
     let Path((model, label)) = path?;
     let what = format!("label {} to version {version}", printable(&label));
@@ -86,7 +86,7 @@ async fn change(
     what: &str,
     carry_out: impl Future<Output = Result<()>>,
 ) -> Answer {
-    let actor = headers.get(ACTOR_HEADER).and_then(|value| value.to_str().ok()).map_or("unknown".to_owned(), printable);
+    let actor = actor(headers);
     let before = summary(&state.plane.serving.load(), model);
     let outcome = carry_out.await;
     let serving = state.plane.serving.load();
@@ -101,6 +101,11 @@ async fn change(
     outcome?;
     let gone = ModelEntry::default();
     Ok(Json(ModelView::of(model, serving.models.get(model).map_or(&gone, |entry| entry))))
+}
+
+/// Who asks, as the header says.
+pub fn actor(headers: &HeaderMap) -> String {
+    headers.get(ACTOR_HEADER).and_then(|value| value.to_str().ok()).map_or("unknown".to_owned(), printable)
 }
 
 /// What a log line says of a model: `default 2, ready 1 2, cold none, labels stable=2`.

@@ -8,10 +8,11 @@ mod api_error;
 mod change;
 pub use change::ACTOR_HEADER;
 mod guard;
-mod label_body;
+mod json_body;
 mod metrics_text;
 mod models;
 mod openapi;
+mod rollouts;
 pub mod view;
 
 use std::sync::Arc;
@@ -27,9 +28,12 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use self::api_error::ApiError;
 use crate::data_plane::DataPlane;
 use crate::registry::manager::ManagerHandle;
+use crate::rollout::RolloutHandle;
 
 /// Largest request body, in bytes.
 pub const MAX_BODY_BYTES: usize = 16 << 10;
+/// Largest body that starts a rollout: it may hold a whole spec.
+pub const MAX_SPEC_BYTES: usize = 256 << 10;
 /// Time for a request's body to arrive.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -38,6 +42,7 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 struct AdminState {
     plane: Arc<DataPlane>,
     manager: ManagerHandle,
+    rollouts: RolloutHandle,
     metrics: PrometheusHandle,
 }
 
@@ -45,12 +50,18 @@ struct AdminState {
 #[derive(Clone)]
 struct MetricsState {
     plane: Arc<DataPlane>,
+    rollouts: RolloutHandle,
     metrics: PrometheusHandle,
 }
 
 /// Metrics and the admin API, for the loopback listener. `metrics` is what [`crate::telemetry::recorder::install`] gives.
-pub fn router(plane: Arc<DataPlane>, manager: ManagerHandle, metrics: PrometheusHandle) -> Router {
-    let state = AdminState { plane, manager, metrics };
+pub fn router(
+    plane: Arc<DataPlane>,
+    manager: ManagerHandle,
+    rollouts: RolloutHandle,
+    metrics: PrometheusHandle,
+) -> Router {
+    let state = AdminState { plane, manager, rollouts, metrics };
     let router = routes().into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));
     with_fallbacks(router)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -59,8 +70,8 @@ pub fn router(plane: Arc<DataPlane>, manager: ManagerHandle, metrics: Prometheus
 }
 
 /// Metrics and nothing else, for any address.
-pub fn metrics_router(plane: Arc<DataPlane>, metrics: PrometheusHandle) -> Router {
-    let state = MetricsState { plane, metrics };
+pub fn metrics_router(plane: Arc<DataPlane>, rollouts: RolloutHandle, metrics: PrometheusHandle) -> Router {
+    let state = MetricsState { plane, rollouts, metrics };
     let router = Router::new().route("/metrics", get(metrics_text::serve)).route("/metrics/", get(metrics_text::serve));
     with_fallbacks(router).with_state(state)
 }
@@ -77,7 +88,18 @@ fn routes() -> Vec<(&'static str, MethodRouter<AdminState>)> {
         ("/admin/v1/models/{model}/unload", post(change::unload)),
         ("/admin/v1/models/{model}/labels/{label}", put(change::set_label).delete(change::remove_label)),
         ("/admin/v1/models/{model}/versions/{version}/quarantine", delete(change::clear_quarantine)),
+        ("/admin/v1/rollouts", get(rollouts::list).merge(start_rollout())),
+        ("/admin/v1/rollouts/{rollout}", get(rollouts::show)),
+        ("/admin/v1/rollouts/{rollout}/history", get(rollouts::history)),
+        ("/admin/v1/rollouts/{rollout}/{action}", post(rollouts::act)),
+        ("/admin/v1/routes/{route}/explain", get(rollouts::explain)),
+        ("/admin/v1/routes/{route}/history", get(rollouts::route_history)),
     ]
+}
+
+/// A spec may be larger than what else is sent here.
+fn start_rollout() -> MethodRouter<AdminState> {
+    post(rollouts::start).layer(DefaultBodyLimit::max(MAX_SPEC_BYTES))
 }
 
 fn with_fallbacks<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {

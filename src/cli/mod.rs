@@ -13,6 +13,7 @@ mod label;
 mod load;
 mod models;
 mod predict;
+mod rollout;
 mod serve;
 mod settings_file;
 mod table;
@@ -52,6 +53,8 @@ enum Command {
     Label(label::Args),
     /// Let a quarantined version be loaded again
     ClearQuarantine(clear_quarantine::Args),
+    /// Give a new version a growing share of a model's traffic, by evidence
+    Rollout(rollout::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }
@@ -82,6 +85,7 @@ fn run(args: impl IntoIterator<Item = OsString>, out: &mut dyn Write) -> Result<
         Command::Unload(args) => args.unload(out),
         Command::Label(args) => args.run(out),
         Command::ClearQuarantine(args) => args.run(out),
+        Command::Rollout(args) => args.run(out),
         Command::Completions(args) => args.run(out),
     }
 }

@@ -3,4 +3,7 @@
 mod handle;
 pub mod view;
 
-pub use handle::{Command, RolloutHandle};
+pub use handle::{Command, Readings, RolloutHandle};
+
+#[cfg(test)]
+pub mod testing;

@@ -21,6 +21,7 @@ const VERSIONS: &str = "headgate_versions";
 const COLD_STARTS: &str = "headgate_cold_starts_total";
 const COLD_START_SECONDS: &str = "headgate_cold_start_seconds";
 const MEMORY_LIMIT: &str = "headgate_model_memory_limit_bytes";
+const ROLLOUTS_ENDED: &str = "headgate_rollouts_ended_total";
 
 /// Says once what each metric means.
 pub fn describe() {
@@ -34,6 +35,7 @@ pub fn describe() {
     describe_gauge!(VERSIONS, "Versions by state");
     describe_counter!(COLD_STARTS, "Loads of cold versions, by outcome");
     describe_histogram!(COLD_START_SECONDS, "Time from the first request for a cold version until it is ready");
+    describe_counter!(ROLLOUTS_ENDED, "Rollouts that ended, by outcome and cause");
     describe_gauge!(MEMORY_LIMIT, "Memory that loaded versions may take before those not in use are let go");
 }
 
@@ -84,4 +86,73 @@ pub fn set_memory_limit(bytes: u64) {
 /// Sets how many versions are in a state.
 pub fn set_versions(state: &'static str, count: usize) {
     gauge!(VERSIONS, "state" => state).set(count as f64);
+}
+
+/// How a rollout can end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RolloutOutcome {
+    Completed,
+    RolledBack,
+    Rejected,
+    Aborted,
+}
+
+/// What made a rollout end: the fixed set that labels may come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RolloutCause {
+    /// Every step was passed.
+    Evidence,
+    /// A check's verdict was fail.
+    Check,
+    /// An absolute limit was broken.
+    Guard,
+    /// A panic, or too many answers that were not finite.
+    Breaker,
+    /// The router's shares were not those of the weights.
+    SampleRatio,
+    /// No verdict in time.
+    Inconclusive,
+    /// The process ended uncleanly within a step.
+    UncleanExit,
+    /// The candidate is not fit to be tried.
+    Validation,
+    /// An operator's word.
+    Operator,
+    /// Anything else, such as a version that could not be loaded.
+    Failure,
+}
+
+impl RolloutOutcome {
+    /// The value of the `outcome` label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::RolledBack => "rolled_back",
+            Self::Rejected => "rejected",
+            Self::Aborted => "aborted",
+        }
+    }
+}
+
+impl RolloutCause {
+    /// The value of the `cause` label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Evidence => "evidence",
+            Self::Check => "check",
+            Self::Guard => "guard",
+            Self::Breaker => "breaker",
+            Self::SampleRatio => "sample_ratio",
+            Self::Inconclusive => "inconclusive",
+            Self::UncleanExit => "unclean_exit",
+            Self::Validation => "validation",
+            Self::Operator => "operator",
+            Self::Failure => "failure",
+        }
+    }
+}
+
+/// Counts a rollout that ended.
+pub fn count_rollout_ended(outcome: RolloutOutcome, cause: RolloutCause) {
+    counter!(ROLLOUTS_ENDED, "outcome" => outcome.label(), "cause" => cause.label()).increment(1);
 }

@@ -29,6 +29,7 @@ use crate::registry::engine_cache::EngineCache;
 use crate::registry::loader::LoaderConfig;
 use crate::registry::manager::{self, ClientControl, ManagerConfig, ManagerHandle, ScannerConfig, StartError};
 use crate::registry::probe::ProbeConfig;
+use crate::rollout::RolloutHandle;
 use crate::routing::shadow::{self, ShadowJob, Shadows};
 use crate::server::{self, ServerConfig, TimeLimits};
 use crate::store::records::Records;
@@ -54,6 +55,7 @@ pub struct App {
     plane: Arc<DataPlane>,
     manager: ManagerHandle,
     audit: Arc<AuditLog>,
+    rollouts: RolloutHandle,
     metrics: PrometheusHandle,
     limits: Limits,
     pre_drain: Duration,
@@ -128,11 +130,14 @@ impl App {
         let parts =
             manager::Parts { plane: plane.clone(), engine: Arc::new(TractEngine::new()), records, engine_cache };
         manager::start(manager_config(&config), parts, commands, stop_manager.clone())?;
+        // Nothing controls rollouts: whoever asks for one is told so.
+        let (rollouts, _commands, _readings) = RolloutHandle::channel();
         Ok(Self {
             listeners,
             plane,
             manager,
             audit,
+            rollouts,
             metrics,
             limits: config.limits,
             pre_drain: config.pre_drain,
@@ -165,7 +170,7 @@ impl App {
     }
 
     async fn serve(self, drain: CancellationToken) {
-        let Self { listeners, plane, manager, audit, metrics, limits, drain_timeout, copies, .. } = self;
+        let Self { listeners, plane, manager, rollouts, audit, metrics, limits, drain_timeout, copies, .. } = self;
         // Admin and metrics answer until the data ports are done, so that a drain can be watched.
         let data_done = CancellationToken::new();
         let http = HttpService { plane: plane.clone(), limits: HttpLimits { body_timeout: limits.body_timeout } };
@@ -186,12 +191,13 @@ impl App {
                 tracing::warn!(http = http.cut, grpc = grpc.cut, "connections were cut off at the end of the drain");
             }
         };
-        let admin = TowerToHyperService::new(admin::router(plane.clone(), manager, metrics.clone(), audit));
+        let admin = admin::router(plane.clone(), manager, rollouts.clone(), metrics.clone(), audit);
+        let admin = TowerToHyperService::new(admin);
         let admin_config = ServerConfig { listener: "admin", ..configure(ServerConfig::http(), &limits, DRAIN_ADMIN) };
         let admin = server::serve(listeners.admin, admin, admin_config.clone(), data_done.clone());
         let metrics = async {
             if let Some(listener) = listeners.metrics {
-                let router = TowerToHyperService::new(admin::metrics_router(plane, metrics));
+                let router = TowerToHyperService::new(admin::metrics_router(plane, rollouts, metrics));
                 let config = ServerConfig { listener: "metrics", ..admin_config };
                 server::serve(listener, router, config, data_done.clone()).await;
             }

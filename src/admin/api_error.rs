@@ -1,13 +1,12 @@
 //! Every refusal as JSON: `{"error": "…"}` with the status that fits.
 
 use axum::Json;
-use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::rejection::PathRejection;
 use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use super::MAX_BODY_BYTES;
 use crate::error::Error;
 
 /// A refused request.
@@ -30,18 +29,6 @@ impl From<Error> for ApiError {
         let status = StatusCode::from_u16(error.kind().http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let retry_after_s = error.retry_after().map(|wait| wait.as_secs().max(1));
         Self { status, text: error.to_string(), retry_after_s }
-    }
-}
-
-impl From<BytesRejection> for ApiError {
-    fn from(rejection: BytesRejection) -> Self {
-        match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => Self::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                format!("the body exceeds the limit of {MAX_BODY_BYTES} bytes"),
-            ),
-            _ => Self::new(StatusCode::BAD_REQUEST, "the body was cut off before its end"),
-        }
     }
 }
 

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use super::api_error::ApiError;
-use super::label_body::LabelBody;
+use super::json_body::{JsonBody, LabelBody};
 use super::view::ModelView;
 use super::{AdminState, audit};
 use crate::audit::Entry;
@@ -49,7 +49,7 @@ pub async fn set_label(
     State(state): State<AdminState>,
     headers: HeaderMap,
     path: Result<Path<(String, String)>, PathRejection>,
-    LabelBody { version }: LabelBody,
+    JsonBody(LabelBody { version }): JsonBody<LabelBody>,
 ) -> Answer {
     let Path((model, label)) = path?;
     let what = format!("label {} to version {version}", printable(&label));

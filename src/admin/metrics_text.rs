@@ -1,4 +1,4 @@
-//! `/metrics`: the process's series, then those of each version.
+//! `/metrics`: the process's series, then those of each version and each rollout.
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -7,6 +7,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 
 use super::{AdminState, MetricsState};
 use crate::data_plane::DataPlane;
+use crate::rollout::RolloutHandle;
 use crate::servable::State as VersionState;
 use crate::telemetry::exposition::{self, Labelled};
 use crate::telemetry::metrics;
@@ -14,14 +15,14 @@ use crate::telemetry::metrics;
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 pub async fn serve_admin(State(state): State<AdminState>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, TEXT_FORMAT)], text(&state.plane, &state.metrics))
+    ([(CONTENT_TYPE, TEXT_FORMAT)], text(&state.plane, &state.rollouts, &state.metrics))
 }
 
 pub async fn serve(State(state): State<MetricsState>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, TEXT_FORMAT)], text(&state.plane, &state.metrics))
+    ([(CONTENT_TYPE, TEXT_FORMAT)], text(&state.plane, &state.rollouts, &state.metrics))
 }
 
-fn text(plane: &DataPlane, handle: &PrometheusHandle) -> String {
+fn text(plane: &DataPlane, rollouts: &RolloutHandle, handle: &PrometheusHandle) -> String {
     let serving = plane.serving.load();
     metrics::set_body_bytes(plane.budget.in_use(), plane.budget.limit());
     for state in VersionState::ALL {
@@ -40,5 +41,6 @@ fn text(plane: &DataPlane, handle: &PrometheusHandle) -> String {
         })
         .collect();
     exposition::write(&mut text, &versions);
+    exposition::write_rollouts(&mut text, &rollouts.readings());
     text
 }

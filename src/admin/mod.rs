@@ -9,10 +9,11 @@ mod audit;
 mod change;
 pub use change::ACTOR_HEADER;
 mod guard;
-mod label_body;
+mod json_body;
 mod metrics_text;
 mod models;
 mod openapi;
+mod rollouts;
 pub mod view;
 
 use std::sync::Arc;
@@ -29,9 +30,12 @@ use self::api_error::ApiError;
 use crate::audit::AuditLog;
 use crate::data_plane::DataPlane;
 use crate::registry::manager::ManagerHandle;
+use crate::rollout::RolloutHandle;
 
 /// Largest request body, in bytes.
 pub const MAX_BODY_BYTES: usize = 16 << 10;
+/// Largest body that starts a rollout: it may hold a whole spec.
+pub const MAX_SPEC_BYTES: usize = 256 << 10;
 /// Time for a request's body to arrive.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -40,6 +44,7 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 struct AdminState {
     plane: Arc<DataPlane>,
     manager: ManagerHandle,
+    rollouts: RolloutHandle,
     metrics: PrometheusHandle,
     audit: Arc<AuditLog>,
 }
@@ -48,6 +53,7 @@ struct AdminState {
 #[derive(Clone)]
 struct MetricsState {
     plane: Arc<DataPlane>,
+    rollouts: RolloutHandle,
     metrics: PrometheusHandle,
 }
 
@@ -56,10 +62,11 @@ struct MetricsState {
 pub fn router(
     plane: Arc<DataPlane>,
     manager: ManagerHandle,
+    rollouts: RolloutHandle,
     metrics: PrometheusHandle,
     audit: Arc<AuditLog>,
 ) -> Router {
-    let state = AdminState { plane, manager, metrics, audit };
+    let state = AdminState { plane, manager, rollouts, metrics, audit };
     let router = routes().into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));
     with_fallbacks(router)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -68,8 +75,8 @@ pub fn router(
 }
 
 /// Metrics and nothing else, for any address.
-pub fn metrics_router(plane: Arc<DataPlane>, metrics: PrometheusHandle) -> Router {
-    let state = MetricsState { plane, metrics };
+pub fn metrics_router(plane: Arc<DataPlane>, rollouts: RolloutHandle, metrics: PrometheusHandle) -> Router {
+    let state = MetricsState { plane, rollouts, metrics };
     let router = Router::new().route("/metrics", get(metrics_text::serve)).route("/metrics/", get(metrics_text::serve));
     with_fallbacks(router).with_state(state)
 }
@@ -87,7 +94,18 @@ fn routes() -> Vec<(&'static str, MethodRouter<AdminState>)> {
         ("/admin/v1/models/{model}/unload", post(change::unload)),
         ("/admin/v1/models/{model}/labels/{label}", put(change::set_label).delete(change::remove_label)),
         ("/admin/v1/models/{model}/versions/{version}/quarantine", delete(change::clear_quarantine)),
+        ("/admin/v1/rollouts", get(rollouts::list).merge(start_rollout())),
+        ("/admin/v1/rollouts/{rollout}", get(rollouts::show)),
+        ("/admin/v1/rollouts/{rollout}/history", get(rollouts::history)),
+        ("/admin/v1/rollouts/{rollout}/{action}", post(rollouts::act)),
+        ("/admin/v1/routes/{route}/explain", get(rollouts::explain)),
+        ("/admin/v1/routes/{route}/history", get(rollouts::route_history)),
     ]
+}
+
+/// A spec may be larger than what else is sent here.
+fn start_rollout() -> MethodRouter<AdminState> {
+    post(rollouts::start).layer(DefaultBodyLimit::max(MAX_SPEC_BYTES))
 }
 
 fn with_fallbacks<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::error::Error;
 use crate::registry::manager::Command;
+use crate::rollout::RolloutHandle;
 use crate::telemetry::recorder;
 use crate::tensor::DataType;
 use crate::testing::{self, FunctionModel};
@@ -33,7 +34,10 @@ impl Server {
     }
 
     async fn serve_with(audit: Arc<AuditLog>) -> Self {
-        Self::serve(|plane, manager| router(plane, manager, recorder::install().unwrap(), audit)).await
+        Self::serve(|plane, manager| {
+            router(plane, manager, RolloutHandle::channel().0, recorder::install().unwrap(), audit)
+        })
+        .await
     }
 
     async fn serve(make: impl FnOnce(Arc<DataPlane>, ManagerHandle) -> Router) -> Self {
@@ -318,7 +322,8 @@ async fn metrics_are_well_formed_text_with_both_sources() {
 
 #[tokio::test]
 async fn the_metrics_listener_answers_metrics_only_and_to_any_host() {
-    let server = Server::serve(|plane, _| metrics_router(plane, recorder::install().unwrap())).await;
+    let server =
+        Server::serve(|plane, _| metrics_router(plane, RolloutHandle::channel().0, recorder::install().unwrap())).await;
     let mut remote = server.request("GET", "/metrics/", "");
     remote.headers_mut().insert("host", "prometheus.example".parse().unwrap());
     assert_eq!(server.send(remote).await.status(), 200);

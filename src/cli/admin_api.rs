@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::Method;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::client::{Client, segment};
@@ -53,7 +54,20 @@ impl AdminArgs {
         if self.json { print_json(out, &model) } else { print_models(out, &[model]) }
     }
 
-    /// Whether the answer is to be printed for programs.
+    /// Prints what a server answered: JSON if that was asked for, else the text.
+    ///
+    /// # Errors
+    /// `Output`.
+    pub fn print(
+        &self,
+        out: &mut dyn Write,
+        value: &impl Serialize,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        if self.json { print_json(out, value) } else { Ok(write!(out, "{}", text())?) }
+    }
+
+    /// Whether JSON was asked for.
     pub fn json(&self) -> bool {
         self.json
     }
@@ -61,7 +75,7 @@ impl AdminArgs {
     /// Sends a request and reads its answer.
     ///
     /// # Errors
-    /// As [`Client::call`], and `Refused` for an answer of another form.
+    /// As [`Client::call`]; `Refused` where the answer is not what a headgate server says.
     pub fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, Failure> {
         let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
         // Who typed the command, for the server's log; a name that is no header value is left out.

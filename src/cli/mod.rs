@@ -14,6 +14,7 @@ mod label;
 mod load;
 mod models;
 mod predict;
+mod rollout;
 mod serve;
 mod settings_file;
 mod table;
@@ -55,6 +56,8 @@ enum Command {
     ClearQuarantine(clear_quarantine::Args),
     /// Show or check the log of who changed what
     Audit(audit::Args),
+    /// Give a new version a growing share of a model's traffic, by evidence
+    Rollout(rollout::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }
@@ -86,6 +89,7 @@ fn run(args: impl IntoIterator<Item = OsString>, out: &mut dyn Write) -> Result<
         Command::Label(args) => args.run(out),
         Command::ClearQuarantine(args) => args.run(out),
         Command::Audit(args) => args.run(out),
+        Command::Rollout(args) => args.run(out),
         Command::Completions(args) => args.run(out),
     }
 }

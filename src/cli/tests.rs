@@ -75,7 +75,13 @@ fn admin(outcome: Result<(), Error>) -> (String, Arc<Mutex<Vec<String>>>) {
         }
     });
     let audit = Arc::new(AuditLog::open(None).unwrap());
-    let address = serve(crate::admin::router(plane, manager, recorder::install().unwrap(), audit));
+    let address = serve(crate::admin::router(
+        plane,
+        manager,
+        crate::rollout::RolloutHandle::channel().0,
+        recorder::install().unwrap(),
+        audit,
+    ));
     (format!("http://{address}"), asked)
 }
 

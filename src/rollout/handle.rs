@@ -1,9 +1,13 @@
 //! Asking the controller for something, from the admin API or a test.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
 use super::view::{Action, Explanation, History, RolloutList, RolloutView, RouteHistory, StartRequest};
 use crate::error::{Error, Result};
+use crate::telemetry::exposition::RolloutReading;
 
 /// Where the controller answers.
 pub type Reply<T> = oneshot::Sender<Result<T>>;
@@ -50,17 +54,28 @@ pub enum Command {
 /// Commands that may wait for the controller; more are refused.
 const MAX_WAITING_COMMANDS: usize = 64;
 
+/// Where the controller publishes what `/metrics` says of the rollouts: at most one reading a route. A reading that is
+/// not in the next list is gone from `/metrics`.
+pub type Readings = Arc<ArcSwap<Vec<RolloutReading>>>;
+
 /// A way to the controller. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct RolloutHandle {
     commands: mpsc::Sender<Command>,
+    readings: Readings,
 }
 
 impl RolloutHandle {
-    /// A handle, and the end at which the controller takes commands.
-    pub fn channel() -> (Self, mpsc::Receiver<Command>) {
+    /// A handle, the end at which the controller takes commands, and where it publishes its readings.
+    pub fn channel() -> (Self, mpsc::Receiver<Command>, Readings) {
         let (commands, receiver) = mpsc::channel(MAX_WAITING_COMMANDS);
-        (Self { commands }, receiver)
+        let readings = Readings::default();
+        (Self { commands, readings: readings.clone() }, receiver, readings)
+    }
+
+    /// What `/metrics` says of the rollouts. Doesn't ask the controller, so it answers under any load.
+    pub fn readings(&self) -> Arc<Vec<RolloutReading>> {
+        self.readings.load_full()
     }
 
     /// Starts a rollout. Comes back once the candidate was validated, or after half a minute.

@@ -8,4 +8,7 @@ pub mod state_machine;
 pub mod statistics;
 pub mod view;
 
-pub use handle::{Command, RolloutHandle};
+pub use handle::{Command, Readings, RolloutHandle};
+
+#[cfg(test)]
+pub mod testing;

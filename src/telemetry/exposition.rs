@@ -7,6 +7,7 @@ use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
 use super::histogram::{BOUNDS_NS, Histogram};
+pub use super::rollouts::{CheckReading, RolloutReading, write as write_rollouts};
 use super::stats::{ServableStats, TimedCount};
 
 /// A version's counters with what labels them.
@@ -170,7 +171,7 @@ fn micros(timed: &TimedCount) -> u64 {
     timed.read().1 / 1000
 }
 
-fn header(out: &mut String, name: &str, help: &str, kind: &str) {
+pub(super) fn header(out: &mut String, name: &str, help: &str, kind: &str) {
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 
@@ -195,7 +196,7 @@ fn histogram(out: &mut String, of: &Labelled<'_>, stage: &str, histogram: &Histo
     let _ = writeln!(out, "{STAGE_SECONDS}_sum{{{labels}}} {sum_s}\n{STAGE_SECONDS}_count{{{labels}}} {count}");
 }
 
-fn escape(label: &str) -> String {
+pub(super) fn escape(label: &str) -> String {
     label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 

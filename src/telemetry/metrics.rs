@@ -24,6 +24,7 @@ const MEMORY_LIMIT: &str = "headgate_model_memory_limit_bytes";
 const AUDIT_ENTRIES: &str = "headgate_audit_entries_total";
 const WEBHOOKS: &str = "headgate_webhooks_total";
 const WEBHOOK_OUTBOX: &str = "headgate_webhook_outbox";
+const ROLLOUTS_ENDED: &str = "headgate_rollouts_ended_total";
 
 /// Says once what each metric means.
 pub fn describe() {
@@ -37,6 +38,7 @@ pub fn describe() {
     describe_gauge!(VERSIONS, "Versions by state");
     describe_counter!(COLD_STARTS, "Loads of cold versions, by outcome");
     describe_histogram!(COLD_START_SECONDS, "Time from the first request for a cold version until it is ready");
+    describe_counter!(ROLLOUTS_ENDED, "Rollouts that ended, by outcome and cause");
     describe_gauge!(MEMORY_LIMIT, "Memory that loaded versions may take before those not in use are let go");
     describe_counter!(AUDIT_ENTRIES, "Entries added to the audit log");
     describe_counter!(WEBHOOKS, "Attempts to deliver an event, and events that were lost, by outcome");
@@ -105,4 +107,73 @@ pub fn count_webhooks(outcome: &'static str, count: u64) {
 /// Sets how many events wait for their receivers.
 pub fn set_webhook_outbox(waiting: usize) {
     gauge!(WEBHOOK_OUTBOX).set(waiting as f64);
+}
+
+/// How a rollout can end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RolloutOutcome {
+    Completed,
+    RolledBack,
+    Rejected,
+    Aborted,
+}
+
+/// What made a rollout end: the fixed set that labels may come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RolloutCause {
+    /// Every step was passed.
+    Evidence,
+    /// A check's verdict was fail.
+    Check,
+    /// An absolute limit was broken.
+    Guard,
+    /// A panic, or too many answers that were not finite.
+    Breaker,
+    /// The router's shares were not those of the weights.
+    SampleRatio,
+    /// No verdict in time.
+    Inconclusive,
+    /// The process ended uncleanly within a step.
+    UncleanExit,
+    /// The candidate is not fit to be tried.
+    Validation,
+    /// An operator's word.
+    Operator,
+    /// Anything else, such as a version that could not be loaded.
+    Failure,
+}
+
+impl RolloutOutcome {
+    /// The value of the `outcome` label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::RolledBack => "rolled_back",
+            Self::Rejected => "rejected",
+            Self::Aborted => "aborted",
+        }
+    }
+}
+
+impl RolloutCause {
+    /// The value of the `cause` label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Evidence => "evidence",
+            Self::Check => "check",
+            Self::Guard => "guard",
+            Self::Breaker => "breaker",
+            Self::SampleRatio => "sample_ratio",
+            Self::Inconclusive => "inconclusive",
+            Self::UncleanExit => "unclean_exit",
+            Self::Validation => "validation",
+            Self::Operator => "operator",
+            Self::Failure => "failure",
+        }
+    }
+}
+
+/// Counts a rollout that ended.
+pub fn count_rollout_ended(outcome: RolloutOutcome, cause: RolloutCause) {
+    counter!(ROLLOUTS_ENDED, "outcome" => outcome.label(), "cause" => cause.label()).increment(1);
 }

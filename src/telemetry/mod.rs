@@ -6,5 +6,6 @@ pub mod histogram;
 pub mod logging;
 pub mod metrics;
 pub mod recorder;
+mod rollouts;
 pub mod settings;
 pub mod stats;

@@ -1,5 +1,6 @@
 //! The composition root: from a configuration to bound sockets, and from there to the end of the process.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -12,13 +13,13 @@ use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin;
 use crate::audit::{AuditError, AuditLog};
 use crate::budget::ByteBudget;
-use crate::config::{Config, Limits, ModelControlMode};
+use crate::config::{Config, Limits, ModelControlMode, RouteSettings};
 use crate::data_plane::DataPlane;
 use crate::engine::tract::TractEngine;
 use crate::grpc::{GrpcConfig, GrpcService};
@@ -30,6 +31,8 @@ use crate::registry::loader::LoaderConfig;
 use crate::registry::manager::{self, ClientControl, ManagerConfig, ManagerHandle, ScannerConfig, StartError};
 use crate::registry::probe::ProbeConfig;
 use crate::rollout::RolloutHandle;
+use crate::rollout::controller;
+use crate::rollout::journal::Journal;
 use crate::routing::shadow::{self, ShadowJob, Shadows};
 use crate::server::{self, ServerConfig, TimeLimits};
 use crate::store::records::Records;
@@ -62,6 +65,8 @@ pub struct App {
     drain_timeout: Duration,
     stop_manager: CancellationToken,
     copies: mpsc::Receiver<ShadowJob>,
+    /// Heard when everything that rollouts know is written.
+    rollouts_end: Option<oneshot::Receiver<()>>,
 }
 
 struct Listeners {
@@ -82,6 +87,8 @@ pub enum AppError {
     Audit(#[from] AuditError),
     #[error("the thread that delivers to webhooks can't be started: {0}")]
     Webhooks(std::io::Error),
+    #[error("the rollout controller can't be started: {0}")]
+    Rollouts(std::io::Error),
     #[error("the model manager can't be started: {0}")]
     Manager(#[from] StartError),
     #[error("the metrics recorder can't be started: {0}")]
@@ -96,6 +103,9 @@ pub enum AppError {
 /// the two. A writer that pauses for longer needs a manifest.
 const QUIET_MIN: Duration = Duration::from_millis(250);
 const QUIET_MAX: Duration = Duration::from_secs(1);
+
+/// What the last writes to the state may take at the end.
+const WRITE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Tells this build's engine from another's: a file that one of them loaded may crash the other.
 const ENGINE_BUILD: &str = concat!("headgate ", env!("CARGO_PKG_VERSION"));
@@ -125,13 +135,32 @@ impl App {
         let plane = Arc::new(data_plane(&config, &records, &manager, shadows));
         let stop_manager = CancellationToken::new();
         let source = format!("/headgate/gateway/{}", records.gateway());
-        Webhooks::start(config.webhooks.clone(), store, source, stop_manager.clone()).map_err(AppError::Webhooks)?;
-        let engine_cache = open_engine_cache(&config);
-        let parts =
-            manager::Parts { plane: plane.clone(), engine: Arc::new(TractEngine::new()), records, engine_cache };
+        let journal = Journal::open(store.clone());
+        let webhooks = Webhooks::start(config.webhooks.clone(), store, source, stop_manager.clone());
+        let webhooks = webhooks.map_err(AppError::Webhooks)?;
+        let routes = named_routes(&config);
+        let restored = controller::restore(&journal, &routes)?;
+        let parts = manager::Parts {
+            plane: plane.clone(),
+            engine: Arc::new(TractEngine::new()),
+            records,
+            engine_cache: open_engine_cache(&config),
+            splits: restored.plans(),
+            routes: routes.clone(),
+        };
         manager::start(manager_config(&config), parts, commands, stop_manager.clone())?;
-        // Nothing controls rollouts: whoever asks for one is told so.
-        let (rollouts, _commands, _readings) = RolloutHandle::channel();
+        let (rollouts, asked, readings) = RolloutHandle::channel();
+        let parts = controller::Parts {
+            plane: plane.clone(),
+            manager: manager.clone(),
+            journal,
+            audit: audit.clone(),
+            webhooks,
+            readings,
+            routes,
+        };
+        let rollouts_end =
+            controller::start(parts, restored, asked, stop_manager.clone()).map_err(AppError::Rollouts)?;
         Ok(Self {
             listeners,
             plane,
@@ -144,6 +173,7 @@ impl App {
             drain_timeout: config.drain_timeout,
             stop_manager,
             copies,
+            rollouts_end: Some(rollouts_end),
         })
     }
 
@@ -151,11 +181,16 @@ impl App {
     ///
     /// # Errors
     /// `Forced`.
-    pub async fn run(self, stop: impl Future<Output = ()>, force: impl Future<Output = ()>) -> Result<(), AppError> {
+    pub async fn run(
+        mut self,
+        stop: impl Future<Output = ()>,
+        force: impl Future<Output = ()>,
+    ) -> Result<(), AppError> {
         let drain = CancellationToken::new();
         let plane = self.plane.clone();
         let pre_drain = self.pre_drain;
         let (drain_when_told, stop_manager) = (drain.clone(), self.stop_manager.clone());
+        let rollouts_end = self.rollouts_end.take();
         let announce = async move {
             stop.await;
             tracing::info!("draining");
@@ -166,6 +201,10 @@ impl App {
             () = force => Err(AppError::Forced),
         };
         stop_manager.cancel();
+        if let (Ok(()), Some(end)) = (&outcome, rollouts_end) {
+            // Without this the next process would take the end for a crash.
+            _ = tokio::time::timeout(WRITE_PATIENCE, end).await;
+        }
         outcome
     }
 
@@ -255,6 +294,12 @@ fn open_engine_cache(config: &Config) -> Option<EngineCache> {
     let directory = config.data_dir.as_ref()?;
     let opened = EngineCache::open(directory, ENGINE_BUILD);
     opened.inspect_err(|cause| tracing::warn!(%cause, "measurements can't be kept for the next start")).ok()
+}
+
+/// Further names with the model and the label that they lead to.
+fn named_routes(config: &Config) -> BTreeMap<String, (String, String)> {
+    let named = |(name, route): (&String, &RouteSettings)| (name.clone(), (route.model.clone(), route.label.clone()));
+    config.routes.iter().map(named).collect()
 }
 
 fn data_plane(config: &Config, records: &Records, manager: &ManagerHandle, shadows: Shadows) -> DataPlane {

@@ -2,6 +2,7 @@
 //!
 //! Everything here blocks as the store does. Keys sort by route, then by number or time.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -120,13 +121,43 @@ impl Journal {
         writes.push(put(Table::RolloutJournal, format!("{key}{SEPARATOR}{number:010}"), transition));
         writes.push(put(Table::Rollouts, key, row));
         if let Some(changed) = route_row {
-            let key = format!("{}{:020}", route_prefix(&row.route), changed.at_ms);
-            writes.push(put(Table::RouteHistory, key, changed));
+            writes.push(put(Table::RouteHistory, route_key(&row.route, changed), changed));
         }
         let dropped = outbox::insert(&*self.store, events, &mut writes)?;
         self.store.commit(&writes)?;
         outbox::note_dropped(dropped);
         Ok(())
+    }
+
+    /// Writes a rollout down that has not done anything yet.
+    ///
+    /// # Errors
+    /// Those of the store, and `BadRow` for an id that is not the route and a number.
+    pub fn begin(&self, row: &RolloutRow) -> Result<(), StoreError> {
+        let mut writes = vec![];
+        self.forget_old(&row.route, &mut writes)?;
+        writes.push(put(Table::Rollouts, rollout_key(&row.id)?, row));
+        self.store.commit(&writes)
+    }
+
+    /// Writes who serves these routes from now on.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn note_routes(&self, rows: &[(String, RouteHistoryRow)]) -> Result<(), StoreError> {
+        let write = |(route, row): &(String, RouteHistoryRow)| put(Table::RouteHistory, route_key(route, row), row);
+        self.store.commit(&rows.iter().map(write).collect::<Vec<_>>())
+    }
+
+    /// The last row of every route.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn last_route_rows(&self) -> Result<BTreeMap<String, RouteHistoryRow>, StoreError> {
+        let rows = read_all(&*self.store, Table::RouteHistory, "")?;
+        let route_of = |key: &str| key.rsplit_once(SEPARATOR).map(|(route, _)| route.to_owned());
+        // Later rows of a route come later.
+        Ok(rows.into_iter().filter_map(|(key, row)| Some((route_of(&key)?, row))).collect())
     }
 
     /// Overwrites a rollout's last figures.
@@ -224,6 +255,10 @@ impl Journal {
         writes.extend(oldest.map(|(key, _)| Write::Delete { table: Table::RouteHistory, key }));
         Ok(())
     }
+}
+
+fn route_key(route: &str, row: &RouteHistoryRow) -> String {
+    format!("{}{:020}", route_prefix(route), row.at_ms)
 }
 
 fn route_prefix(route: &str) -> String {

@@ -1,5 +1,6 @@
 //! ROLLOUT: gives a new version a growing share of a route's traffic, and promotes it or takes it back by evidence.
 
+pub mod controller;
 pub mod evidence;
 mod handle;
 pub mod journal;

@@ -29,7 +29,7 @@ use crate::registry::loader::{LoadEvent, Loader, LoaderConfig};
 use crate::registry::measurer::{MeasureJob, Measurer};
 use crate::registry::model_config::{LoadMode, ModelSettings};
 use crate::registry::settle::SettledModel;
-use crate::routing::Serving;
+use crate::routing::{Serving, SplitPlan};
 use crate::store::StoreError;
 use crate::store::records::{Records, Wanted};
 use crate::telemetry::metrics;
@@ -53,6 +53,10 @@ pub struct Parts {
     pub records: Arc<Records>,
     /// What was measured before; `None` without a data directory.
     pub engine_cache: Option<EngineCache>,
+    /// The splits of rollouts that an earlier process left under way.
+    pub splits: Vec<SplitPlan>,
+    /// Further names that clients may call, each with its model and label.
+    pub routes: BTreeMap<String, (String, String)>,
 }
 
 /// Events that may wait for the manager; whoever has more to say waits.
@@ -88,7 +92,7 @@ pub fn start(
     commands: mpsc::Receiver<Command>,
     shutdown: CancellationToken,
 ) -> Result<(), StartError> {
-    let Parts { plane, engine, records, engine_cache } = parts;
+    let Parts { plane, engine, records, engine_cache, splits, routes } = parts;
     let (events, received) = mpsc::channel(MAX_WAITING_EVENTS);
     let scans = events.clone();
     let scanner = scanner::start(config.scanner.clone(), move |event| _ = scans.blocking_send(Event::Scan(event)))?;
@@ -113,8 +117,9 @@ pub fn start(
         backends,
         models: BTreeMap::new(),
         pending: Vec::new(),
-        traffic: BTreeMap::new(),
-        unpublished: Unpublished::default(),
+        traffic: splits.into_iter().map(Traffic::waiting).collect(),
+        names: routes,
+        unpublished: Unpublished::first(),
         events,
         measurer,
         unmeasured: Vec::new(),
@@ -148,6 +153,8 @@ pub(super) struct Actor {
     pub(super) pending: Vec<Pending>,
     /// The splits that rollouts have asked for, by route.
     pub(super) traffic: BTreeMap<String, Traffic>,
+    /// Further names that clients may call, each with its model and label.
+    pub(super) names: BTreeMap<String, (String, String)>,
     /// Models that an operator or a client asked to load or to unload.
     pub(super) wanted: BTreeMap<String, Wanted>,
     /// What has changed since the last snapshot.

@@ -26,6 +26,13 @@ pub struct Unpublished {
     pub replies: Vec<(Reply, Result<()>)>,
 }
 
+impl Unpublished {
+    /// What the first snapshot brings whatever is loaded: the further names.
+    pub fn first() -> Self {
+        Self { routes: true, ..Self::default() }
+    }
+}
+
 impl Actor {
     /// The model may look different from now on.
     pub(super) fn changed(&mut self, name: &str) {

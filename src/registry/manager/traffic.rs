@@ -9,6 +9,7 @@ use super::handle::Reply;
 use super::model::{Ready, Stage};
 use crate::error::{Error, Result};
 use crate::registry::settle::Wholeness;
+use crate::registry::version_policy::STABLE;
 use crate::routing::{Arm, Route, Split, SplitPlan};
 use crate::servable::Servable;
 use crate::store::records::Quarantine;
@@ -20,6 +21,13 @@ pub struct Traffic {
     split: Option<Arc<Split>>,
     /// Whoever asked for it, until it is there.
     waiting: Option<Reply>,
+}
+
+impl Traffic {
+    /// One that nobody waits for, by its route.
+    pub fn waiting(plan: SplitPlan) -> (String, Self) {
+        (plan.route.clone(), Self { plan, split: None, waiting: None })
+    }
 }
 
 impl Actor {
@@ -193,11 +201,13 @@ impl Actor {
 
     /// What the request's path reads of all routes.
     pub(super) fn routes(&self) -> BTreeMap<String, Arc<Route>> {
-        let split = |(route, traffic): (&String, &Traffic)| {
-            let split = Some(traffic.split.clone()?);
-            let label = crate::registry::version_policy::STABLE.to_owned();
-            Some((route.clone(), Arc::new(Route { model: traffic.plan.model.clone(), label, split })))
+        let route = |name: &str, model: &str, label: &str| {
+            let split = self.traffic.get(name).and_then(|traffic| traffic.split.clone());
+            (name.to_owned(), Arc::new(Route { model: model.to_owned(), label: label.to_owned(), split }))
         };
-        self.traffic.iter().filter_map(split).collect()
+        let named = self.names.iter().map(|(name, (model, label))| route(name, model, label));
+        let by_model =
+            self.traffic.iter().filter(|(name, traffic)| traffic.split.is_some() && !self.names.contains_key(*name));
+        named.chain(by_model.map(|(name, traffic)| route(name, &traffic.plan.model, STABLE))).collect()
     }
 }

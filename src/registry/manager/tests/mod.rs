@@ -3,6 +3,7 @@
 mod cold;
 mod traffic;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -90,7 +91,14 @@ impl Fixture {
             residency,
         };
         let stop = CancellationToken::new();
-        let parts = Parts { plane: plane.clone(), engine, records: records.clone(), engine_cache: None };
+        let parts = Parts {
+            plane: plane.clone(),
+            engine,
+            records: records.clone(),
+            engine_cache: None,
+            splits: vec![],
+            routes: BTreeMap::new(),
+        };
         start(config, parts, commands, stop.clone()).unwrap();
         Self { root, plane, manager, records, stop }
     }

@@ -110,7 +110,7 @@ fn arguments_that_make_no_sense_are_usage() {
         (vec!["inspect", "x.onnx", "--memory-limit-bytes", "1"], 2, "--probe"),
         (vec!["inspect", "no-such-file.onnx"], 3, "there is no file no-such-file.onnx"),
         (vec!["inspect", "Cargo.toml"], 1, "Cargo.toml: not a valid ONNX model"),
-        (vec!["audit", "verify"], 2, "--data-dir"),
+        (vec!["audit", "verify"], 2, "<FILE>"),
         (vec!["audit", "verify", "x", "--data-dir", "y"], 2, "cannot be used with"),
         (vec!["audit", "verify", "--data-dir", "no-such-dir"], 3, "there is no audit log no-such-dir/audit.jsonl"),
         (vec!["audit", "list", "--since", "soon"], 2, "how long ago, such as 2h"),

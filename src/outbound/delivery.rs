@@ -121,8 +121,8 @@ impl Delivery {
             metrics::count_webhooks(outcome, 1);
             outbox::remove(&*self.store, row)?;
             refused.remove(&row.id);
-            metrics::set_webhook_outbox(outbox::count(&*self.store)?);
         }
+        metrics::set_webhook_outbox(outbox::count(&*self.store)?);
         Ok(())
     }
 

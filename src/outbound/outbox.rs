@@ -79,7 +79,9 @@ pub fn forget_others(store: &dyn Store, urls: &[&str]) -> Result<usize, StoreErr
     let keys = store.list(Table::Outbox, "")?.into_iter().map(|(key, _)| key);
     let others = keys.filter(|key| !known.iter().any(|prefix| key.starts_with(prefix)));
     let writes: Vec<Write> = others.map(|key| Write::Delete { table: Table::Outbox, key }).collect();
-    store.commit(&writes)?;
+    if !writes.is_empty() {
+        store.commit(&writes)?;
+    }
     Ok(writes.len())
 }
 

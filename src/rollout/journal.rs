@@ -341,7 +341,7 @@ mod tests {
             journal.checkpoint(&row.id, &json!({"e_harm": 0.6})).unwrap();
         }
         let (journal, store) = open();
-        assert_eq!(journal.rollouts().unwrap(), [row.clone()]);
+        assert_eq!(journal.rollouts().unwrap(), std::slice::from_ref(&row));
         assert_eq!(journal.rollout("digits-8-1").unwrap(), Some(row.clone()));
         assert_eq!(journal.latest_of_route("digits-8").unwrap(), Some(row));
         assert_eq!(journal.transitions("digits-8-1").unwrap(), [transition(1), transition(2)]);

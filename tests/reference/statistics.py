@@ -12,7 +12,7 @@ What each part comes from, and what it covers:
 - certificate: mpmath at 50 digits, from the formula. confseq has no Beta(1/2, 1/2) prior at other rates than 1/2, and
   no composite null.
 - rate_ratio, ratio_interval: mpmath at 50 digits, from the formula. No package that we know has the conditional
-  rate-ratio test with a changing split.
+  rate-ratio test with a changing split. (gbstats, of GrowthBook, has sequential tests of means only, which we have not.)
 """
 
 import json

@@ -24,6 +24,9 @@ pub struct Observed {
 pub fn forecast(check: &Check, q: f64, observed: &Observed) -> Option<u64> {
     let line = 1.0 / check.alpha;
     let by_ratio = check.safe.and_then(|safe| {
+        if safe.log_e() >= line.ln() {
+            return Some(0);
+        }
         let candidate = q * rate(observed.candidate_events, observed.candidate_requests)?;
         let comparator = (1.0 - q) * rate(observed.comparator_events, observed.comparator_requests)?;
         let events = safe.events_until(line, candidate / (candidate + comparator), q)?;

@@ -1,5 +1,7 @@
 //! Does the candidate have more (or fewer) events than a given multiple of the comparator's?
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use super::numeric::{bits, crossing, e_value, log_sum_exp};
@@ -9,6 +11,8 @@ const ALTERNATIVES: usize = 12;
 /// The alternatives lie between these multiples of the null ratio, evenly on the log scale.
 const NEAREST: f64 = 1.1;
 const FARTHEST: f64 = 10.0;
+/// Null ratios that can be computed with; nobody means one outside.
+const NULL_RATIOS: RangeInclusive<f64> = 1e-9..=1e9;
 
 /// The rate-ratio e-process: a conditional test on which arm each event fell in.
 ///
@@ -58,7 +62,7 @@ struct Saved {
 }
 
 impl RateRatio {
-    /// Gathers evidence that the ratio is above `harm_ratio`, which is positive and finite; otherwise nothing counts.
+    /// Gathers evidence that the ratio is above `harm_ratio`, from 1e-9 to 1e9; outside nothing counts.
     pub fn harm(harm_ratio: f64) -> Self {
         Self::new(harm_ratio, Side::Harm)
     }
@@ -89,8 +93,7 @@ impl RateRatio {
 
     /// Several events under the same `q`, in whatever order they came.
     pub fn observe_many(&mut self, candidate: u64, comparator: u64, q: f64) {
-        let usable = q > 0.0 && q < 1.0 && self.null > 0.0 && self.null.is_finite();
-        if !usable || candidate + comparator == 0 {
+        if !(q > 0.0 && q < 1.0 && NULL_RATIOS.contains(&self.null)) {
             return;
         }
         for at in 0..ALTERNATIVES {

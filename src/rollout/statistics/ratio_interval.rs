@@ -53,7 +53,7 @@ impl RatioInterval {
 
     /// Several events under the same `q`.
     pub fn observe_many(&mut self, candidate: u64, comparator: u64, q: f64) {
-        if !(q > 0.0 && q < 1.0) || candidate + comparator == 0 {
+        if !(q > 0.0 && q < 1.0) || (candidate, comparator) == (0, 0) {
             return;
         }
         if let Some(stratum) = self.strata.iter_mut().find(|stratum| stratum.q == q) {

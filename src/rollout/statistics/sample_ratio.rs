@@ -20,7 +20,7 @@ const FARTHEST: f64 = 8.0;
 /// under an alternative with factor r the share θ becomes `θ·r / (θ·r + 1 − θ)`, for 12 factors from 1.02 to 8 and their
 /// inverses (after Lindon and Malek, arXiv 2011.03567, which has this use as its first example). The expected share may
 /// change at any time. A router that gives 5.6 % instead of 10 % is exposed after 650 requests in the median at a level
-/// of 0.001; shares whose odds are wrong by less than 1 % are not.
+/// of 0.001, mostly within 1,000; shares whose odds are wrong by less than 1 % are not.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Saved", into = "Saved")]
 pub struct SampleRatio {
@@ -48,6 +48,10 @@ impl Default for SampleRatio {
 }
 
 impl SampleRatio {
+    /// At this evidence there is a mismatch: it is seen by mistake with a probability of at most 0.001, a level that is
+    /// customary for this check, because it stops everything else.
+    pub const LINE: f64 = 1_000.0;
+
     /// A request that was assigned by the weights (not forced), and the candidate's share among all at that moment. With
     /// a share of 0 or 1 nothing can be said, and it is left out.
     pub fn observe(&mut self, in_candidate: bool, theta: f64) {
@@ -80,6 +84,11 @@ impl SampleRatio {
     pub fn expected_share(&self) -> Option<f64> {
         let requests = self.candidate + self.others;
         (requests > 0).then(|| self.expected / requests as f64)
+    }
+
+    /// Whether the evidence has reached [`SampleRatio::LINE`].
+    pub fn is_mismatch(&self) -> bool {
+        self.log_e() >= Self::LINE.ln()
     }
 
     /// The natural logarithm of the evidence; 0 at the start.

@@ -53,6 +53,9 @@ fn every_state_goes_on_from_its_checkpoint_bit_for_bit() {
 fn checkpoints_are_small() {
     let text = survives(LatencyHistogram::default(), |state, at| state.record(1_000 + at % 100));
     assert!(text.len() < 100, "{text}");
+    // One q after another: only so many are kept apart.
+    let text = survives(RatioInterval::default(), |state, at| state.observe(at % 5 == 0, 1.0 / (2.0 + at as f64)));
+    assert_eq!(text.matches("candidate").count(), 256);
     let mut seen = KeyedEvents::default();
     for count in [1_000u64, 16_384, 90_000, 150_000] {
         (0..count).for_each(|at| {

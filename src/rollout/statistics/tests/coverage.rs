@@ -5,7 +5,7 @@ use super::{at_most, theta};
 
 #[test]
 fn the_interval_holds_the_true_ratio_at_every_look() {
-    const RUNS: usize = 1_000;
+    const RUNS: usize = 500;
     for (seed, ratio) in [(1, 1.0), (2, 2.0), (3, 0.3)] {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut wrong = 0;
@@ -77,7 +77,7 @@ fn misses(runs: usize, epsilon: impl Fn(u64) -> f64) -> usize {
 
 #[test]
 fn the_band_holds_the_whole_distribution_at_all_looks() {
-    const RUNS: usize = 2_000;
+    const RUNS: usize = 1_000;
     for alpha in [0.5, 0.05] {
         let band = QuantileBand::new(alpha);
         let wrong = misses(RUNS, |n| band.epsilon(n));

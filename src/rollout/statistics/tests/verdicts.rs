@@ -56,6 +56,21 @@ fn lines_follow_the_budget() {
 }
 
 #[test]
+fn an_event_that_could_only_be_in_one_arm_says_nothing() {
+    let (harm, _) = ratios(5, 20);
+    for q in [0.0, 1.0, -0.1, 1.1, f64::NAN] {
+        let mut same = harm.clone();
+        same.observe(true, q);
+        same.observe(false, q);
+        assert_eq!(same, harm, "{q}");
+        let (mut interval, mut router) = (RatioInterval::default(), SampleRatio::default());
+        interval.observe(true, q);
+        router.observe(true, q);
+        assert_eq!((interval.bounds(0.05), router.expected_share()), (None, None), "{q}");
+    }
+}
+
+#[test]
 fn names_are_those_of_json() {
     for verdict in [Verdict::Pass, Verdict::Fail, Verdict::Inconclusive] {
         assert_eq!(serde_json::to_value(verdict).unwrap(), verdict.as_str());

@@ -273,20 +273,6 @@ fn harm_that_is_not_critical_holds_until_a_person_accepts_it() {
 }
 
 #[test]
-fn checks_on_trial_have_no_part_in_what_the_checks_say_together() {
-    let spec = read_text("analysis: {checks: [{event: error}, {event: invalid_output, dry_run: true}]}").unwrap();
-    let overall = |errors, invalid| {
-        let verdicts = spec.analysis.checks.iter().zip([errors, invalid]);
-        Overall::of(verdicts.map(|(check, verdict)| (check, verdict, check.name.clone())))
-    };
-    assert_eq!(overall(Verdict::Pass, Verdict::Fail), Overall { harms: vec![], safe: true });
-    assert_eq!(overall(Verdict::Inconclusive, Verdict::Pass), Overall { harms: vec![], safe: false });
-    let harm = Harm { check: "errors".to_owned(), critical: true, cause: "errors".to_owned() };
-    assert_eq!(overall(Verdict::Fail, Verdict::Pass), Overall { harms: vec![harm], safe: false });
-    assert!(!Overall::of([]).safe, "nothing looked at is nothing found");
-}
-
-#[test]
 fn a_step_without_a_verdict_does_what_the_spec_says() {
     let unsure = Facts { verdict: Overall::default(), ..good() };
     let from = minutes(step(1, Phase::Deciding), 60);

@@ -1,7 +1,6 @@
 //! What a rollout is decided by.
 
 use super::State;
-use crate::rollout::spec::Check;
 
 /// What the controller sees of the world.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,33 +52,6 @@ pub struct ShadowFacts {
     pub compared: u64,
     /// One sentence with the figures.
     pub harm: Option<String>,
-}
-
-/// What one check says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Safety was found.
-    Pass,
-    /// Harm was found.
-    Fail,
-    Inconclusive,
-}
-
-impl Overall {
-    /// Takes the checks of a spec, each with its verdict and the sentence that says why. Those of `dry_run` are left
-    /// out.
-    pub fn of<'a>(checks: impl IntoIterator<Item = (&'a Check, Verdict, String)>) -> Self {
-        let (mut harms, mut acting, mut passed) = (vec![], 0, 0);
-        for (check, verdict, cause) in checks.into_iter().filter(|(check, ..)| !check.dry_run) {
-            acting += 1;
-            match verdict {
-                Verdict::Pass => passed += 1,
-                Verdict::Fail => harms.push(Harm { check: check.name.clone(), critical: check.critical, cause }),
-                Verdict::Inconclusive => {}
-            }
-        }
-        Self { harms, safe: acting > 0 && passed == acting }
-    }
 }
 
 /// Why the candidate's traffic is to be taken away now, in every state in which it has some. The hardest first.

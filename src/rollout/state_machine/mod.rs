@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::advance::{advance, after_restart, restore};
 pub use self::command::command;
-pub use self::facts::{ArmsReady, Facts, Harm, Overall, ShadowFacts, Verdict};
+pub use self::facts::{ArmsReady, Facts, Harm, Overall, ShadowFacts};
 use super::spec::RolloutSpec;
 use crate::routing::BASIS_POINTS;
 

@@ -94,7 +94,7 @@ pub fn sample_ratio(view: &SampleRatioView, look: Look) -> String {
         total => format!("{} % of {}", figure(100.0 * view.candidate as f64 / total as f64), count(total)),
     };
     let line = format!(
-        "SAMPLE RATIO candidate {got}, expected {} %; evidence {} of {}",
+        "SAMPLE RATIO {got}, expected {} %; evidence {} of {}",
         figure(100.0 * view.expected_share),
         figure(view.e_value),
         figure(view.line)

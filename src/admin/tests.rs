@@ -16,7 +16,8 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::error::Error;
 use crate::registry::manager::Command;
-use crate::rollout::RolloutHandle;
+use crate::rollout::{Command as Asked, Readings};
+use crate::telemetry::exposition::RolloutReading;
 use crate::telemetry::recorder;
 use crate::tensor::DataType;
 use crate::testing::{self, FunctionModel};
@@ -25,6 +26,8 @@ struct Server {
     address: std::net::SocketAddr,
     commands: mpsc::Receiver<Command>,
     plane: Arc<DataPlane>,
+    rollouts: mpsc::Receiver<Asked>,
+    readings: Readings,
 }
 
 impl Server {
@@ -34,17 +37,16 @@ impl Server {
     }
 
     async fn serve_with(audit: Arc<AuditLog>) -> Self {
-        Self::serve(|plane, manager| {
-            router(plane, manager, RolloutHandle::channel().0, recorder::install().unwrap(), audit)
-        })
-        .await
+        Self::serve(|plane, manager, rollouts| router(plane, manager, rollouts, recorder::install().unwrap(), audit))
+            .await
     }
 
-    async fn serve(make: impl FnOnce(Arc<DataPlane>, ManagerHandle) -> Router) -> Self {
+    async fn serve(make: impl FnOnce(Arc<DataPlane>, ManagerHandle, RolloutHandle) -> Router) -> Self {
         let model = || FunctionModel::identity(&[("x", DataType::Fp32, 4)]);
         let plane = testing::data_plane(&[("iris", 1, model()), ("iris", 2, model()), ("digits", 7, model())]);
         let (manager, commands) = ManagerHandle::channel();
-        let service = TowerToHyperService::new(make(plane.clone(), manager));
+        let (handle, rollouts, readings) = RolloutHandle::channel();
+        let service = TowerToHyperService::new(make(plane.clone(), manager, handle));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
@@ -56,7 +58,7 @@ impl Server {
                 });
             }
         });
-        Self { address, commands, plane }
+        Self { address, commands, plane, rollouts, readings }
     }
 
     async fn send(&self, request: Request<Full<Bytes>>) -> Response<Bytes> {
@@ -307,29 +309,38 @@ async fn openapi_has_every_field_of_what_is_shown() {
 async fn metrics_are_well_formed_text_with_both_sources() {
     let server = Server::start().await;
     crate::telemetry::metrics::count_request(crate::inference::Protocol::Http, None);
+    let weights = vec![("candidate", 100)];
+    let reading = RolloutReading { route: "iris".into(), state: "baking", weights, ..RolloutReading::default() };
+    server.readings.store(Arc::new(vec![reading]));
     let samples = check_text_format(&server.metrics().await);
     for expected in [
         "headgate_requests_total{protocol=\"http\",outcome=\"ok\"}",
         "headgate_versions{state=\"ready\"}",
         "headgate_versions{state=\"failed\"}",
         "headgate_request_bytes_in_flight",
+        "headgate_rollout_weight_ratio{route=\"iris\",arm=\"candidate\"}",
+        "headgate_rollout_state{route=\"iris\",state=\"baking\"}",
         "nv_inference_count{model=\"iris\",version=\"2\"}",
         "headgate_request_stage_seconds_bucket{model=\"digits\",version=\"7\",stage=\"queue\",le=\"+Inf\"}",
     ] {
         assert!(samples.contains(expected), "{expected} is missing in {samples:#?}");
     }
+    server.readings.store(Arc::default());
+    assert!(!server.metrics().await.contains("headgate_rollout_state"), "a rollout's series ends with its reading");
 }
 
 #[tokio::test]
 async fn the_metrics_listener_answers_metrics_only_and_to_any_host() {
     let server =
-        Server::serve(|plane, _| metrics_router(plane, RolloutHandle::channel().0, recorder::install().unwrap())).await;
+        Server::serve(|plane, _, rollouts| metrics_router(plane, rollouts, recorder::install().unwrap())).await;
     let mut remote = server.request("GET", "/metrics/", "");
     remote.headers_mut().insert("host", "prometheus.example".parse().unwrap());
     assert_eq!(server.send(remote).await.status(), 200);
     assert_eq!(server.call("GET", "/admin/v1/models", "").await.0, 404);
     assert_eq!(server.call("POST", "/metrics", "").await.0, 405);
 }
+
+mod rollouts;
 
 /// Checks a text of format 0.0.4 and gives its series. Each family is announced once and stands together, names and
 /// labels are valid, values are numbers, and no series occurs twice.

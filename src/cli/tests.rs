@@ -19,9 +19,9 @@ use crate::tensor::{DataType, Tensor};
 use crate::testing::{self, FunctionModel};
 
 /// (exit status, standard output, error text).
-type Outcome = (u8, String, String);
+pub type Outcome = (u8, String, String);
 
-fn headgate(args: &[&str]) -> Outcome {
+pub fn headgate(args: &[&str]) -> Outcome {
     let mut out = vec![];
     let outcome = run([&["headgate"], args].concat().into_iter().map(OsString::from), &mut out);
     let (status, text) = match outcome {
@@ -32,7 +32,7 @@ fn headgate(args: &[&str]) -> Outcome {
 }
 
 /// Serves until the test process ends.
-fn serve(router: Router) -> SocketAddr {
+pub fn serve(router: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
@@ -75,18 +75,13 @@ fn admin(outcome: Result<(), Error>) -> (String, Arc<Mutex<Vec<String>>>) {
         }
     });
     let audit = Arc::new(AuditLog::open(None).unwrap());
-    let address = serve(crate::admin::router(
-        plane,
-        manager,
-        crate::rollout::RolloutHandle::channel().0,
-        recorder::install().unwrap(),
-        audit,
-    ));
+    let (rollouts, ..) = crate::rollout::RolloutHandle::channel();
+    let address = serve(crate::admin::router(plane, manager, rollouts, recorder::install().unwrap(), audit));
     (format!("http://{address}"), asked)
 }
 
 /// An address at which nothing listens.
-fn nobody() -> String {
+pub fn nobody() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}", listener.local_addr().unwrap())
 }

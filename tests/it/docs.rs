@@ -37,5 +37,9 @@ fn every_command_is_documented() {
     let page = page("cli.md");
     for command in headgate::cli::command().get_subcommands() {
         assert!(page.contains(&format!("| `headgate {}", command.get_name())), "{} is missing", command.get_name());
+        for below in command.get_subcommands() {
+            let row = format!("| `headgate {} {} ", command.get_name(), below.get_name());
+            assert!(page.contains(&row), "{row} is missing");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
+use super::render::text::fit;
 use super::render::{self, Look};
 use super::status::now_ms;
 use crate::cli::failure::Failure;
@@ -77,11 +78,23 @@ impl Watch<'_> {
                         return ending(&view);
                     }
                 }
-                Err(Failure::Unreachable { .. }) if failures < MOST_FAILURES => failures += 1,
+                Err(failure @ Failure::Unreachable { .. }) if failures < MOST_FAILURES => {
+                    failures += 1;
+                    self.tell(out, &failure)?;
+                }
                 Err(failure) => return Err(failure),
             }
             (self.pause)(INTERVAL);
         }
+    }
+
+    /// Says on a terminal, below what was shown last, why it is not anew.
+    fn tell(&self, out: &mut dyn Write, failure: &Failure) -> Result<(), Failure> {
+        if let Some(look) = self.screen.look() {
+            write!(out, "\r{}{END_OF_SCREEN}", fit(&format!("trying again: {failure}"), look.width))?;
+            out.flush()?;
+        }
+        Ok(())
     }
 
     /// `last` is the line that was written last.

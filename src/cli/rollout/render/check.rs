@@ -91,15 +91,10 @@ pub fn sample_ratio(view: &SampleRatioView, look: Look) -> String {
     let total = view.candidate + view.others;
     let got = match total {
         0 => "no requests yet".to_owned(),
-        total => format!(
-            "{} of {}, {} %",
-            count(view.candidate),
-            count(total),
-            figure(100.0 * view.candidate as f64 / total as f64)
-        ),
+        total => format!("{} % of {}", figure(100.0 * view.candidate as f64 / total as f64), count(total)),
     };
     let line = format!(
-        "SAMPLE RATIO candidate {got}, expected {} %; {} of {}",
+        "SAMPLE RATIO {got}, expected {} %; evidence {} of {}",
         figure(100.0 * view.expected_share),
         figure(view.e_value),
         figure(view.line)
@@ -110,19 +105,17 @@ pub fn sample_ratio(view: &SampleRatioView, look: Look) -> String {
 
 /// What the copies have shown.
 pub fn shadow(view: &ShadowView, look: Look) -> Vec<String> {
-    let same_class = view
-        .same_class
-        .map_or(String::new(), |same| format!(", same class in {} of {}", count(same), count(view.compared)));
+    let same_class = view.same_class.map_or(String::new(), |same| format!("; same class in {}", count(same)));
     let time = |ms: Option<f64>| ms.map_or("-".to_owned(), |ms| format!("{} ms", figure(ms)));
     [
         format!(
-            "SHADOW {} % of requests: {} compared, {} disagree{same_class}",
+            "SHADOW {} % of requests: {} compared, {} disagree",
             figure(view.percent),
             count(view.compared),
             count(view.disagreements)
         ),
         format!(
-            "  largest difference {} absolute, {} relative",
+            "  largest difference {} absolute, {} relative{same_class}",
             figure(view.max_abs_difference),
             figure(view.max_rel_difference)
         ),

@@ -140,7 +140,7 @@ fn start_shows_the_whole_spec_as_it_could_be_given_again() {
     assert_eq!(world.lock().unwrap().changes[1], expected);
     std::fs::write(&file, "steps: [\n").unwrap();
     let (status, _, failure) = run(&admin, &["start", "digits", "--spec", spec]);
-    assert_eq!((status, failure.contains("not valid YAML at line")), (2, true), "{failure}");
+    assert_eq!((status, failure.contains("not valid YAML (line 1)")), (2, true), "{failure}");
     std::fs::remove_file(file).unwrap();
 }
 

@@ -44,7 +44,7 @@ pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
@@ -64,7 +64,7 @@ pub fn figure(value: f64) -> String {
     }
     match value.abs() {
         0.0 => "0".to_owned(),
-        size if size < 0.001 || size >= 1e7 => format!("{value:.1e}"),
+        size if !(0.001..1e7).contains(&size) => format!("{value:.1e}"),
         size if size >= 1000.0 => format!("{}{}", if value < 0.0 { "-" } else { "" }, count(size.round() as u64)),
         size => {
             let decimals = (2 - size.log10().floor() as i32).clamp(0, 4) as usize;

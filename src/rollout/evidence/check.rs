@@ -51,7 +51,7 @@ impl CheckEvidence {
         self.events.next_step();
     }
 
-    /// One answered request. `slow_us`: stable's frozen p95; `None` before it is known.
+    /// One answered request. `slow_us`: what stable's frozen p95 tolerates; `None` before it is known.
     pub fn observe(&mut self, check: &Check, sample: &Sample, slow_us: Option<u64>) {
         let is_event = match check.event {
             Event::Error => sample.error,

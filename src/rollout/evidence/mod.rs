@@ -71,10 +71,6 @@ struct Shadow {
     certificate: Option<AbsoluteCertificate>,
 }
 
-/// At this evidence the router is known not to split as it should. A false alarm costs an hour of an operator, so it is
-/// rarer than one in a thousand rollouts.
-const SAMPLE_RATIO_LINE: f64 = 1000.0;
-
 impl Evidence {
     pub fn new(spec: &RolloutSpec) -> Self {
         let max_disagree_rate = spec.shadow.as_ref().map(|shadow| shadow.compare.max_disagree_rate);
@@ -129,7 +125,7 @@ impl Evidence {
         if self.slow_us.is_none() && !in_candidate && !sample.error {
             self.stable_latency.record(sample.latency_us.into());
             if self.stable_latency.count() >= spec.analysis.p95_samples {
-                self.slow_us = self.stable_latency.quantile(0.95);
+                self.slow_us = self.stable_latency.quantile(0.95).map(|us| spec.analysis.slack.over(us));
             }
         }
         if sample.weights.candidate() == 0 || now_ms < self.step.excluded_until_ms {

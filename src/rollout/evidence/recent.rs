@@ -15,6 +15,9 @@ pub const MIN_GUARD_SAMPLES: u64 = 20;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Recent {
     slots: VecDeque<Slot>,
+    /// Unix times in ms: of the first observation, and of the last look.
+    first_ms: Option<u64>,
+    now_ms: u64,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -35,6 +38,7 @@ pub struct Minute {
 impl Recent {
     pub fn observe(&mut self, sample: &Sample, now_ms: u64) {
         let Some(arm) = index(sample.arm) else { return };
+        self.first_ms.get_or_insert(now_ms);
         self.forget(now_ms);
         let began_ms = now_ms - now_ms % SLOT_MS;
         if self.slots.back().is_none_or(|slot| slot.began_ms != began_ms) {
@@ -50,10 +54,17 @@ impl Recent {
 
     /// Leaves out what is older than a minute.
     pub fn forget(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
         let oldest = now_ms.saturating_sub(SLOT_MS * SLOTS as u64);
         while self.slots.front().is_some_and(|slot| slot.began_ms <= oldest) {
             self.slots.pop_front();
         }
+    }
+
+    /// Requests a second of these arms; `None` before there is a second to speak of.
+    pub fn rate(&self, arms: &[Arm]) -> Option<f64> {
+        let watched_ms = self.now_ms.saturating_sub(self.first_ms?).min(SLOT_MS * SLOTS as u64);
+        (watched_ms >= 1000).then(|| self.of(arms).requests as f64 * 1e3 / watched_ms as f64)
     }
 
     /// What these arms did together.

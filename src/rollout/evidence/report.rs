@@ -1,9 +1,9 @@
 //! The evidence as people read it.
 
 use super::check::CheckEvidence;
-use super::{Evidence, SAMPLE_RATIO_LINE, Tally, percent};
+use super::{Evidence, Tally, percent};
 use crate::rollout::spec::{Against, Check, Event, RolloutSpec};
-use crate::rollout::statistics::{Judgement, Verdict};
+use crate::rollout::statistics::{Judgement, SampleRatio, Verdict};
 use crate::rollout::view::{ArmView, CheckView, CountView, GuardView, SampleRatioView, ShadowView};
 use crate::routing::Arm;
 
@@ -44,8 +44,7 @@ impl Evidence {
             Verdict::Inconclusive => evidence.samples_to_verdict(check, &spec.analysis),
             _ => None,
         };
-        // Requests of the last minute, which may have begun less than a minute ago.
-        let rate = self.recent.of(&[Arm::Candidate]).requests as f64 / 60.0;
+        let rate = self.recent.rate(&[Arm::Candidate]).filter(|rate| *rate > 0.0);
         let against = match (check.event, check.against) {
             (Event::ShadowDisagreement, _) => "stable's own answers",
             (_, Against::Stable) => "stable",
@@ -71,7 +70,7 @@ impl Evidence {
             safe_line: judgement.safe_line,
             note: self.note(check, &judgement),
             samples_to_verdict: samples,
-            seconds_to_verdict: samples.filter(|_| rate > 0.0).map(|samples| samples as f64 / rate),
+            seconds_to_verdict: samples.zip(rate).map(|(samples, rate)| samples as f64 / rate),
         }
     }
 
@@ -131,8 +130,8 @@ impl Evidence {
             others: ratio.others(),
             expected_share: ratio.expected_share().unwrap_or_default(),
             e_value: ratio.e_value(),
-            line: SAMPLE_RATIO_LINE,
-            mismatch: ratio.e_value() >= SAMPLE_RATIO_LINE,
+            line: SampleRatio::LINE,
+            mismatch: ratio.is_mismatch(),
         }
     }
 

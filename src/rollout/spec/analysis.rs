@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::read::{MAX_SAMPLES, MAX_TIME};
-use super::{Against, Analysis, Check, Event, Guard, Metric, ShadowPhase};
+use super::{Against, Analysis, Check, Event, Guard, Metric, ShadowPhase, Slack};
 use crate::error::nearest;
 use crate::yaml::{Entry, Section, SettingsError};
 
@@ -27,6 +27,7 @@ impl Default for Analysis {
             alpha: 0.05,
             warmup_exclude: Duration::ZERO,
             p95_samples: 500,
+            slack: Slack { ratio: 0.25, time: Duration::from_micros(250) },
             checks: vec![
                 check(Event::Error, 0.4),
                 check(Event::SlowerThanStableP95, 0.3),
@@ -41,12 +42,14 @@ impl Check {
     fn of(event: Event) -> Self {
         let (name, against, harm_ratio, abs_max) = match event {
             Event::Error => ("errors", Against::Stable, 1.5, Some(0.01)),
-            Event::SlowerThanStableP95 => ("slow", Against::Control, 1.3, None),
+            Event::SlowerThanStableP95 => ("slow", Against::Control, 2.0, None),
             Event::InvalidOutput => ("invalid", Against::Stable, 1.0, Some(0.01)),
             Event::ShadowDisagreement => ("disagreement", Against::Stable, 1.0, None),
         };
         let name = name.to_owned();
-        Self { name, event, against, harm_ratio, safe_ratio: 2.0, abs_max, critical: true, dry_run: false, share: 0.0 }
+        // Safety is asked of every check: that the candidate is less bad than what would count as harm at the least.
+        let safe_ratio = if event == Event::SlowerThanStableP95 { 3.0 } else { 2.0 };
+        Self { name, event, against, harm_ratio, safe_ratio, abs_max, critical: true, dry_run: false, share: 0.0 }
     }
 }
 
@@ -62,11 +65,25 @@ pub(super) fn analysis(mut section: Section<'_>, shadow: Option<&ShadowPhase>) -
     if let Some(entry) = section.take("p95_samples") {
         analysis.p95_samples = entry.integer(LEAST_P95_SAMPLES, MAX_SAMPLES)?;
     }
+    if let Some(entry) = section.take("slack") {
+        analysis.slack = slack(entry.section()?, analysis.slack)?;
+    }
     if let Some(entry) = section.take("checks") {
         analysis.checks = checks(entry, shadow)?;
     }
     section.finish()?;
     Ok(analysis)
+}
+
+fn slack(mut section: Section<'_>, mut slack: Slack) -> Result<Slack, SettingsError> {
+    if let Some(entry) = section.take("ratio") {
+        slack.ratio = entry.number_within(0.0, MAX_RATIO)?;
+    }
+    if let Some(entry) = section.take("time") {
+        slack.time = entry.duration(MAX_TIME)?;
+    }
+    section.finish()?;
+    Ok(slack)
 }
 
 fn checks(entry: Entry<'_>, shadow: Option<&ShadowPhase>) -> Result<Vec<Check>, SettingsError> {

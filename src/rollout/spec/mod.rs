@@ -140,8 +140,27 @@ pub struct Analysis {
     pub warmup_exclude: Duration,
     /// Stable's answers before its p95 is frozen as the line for `slower_than_stable_p95`.
     pub p95_samples: u64,
+    /// How much slower than stable's p95 an answer may be before it counts as slow.
+    pub slack: Slack,
     /// Their shares sum to at most 1.
     pub checks: Vec<Check>,
+}
+
+/// A tolerance on a time: a share of it, and a time of its own on top.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Slack {
+    /// 0.25 is a quarter.
+    pub ratio: f64,
+    pub time: Duration,
+}
+
+impl Slack {
+    /// The time that is still tolerated, in microseconds.
+    pub fn over(&self, us: u64) -> u64 {
+        let tolerated = us as f64 * (1.0 + self.ratio) + self.time.as_secs_f64() * 1e6;
+        // Saturates.
+        tolerated.round() as u64
+    }
 }
 
 /// One comparison of the candidate's rate of bad events with another arm's.

@@ -69,6 +69,7 @@ impl RolloutSpec {
             "alpha": self.analysis.alpha,
             "warmup_exclude": time(self.analysis.warmup_exclude),
             "p95_samples": self.analysis.p95_samples,
+            "slack": {"ratio": self.analysis.slack.ratio, "time": time(self.analysis.slack.time)},
             "checks": self.analysis.checks.iter().map(check).collect::<Vec<_>>(),
         })
     }

@@ -65,21 +65,24 @@ pub struct Judgement {
 
 /// Fail if there is evidence for harm, else Pass if there is evidence for safety, else Inconclusive.
 ///
-/// The line for harm is `1 / (alpha·share)`, and twice that for a check that looks for harm in both ways, so that a
-/// harmless candidate is failed by any check of the rollout with a probability of at most `alpha` (Bonferroni). The line
+/// Harm is a ratio above the harm ratio; a check without a ratio finds it in a rate above the absolute maximum. Where
+/// there is something to compare with, the maximum only certifies: a rate that both arms have is not the candidate's.
+///
+/// The line for harm is `1 / (alpha·share)`, so that a harmless candidate is failed by any check of the rollout with a probability of at most `alpha` (Bonferroni). The line
 /// for safety is `1 / alpha` without the share: a harmful candidate passes all checks only if it passes the one that it
 /// should fail, so no budget has to be split. Each way to pass is wrong with a probability of at most `alpha`.
 pub fn judge(check: &Check) -> Judgement {
+    // Where there is something to compare with, a rate that both arms have is not the candidate's fault.
+    let above = check.absolute.filter(|_| check.harm.is_none());
     let harm = [
         (Evidence::HarmRatio, check.harm.map(RateRatio::log_e)),
-        (Evidence::AboveMaximum, check.absolute.map(AbsoluteCertificate::log_e_above)),
+        (Evidence::AboveMaximum, above.map(AbsoluteCertificate::log_e_above)),
     ];
     let safe = [
         (Evidence::SafeRatio, check.safe.map(RateRatio::log_e)),
         (Evidence::BelowMaximum, check.absolute.map(AbsoluteCertificate::log_e_below)),
     ];
-    let ways = harm.iter().filter(|(_, log_e)| log_e.is_some()).count().max(1);
-    let harm_line = ways as f64 / (check.alpha * check.share);
+    let harm_line = 1.0 / (check.alpha * check.share);
     let safe_line = 1.0 / check.alpha;
     let (failed_by, passed_by) = (reached(&harm, harm_line), reached(&safe, safe_line));
     let (verdict, decided_by) = match (failed_by.is_empty(), passed_by.is_empty()) {

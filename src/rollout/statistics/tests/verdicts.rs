@@ -27,10 +27,11 @@ fn the_verdict_follows_the_evidence() {
         ((20, 180), None, Verdict::Pass, vec![Evidence::SafeRatio]),
         ((0, 0), Some(&fine), Verdict::Pass, vec![Evidence::BelowMaximum]),
         ((20, 180), Some(&fine), Verdict::Pass, vec![Evidence::SafeRatio, Evidence::BelowMaximum]),
-        ((0, 0), Some(&bad), Verdict::Fail, vec![Evidence::AboveMaximum]),
-        ((60, 60), Some(&bad), Verdict::Fail, vec![Evidence::HarmRatio, Evidence::AboveMaximum]),
+        // A high rate that both arms have is not the candidate's fault.
+        ((0, 0), Some(&bad), Verdict::Inconclusive, vec![]),
+        ((20, 180), Some(&bad), Verdict::Pass, vec![Evidence::SafeRatio]),
         // Harm outweighs safety.
-        ((20, 180), Some(&bad), Verdict::Fail, vec![Evidence::AboveMaximum]),
+        ((60, 60), Some(&fine), Verdict::Fail, vec![Evidence::HarmRatio]),
     ] {
         let (harm, safe) = ratios(events.0, events.1);
         let judgement = judge(&check(&harm, &safe, absolute));
@@ -44,9 +45,10 @@ fn lines_follow_the_budget() {
     let judgement = judge(&check(&harm, &safe, None));
     assert!(near(judgement.harm_line, 50.0, 1e-9) && near(judgement.safe_line, 20.0, 1e-9));
     assert_eq!((judgement.e_harm, judgement.e_safe), (1.0, 1.0));
-    // Two ways to find harm share the budget.
-    let absolute = AbsoluteCertificate::new(0.01);
-    assert!(near(judge(&check(&harm, &safe, Some(&absolute))).harm_line, 100.0, 1e-9));
+    // Nothing to compare with: the maximum judges.
+    let bad = AbsoluteCertificate::of(0.01, 700, 40);
+    let alone = Check { alpha: 0.05, share: 0.4, harm: None, safe: None, absolute: Some(&bad) };
+    assert_eq!(judge(&alone).decided_by, [Evidence::AboveMaximum]);
     let (harm, safe) = ratios(1_000_000, 0);
     let judgement = judge(&check(&harm, &safe, None));
     assert_eq!((judgement.e_harm, judgement.e_safe), (E_VALUE_MAX, 0.0));

@@ -147,8 +147,14 @@ fn each_change_asks_the_manager_and_shows_the_model() {
         (vec!["load", "iris"], "Load { model: \"iris\""),
         (vec!["unload", "iris"], "Unload { model: \"iris\""),
         (vec!["load", "a/b c"], "Load { model: \"a/b c\""),
-        (vec!["label", "iris", "stable", "2"], "SetLabel { model: \"iris\", label: \"stable\", version: Some(2)"),
-        (vec!["label", "iris", "next", "--remove"], "SetLabel { model: \"iris\", label: \"next\", version: None"),
+        (
+            vec!["label", "iris", "stable", "2"],
+            "SetLabel { model: \"iris\", label: \"stable\", version: Some(2), by_rollout: false",
+        ),
+        (
+            vec!["label", "iris", "next", "--remove"],
+            "SetLabel { model: \"iris\", label: \"next\", version: None, by_rollout: false",
+        ),
         (vec!["clear-quarantine", "iris", "3"], "ClearQuarantine { model: \"iris\", version: 3"),
     ] {
         let (status, out, failure) = headgate(&[&args[..], &["--admin", &admin]].concat());

@@ -17,7 +17,7 @@ use super::model::{Model, Stage, Version};
 use super::pending::Pending;
 use super::publication::Unpublished;
 use super::scanner::{self, Look, ScanEvent, ScannerConfig, ScannerHandle};
-use super::traffic::Traffic;
+use super::traffic::{Kept, Traffic};
 use crate::batching::{self, AutoscaleSettings, Cores, MeasureLimits};
 use crate::config::{ModelControlMode, ResidencyConfig, ServingDefaults};
 use crate::data_plane::DataPlane;
@@ -119,6 +119,7 @@ pub fn start(
         pending: Vec::new(),
         traffic: splits.into_iter().map(Traffic::waiting).collect(),
         names: routes,
+        kept: Vec::new(),
         unpublished: Unpublished::first(),
         events,
         measurer,
@@ -155,6 +156,8 @@ pub(super) struct Actor {
     pub(super) traffic: BTreeMap<String, Traffic>,
     /// Further names that clients may call, each with its model and label.
     pub(super) names: BTreeMap<String, (String, String)>,
+    /// Versions that stay loaded for a while after their rollout.
+    pub(super) kept: Vec<Kept>,
     /// Models that an operator or a client asked to load or to unload.
     pub(super) wanted: BTreeMap<String, Wanted>,
     /// What has changed since the last snapshot.
@@ -187,6 +190,7 @@ impl Actor {
             self.finish_drains();
             self.answer_pending();
             self.settle_traffic();
+            self.let_kept_go(Instant::now());
             self.let_go_unused(Instant::now());
             self.publish_changes();
             self.check_start();

@@ -1,5 +1,7 @@
 //! Asking the manager for something, from a wire, the admin API or a test.
 
+use std::time::Duration;
+
 use futures_core::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
@@ -24,8 +26,9 @@ pub enum Command {
     /// Split a route's traffic, once both versions are ready; until `ClearSplit` they stay loaded and the stable one
     /// answers. Asked for again, it is made anew.
     SetSplit { plan: Box<SplitPlan>, reply: Reply },
-    /// Give a route's traffic back to its label.
-    ClearSplit { route: String, reply: Reply },
+    /// Give a route's traffic back to its label. The stable version stays loaded for so long, if no more than this process
+    /// lives.
+    ClearSplit { route: String, keep_stable: Duration, reply: Reply },
     /// Take a loaded version out of service until an operator clears it.
     Quarantine { model: String, version: u64, reason: String, reply: Reply },
     /// Let a quarantined version be loaded again.
@@ -101,8 +104,8 @@ impl ManagerHandle {
     ///
     /// # Errors
     /// `Unavailable` when the manager has stopped.
-    pub async fn clear_split(&self, route: &str) -> Result<()> {
-        self.ask(|reply| Command::ClearSplit { route: route.to_owned(), reply }).await
+    pub async fn clear_split(&self, route: &str, keep_stable: Duration) -> Result<()> {
+        self.ask(|reply| Command::ClearSplit { route: route.to_owned(), keep_stable, reply }).await
     }
 
     /// See [`Command::Quarantine`].

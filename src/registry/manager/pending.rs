@@ -46,7 +46,7 @@ impl Actor {
                 _ => self.set_label(model, label, version, reply),
             },
             Command::SetSplit { plan, reply } => self.set_split(*plan, reply),
-            Command::ClearSplit { route, reply } => self.clear_split(&route, reply),
+            Command::ClearSplit { route, keep_stable, reply } => self.clear_split(&route, keep_stable, reply),
             Command::Quarantine { model, version, reason, reply } => {
                 let result = self.quarantine(&model, version, &reason);
                 self.answer(reply, result);

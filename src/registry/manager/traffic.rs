@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::actor::Actor;
 use super::handle::Reply;
@@ -21,6 +21,13 @@ pub struct Traffic {
     split: Option<Arc<Split>>,
     /// Whoever asked for it, until it is there.
     waiting: Option<Reply>,
+}
+
+/// A version that stays loaded for a while after its rollout.
+pub struct Kept {
+    model: String,
+    version: u64,
+    until: Instant,
 }
 
 impl Traffic {
@@ -64,12 +71,24 @@ impl Actor {
     }
 
     /// Gives a route's traffic back to its label, and its versions to their policy.
-    pub(super) fn clear_split(&mut self, route: &str, reply: Reply) {
-        if let Some(traffic) = self.traffic.remove(route) {
+    pub(super) fn clear_split(&mut self, route: &str, keep_stable: Duration, reply: Reply) {
+        if let Some(Traffic { plan, .. }) = self.traffic.remove(route) {
             self.unpublished.routes = true;
-            self.reconcile(&traffic.plan.model);
+            if let Some(until) = Instant::now().checked_add(keep_stable).filter(|_| !keep_stable.is_zero()) {
+                self.kept.push(Kept { model: plan.model.clone(), version: plan.stable, until });
+            }
+            self.reconcile(&plan.model);
         }
         self.answer(reply, Ok(()));
+    }
+
+    /// Leaves versions to their policy whose time is over.
+    pub(super) fn let_kept_go(&mut self, now: Instant) {
+        let (over, kept) = std::mem::take(&mut self.kept).into_iter().partition(|kept: &Kept| now >= kept.until);
+        self.kept = kept;
+        for Kept { model, .. } in over {
+            self.reconcile(&model);
+        }
     }
 
     /// Takes a version out of service until an operator clears it.
@@ -178,10 +197,11 @@ impl Actor {
         Some(Err(Error::NotReady { model: name.to_owned(), version: number, reason }))
     }
 
-    /// Versions of a model that rollouts name.
+    /// Versions of a model that rollouts name, or named not long ago.
     pub(super) fn pinned_by_rollouts(&self, name: &str) -> BTreeSet<u64> {
         let plans = self.traffic.values().map(|traffic| &traffic.plan).filter(|plan| plan.model == name);
-        plans.flat_map(|plan| [plan.stable, plan.candidate]).collect()
+        let kept = self.kept.iter().filter(|kept| kept.model == name).map(|kept| kept.version);
+        plans.flat_map(|plan| [plan.stable, plan.candidate]).chain(kept).collect()
     }
 
     /// The version that a rollout on the model's own name keeps as the one that answers.

@@ -212,9 +212,15 @@ impl Active {
         }
     }
 
-    /// Asks the manager for the split, or ends it.
+    /// Ends the split. After a promotion the previous version stays loaded for a while.
     pub async fn release(&self, manager: &ManagerHandle) -> Result<()> {
-        manager.clear_split(&self.row.route).await
+        let promote = self.spec.promote;
+        let keep = match self.progress.state {
+            // Counted from the promotion, and a watch has passed since.
+            State::Completed => promote.keep_previous.saturating_sub(promote.watch),
+            _ => Duration::ZERO,
+        };
+        manager.clear_split(&self.row.route, keep).await
     }
 }
 

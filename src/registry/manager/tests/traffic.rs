@@ -47,14 +47,28 @@ async fn a_split_loads_its_versions_and_holds_them() {
     fixture.add("digits_cnn_v2", "digits/3");
     let entry = fixture.until("digits", |entry| Fixture::state(entry, 3) == Some(State::Ready)).await;
     assert_eq!((entry.default, entry.backends.len()), (Some(1), 3));
+    drop(entry);
 
     let refused = fixture.manager.set_label("digits", "stable", Some(3)).await.unwrap_err();
     assert_eq!(refused.to_string(), "rollout 'digits-1' is under way on model 'digits': promote or abort it first");
     fixture.manager.move_label_of_rollout("digits", "stable", Some(2)).await.unwrap();
-    fixture.manager.clear_split("digits").await.unwrap();
+    fixture.manager.clear_split("digits", Duration::ZERO).await.unwrap();
     assert!(route(&fixture).is_none());
     let entry = fixture.until("digits", |entry| Fixture::state(entry, 1) == Some(State::Unloaded)).await;
     assert_eq!(entry.default, Some(2));
+}
+
+#[tokio::test]
+async fn the_previous_version_is_kept_for_a_while() {
+    let fixture = held().await;
+    fixture.manager.set_split(plan("digits-1", 1, 2)).await.unwrap();
+    fixture.manager.move_label_of_rollout("digits", "stable", Some(2)).await.unwrap();
+    fixture.write("digits/model.yaml", "version_policy: {specific: {versions: [2]}}");
+    fixture.manager.clear_split("digits", PATIENCE).await.unwrap();
+    // Something else happens, and it is still there.
+    fixture.add("digits_cnn_v2", "digits/3");
+    let entry = fixture.until("digits", |entry| entry.statuses.contains_key(&3)).await;
+    assert_eq!((entry.default, Fixture::state(&entry, 1)), (Some(2), Some(State::Ready)));
 }
 
 #[tokio::test]
@@ -66,7 +80,7 @@ async fn a_second_rollout_and_versions_that_are_not_there_are_refused() {
     let second = fixture.manager.set_split(plan("digits-2", 1, 2)).await.unwrap_err();
     assert_eq!(second.to_string(), "route 'digits' is split by rollout 'digits-1' already");
     fixture.write("digits/3/model.onnx", b"this is no model");
-    fixture.manager.clear_split("digits").await.unwrap();
+    fixture.manager.clear_split("digits", Duration::ZERO).await.unwrap();
     fixture.until("digits", |entry| entry.statuses.contains_key(&3)).await;
     let broken = fixture.manager.set_split(plan("digits-3", 1, 3)).await.unwrap_err();
     assert!(broken.to_string().contains("not a valid ONNX model"), "{broken}");
@@ -77,7 +91,7 @@ async fn a_version_rolled_back_is_quarantined_across_a_restart() {
     let mut fixture = held().await;
     fixture.manager.set_split(plan("digits-1", 1, 2)).await.unwrap();
     fixture.manager.quarantine("digits", 2, "rolled back: error rate").await.unwrap();
-    fixture.manager.clear_split("digits").await.unwrap();
+    fixture.manager.clear_split("digits", Duration::ZERO).await.unwrap();
     let is_out = |entry: &ModelEntry| !entry.backends.contains_key(&2) && entry.statuses[&2].quarantined;
     fixture.until("digits", is_out).await;
     let root = std::mem::replace(&mut fixture.root, tempfile::tempdir().unwrap());

@@ -131,7 +131,10 @@ const IMPORTS: [(&str, &str); 33] = [
         "registry",
         "batching budget config control data_plane engine error health inference json npz proto routing servable served_config signature store telemetry tensor yaml",
     ),
-    ("rollout", "error inference outbound registry routing store telemetry yaml"),
+    (
+        "rollout",
+        "audit data_plane engine error health inference outbound registry routing servable signature store telemetry tensor yaml",
+    ),
     ("routing", "batching budget engine error inference servable telemetry tensor"),
     ("servable", "engine error inference proto signature telemetry tensor"),
     ("served_config", "proto registry signature tensor"),
@@ -230,7 +233,7 @@ fn decisions_do_no_io_and_read_no_clock() {
 }
 
 /// Where tasks, threads and processes are started, and why.
-const STARTS: [(&str, &str); 18] = [
+const STARTS: [(&str, &str); 20] = [
     ("admin/audit.rs", "the audit log is written and read where that may block"),
     ("admin/change.rs", "a change goes on when its caller leaves"),
     ("batching/autoscale.rs", "the thread that scales all pools"),
@@ -247,6 +250,8 @@ const STARTS: [(&str, &str); 18] = [
     ("registry/manager/scanner.rs", "the thread that looks at the repositories"),
     ("registry/measurer.rs", "the thread that measures batch sizes"),
     ("registry/probe.rs", "the child process that tries an unknown file"),
+    ("rollout/controller/mod.rs", "the controller's thread"),
+    ("rollout/controller/tasks.rs", "loading the arms, and trying a candidate out where that may block"),
     ("server/mod.rs", "one task a connection"),
     ("telemetry/recorder.rs", "upkeep of the process's series"),
 ];

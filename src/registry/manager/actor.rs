@@ -57,6 +57,8 @@ pub struct Parts {
     pub splits: Vec<SplitPlan>,
     /// Further names that clients may call, each with its model and label.
     pub routes: BTreeMap<String, (String, String)>,
+    /// What is wrong with a model's own rollout spec, if anything is.
+    pub rollout_fault: fn(&serde_json::Value) -> Option<String>,
 }
 
 /// Events that may wait for the manager; whoever has more to say waits.
@@ -92,7 +94,7 @@ pub fn start(
     commands: mpsc::Receiver<Command>,
     shutdown: CancellationToken,
 ) -> Result<(), StartError> {
-    let Parts { plane, engine, records, engine_cache, splits, routes } = parts;
+    let Parts { plane, engine, records, engine_cache, splits, routes, rollout_fault } = parts;
     let (events, received) = mpsc::channel(MAX_WAITING_EVENTS);
     let scans = events.clone();
     let scanner = scanner::start(config.scanner.clone(), move |event| _ = scans.blocking_send(Event::Scan(event)))?;
@@ -119,6 +121,7 @@ pub fn start(
         pending: Vec::new(),
         traffic: splits.into_iter().map(Traffic::waiting).collect(),
         names: routes,
+        rollout_fault,
         kept: Vec::new(),
         unpublished: Unpublished::first(),
         events,
@@ -156,6 +159,7 @@ pub(super) struct Actor {
     pub(super) traffic: BTreeMap<String, Traffic>,
     /// Further names that clients may call, each with its model and label.
     pub(super) names: BTreeMap<String, (String, String)>,
+    rollout_fault: fn(&serde_json::Value) -> Option<String>,
     /// Versions that stay loaded for a while after their rollout.
     pub(super) kept: Vec<Kept>,
     /// Models that an operator or a client asked to load or to unload.
@@ -282,7 +286,8 @@ impl Actor {
                 return;
             }
         };
-        if let Some(fault) = model.misfit(&settings) {
+        let rollout = settings.rollout.as_ref().and_then(|spec| (self.rollout_fault)(spec));
+        if let Some(fault) = rollout.map(|fault| format!("rollout: {fault}")).or_else(|| model.misfit(&settings)) {
             tracing::error!(model = name, fault, "the model's settings do not fit it, the last good ones stay");
             model.settings_fault = Some(fault);
             return;

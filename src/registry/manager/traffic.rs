@@ -204,9 +204,12 @@ impl Actor {
         plans.flat_map(|plan| [plan.stable, plan.candidate]).chain(kept).collect()
     }
 
-    /// The version that a rollout on the model's own name keeps as the one that answers.
+    /// The version that a rollout on the model's own name keeps as the one that answers: its stable version, and once it
+    /// has moved the label its candidate.
     pub(super) fn held_by_rollout(&self, name: &str) -> Option<u64> {
-        self.traffic.get(name).map(|traffic| &traffic.plan).filter(|plan| plan.model == name).map(|plan| plan.stable)
+        let plan = self.traffic.get(name).map(|traffic| &traffic.plan).filter(|plan| plan.model == name)?;
+        let promoted = self.models.get(name)?.labels().get(STABLE) == Some(&plan.candidate);
+        Some(if promoted { plan.candidate } else { plan.stable })
     }
 
     /// The rollout under way that this change of a model would pull the ground from.

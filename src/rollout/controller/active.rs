@@ -151,7 +151,14 @@ impl Active {
     }
 
     fn arms(&self, serving: &Serving, is_started: bool) -> ArmsReady {
-        if self.split(serving).is_some() {
+        if let Some(split) = self.split(serving) {
+            let (expected, found) = (&self.row.candidate_digest, &split.candidate.servable.digest);
+            if !expected.is_empty() && expected != found {
+                let version = self.row.candidate;
+                return ArmsReady::Failed(format!(
+                    "the files of version {version} are not those that were validated: expected {expected}, got {found}"
+                ));
+            }
             return ArmsReady::Ready;
         }
         if let Some(failure) = &self.arms_failure {

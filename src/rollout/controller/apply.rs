@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::active::{Active, weights_view};
-use super::{Controller, Event, logged, now_ms};
+use super::{Controller, logged, now_ms};
 use crate::audit::Entry;
 use crate::outbound::{Event as Told, ROLLOUT_TRANSITION};
 use crate::rollout::journal::TransitionRow;
@@ -150,15 +150,7 @@ impl Controller {
         match effect {
             Effect::Weights(bp) => active.dial.set_weights(Weights::of_candidate(*bp)),
             Effect::Shadow(bp) => active.dial.set_shadow_bp(*bp),
-            Effect::PinArms => {
-                let (plan, id) = (active.plan(), active.row.id.clone());
-                let (manager, events) = (manager.clone(), self.events.clone());
-                tokio::spawn(async move {
-                    let armed = manager.set_split(plan).await;
-                    // The controller may have ended.
-                    let _ = events.send(Event::Armed(id, armed)).await;
-                });
-            }
+            Effect::PinArms => self.arm(active),
             Effect::ReleaseArms => {
                 waited("giving the route back to its label", active.release(manager)).await;
             }

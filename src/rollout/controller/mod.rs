@@ -13,6 +13,7 @@ mod restart;
 mod route_log;
 mod show;
 mod start;
+mod tasks;
 mod validation;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use self::active::Active;
 pub use self::restart::{Restored, restore};
 use self::route_log::RouteLog;
+use self::tasks::Event;
 use crate::audit::{AuditLog, Entry};
 use crate::data_plane::DataPlane;
 use crate::health::Phase;
@@ -42,6 +44,8 @@ const TICK: Duration = Duration::from_millis(50);
 const IDLE_TICK: Duration = Duration::from_secs(1);
 /// Time between two checkpoints of a rollout's figures.
 const CHECKPOINT: Duration = Duration::from_secs(1);
+/// Time between two readings for `/metrics`.
+const READINGS: Duration = Duration::from_millis(500);
 /// Events of the controller's own tasks that may wait.
 const MAX_WAITING_EVENTS: usize = 64;
 /// Transitions that one rollout may take at one look; each is a write to the disk.
@@ -59,18 +63,14 @@ pub struct Parts {
     pub routes: BTreeMap<String, (String, String)>,
 }
 
-/// What the controller's own tasks report, with the rollout's id.
-enum Event {
-    Armed(String, crate::error::Result<()>),
-    Validated(String, Result<(), String>),
-}
-
 struct Controller {
     parts: Parts,
     /// By route.
     active: BTreeMap<String, Active>,
     log: RouteLog,
     events: mpsc::Sender<Event>,
+    /// When `/metrics` was given something to read last.
+    read_at: Instant,
     /// Candidates whose own rollout could not be started: not tried again in this process.
     passed_over: BTreeSet<(String, u64, String)>,
 }
@@ -89,7 +89,14 @@ pub fn start(
     let (ended, end) = oneshot::channel();
     let (events, received) = mpsc::channel(MAX_WAITING_EVENTS);
     let log = RouteLog::of(&parts.journal);
-    let controller = Controller { parts, active: restored.active, log, events, passed_over: BTreeSet::new() };
+    let controller = Controller {
+        parts,
+        active: restored.active,
+        log,
+        events,
+        read_at: Instant::now(),
+        passed_over: BTreeSet::new(),
+    };
     thread::Builder::new().name("rollout".to_owned()).spawn(move || {
         runtime.block_on(controller.run(commands, received, shutdown));
         // Whoever waited may be gone.
@@ -124,18 +131,6 @@ impl Controller {
         self.stop();
     }
 
-    fn event(&mut self, event: Event) {
-        let (id, of) = match &event {
-            Event::Armed(id, _) | Event::Validated(id, _) => (id.clone(), &event),
-        };
-        let Some(active) = self.active.values_mut().find(|active| active.row.id == id) else { return };
-        match of {
-            Event::Armed(_, Ok(())) => {}
-            Event::Armed(_, Err(cause)) => active.arms_failure = Some(cause.to_string()),
-            Event::Validated(_, result) => active.validation = Some(result.clone()),
-        }
-    }
-
     /// Lets every rollout do what follows from what is known now.
     async fn look(&mut self) {
         let routes: Vec<String> = self.active.keys().cloned().collect();
@@ -161,7 +156,10 @@ impl Controller {
                 self.active.insert(route, active);
             }
         }
-        self.publish_readings();
+        if self.read_at.elapsed() >= READINGS || self.active.is_empty() {
+            self.read_at = Instant::now();
+            self.publish_readings();
+        }
     }
 
     /// Whether everything that was to be loaded at the start was.
@@ -173,24 +171,6 @@ impl Controller {
         active.checkpointed = Instant::now();
         let written = self.parts.journal.checkpoint(&active.row.id, &active.checkpoint());
         logged("writing a rollout's figures", written);
-    }
-
-    /// Begins to validate, once there is something to validate.
-    fn validate(&self, active: &mut Active) {
-        use crate::rollout::state_machine::State;
-        if active.validating || active.validation.is_some() || active.progress.state != State::Validating {
-            return;
-        }
-        let Some(split) = active.split(&self.parts.plane.serving.load()) else { return };
-        active.validating = true;
-        // The files that were tried are the ones that the rollout is about.
-        active.row.candidate_digest.clone_from(&split.candidate.servable.digest);
-        let (spec, id, events) = (active.spec.clone(), active.row.id.clone(), self.events.clone());
-        tokio::task::spawn_blocking(move || {
-            let result = validation::validate(&spec, &split);
-            // The controller may have ended.
-            let _ = events.blocking_send(Event::Validated(id, result));
-        });
     }
 
     fn audit(&self, entry: Entry) {

@@ -1,0 +1,52 @@
+//! What takes long and therefore runs beside the controller: loading the arms, and trying the candidate out.
+
+use super::active::Active;
+use super::{Controller, validation};
+use crate::error::Result;
+use crate::rollout::state_machine::State;
+
+/// What a task reports when it has ended, with the rollout's id.
+pub enum Event {
+    Armed(String, Result<()>),
+    Validated(String, std::result::Result<(), String>),
+}
+
+impl Controller {
+    pub(super) fn event(&mut self, event: Event) {
+        let (Event::Armed(id, _) | Event::Validated(id, _)) = &event;
+        let Some(active) = self.active.values_mut().find(|active| active.row.id == *id) else { return };
+        match event {
+            Event::Armed(_, Ok(())) => {}
+            Event::Armed(_, Err(cause)) => active.arms_failure = Some(cause.to_string()),
+            Event::Validated(_, result) => active.validation = Some(result),
+        }
+    }
+
+    /// Has the manager load both versions and give each arm a queue.
+    pub(super) fn arm(&self, active: &Active) {
+        let (plan, id) = (active.plan(), active.row.id.clone());
+        let (manager, events) = (self.parts.manager.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let armed = manager.set_split(plan).await;
+            // The controller may have ended.
+            let _ = events.send(Event::Armed(id, armed)).await;
+        });
+    }
+
+    /// Begins to validate, once there is something to validate.
+    pub(super) fn validate(&self, active: &mut Active) {
+        if active.validating || active.validation.is_some() || active.progress.state != State::Validating {
+            return;
+        }
+        let Some(split) = active.split(&self.parts.plane.serving.load()) else { return };
+        active.validating = true;
+        // The files that were tried are the ones that the rollout is about.
+        active.row.candidate_digest.clone_from(&split.candidate.servable.digest);
+        let (spec, id, events) = (active.spec.clone(), active.row.id.clone(), self.events.clone());
+        tokio::task::spawn_blocking(move || {
+            let result = validation::validate(&spec, &split);
+            // The controller may have ended.
+            let _ = events.blocking_send(Event::Validated(id, result));
+        });
+    }
+}

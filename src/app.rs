@@ -31,8 +31,8 @@ use crate::registry::loader::LoaderConfig;
 use crate::registry::manager::{self, ClientControl, ManagerConfig, ManagerHandle, ScannerConfig, StartError};
 use crate::registry::probe::ProbeConfig;
 use crate::rollout::RolloutHandle;
-use crate::rollout::controller;
 use crate::rollout::journal::Journal;
+use crate::rollout::{self, controller};
 use crate::routing::shadow::{self, ShadowJob, Shadows};
 use crate::server::{self, ServerConfig, TimeLimits};
 use crate::store::records::Records;
@@ -147,6 +147,7 @@ impl App {
             engine_cache: open_engine_cache(&config),
             splits: restored.plans(),
             routes: routes.clone(),
+            rollout_fault: |spec| rollout::spec::read(spec).err().map(|fault| fault.to_string()),
         };
         manager::start(manager_config(&config), parts, commands, stop_manager.clone())?;
         let (rollouts, asked, readings) = RolloutHandle::channel();

@@ -98,6 +98,7 @@ impl Fixture {
             engine_cache: None,
             splits: vec![],
             routes: BTreeMap::new(),
+            rollout_fault: |_| None,
         };
         start(config, parts, commands, stop.clone()).unwrap();
         Self { root, plane, manager, records, stop }

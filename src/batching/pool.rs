@@ -35,6 +35,7 @@ pub struct Pool {
 struct Shared {
     name: String,
     model: Arc<dyn Model>,
+    only_rows_vary: bool,
     stats: Arc<ServableStats>,
     config: PoolConfig,
     sizing: ArcSwap<Sizing>,
@@ -65,6 +66,7 @@ impl Pool {
             Arc::new(Shared {
                 name: name.to_owned(),
                 model: model.clone(),
+                only_rows_vary: model.signature().only_rows_vary(),
                 stats: stats.clone(),
                 config,
                 sizing: ArcSwap::from_pointee(sizing),
@@ -176,6 +178,7 @@ impl Shared {
             let mut state = self.lock();
             let arrival = Arrival {
                 known_run_s: state.times.typical_s(bytes),
+                measured_run_s: self.sizing.load().measured_s(work.rows).filter(|_| self.only_rows_vary),
                 waiting: state.queue.len(),
                 running: state.running.len() as u32 + state.inline,
                 workers: self.workers.load(Relaxed),

@@ -65,6 +65,11 @@ impl Sizing {
         if rows <= self.curve.cap() { self.curve.best_cut(rows) } else { rows }
     }
 
+    /// What a run of so many rows took when it was measured.
+    pub fn measured_s(&self, rows: usize) -> Option<f64> {
+        self.curve.is_measured().then(|| self.curve.estimate_s(rows))
+    }
+
     /// The size to run so many rows as: that number, or more to pad up to.
     pub fn run_rows(&self, rows: usize) -> usize {
         if rows <= self.curve.cap() { self.curve.run_rows(rows).max(rows) } else { rows }

@@ -335,12 +335,16 @@ impl Actor {
     /// Brings one model to what its policy, labels and operator want, as far as that goes now; to be published.
     pub(super) fn reconcile(&mut self, name: &str) {
         let (pinned, held) = (self.pinned(name), self.held_by_rollout(name));
+        let awaits_its_arms = self.awaits_its_arms(name);
         let load_now = self.asked_to_load(name);
         let Some(model) = self.models.get_mut(name) else { return };
         let mut decision = model.decide(&pinned, held);
         // Each version is put off once, and in service then, from which more may follow.
         while !load_now && model.put_off(&decision.load, &pinned) {
             decision = model.decide(&pinned, held);
+        }
+        if awaits_its_arms {
+            decision.answers = None;
         }
         if decision.answers != model.answers {
             tracing::info!(model = name, from = ?model.answers, to = ?decision.answers, "the version that answers changes");
@@ -405,6 +409,9 @@ impl Actor {
         let loading = |model: &Model| model.versions.values().any(|v| matches!(v.stage, Stage::Loading(_)));
         if (quiet || self.started.elapsed() > START_PATIENCE) && !self.models.values().any(loading) {
             self.plane.health.advance(Phase::Ready);
+            // Nobody waits any longer for arms that did not come.
+            let routes: Vec<String> = self.traffic.keys().cloned().collect();
+            routes.iter().for_each(|route| self.reconcile(route));
             self.measure_all();
             tracing::info!(after_ms = self.started.elapsed().as_millis() as u64, "ready");
         }

@@ -7,7 +7,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::control::{LoadOverrides, ModelControl};
 use crate::error::{Error, Result};
+use crate::registry::digest::Digest;
 use crate::routing::SplitPlan;
+use crate::servable::ServableId;
 
 /// Where the manager answers.
 pub type Reply = oneshot::Sender<Result<()>>;
@@ -29,8 +31,8 @@ pub enum Command {
     /// Give a route's traffic back to its label. The stable version stays loaded for so long, if no more than this process
     /// lives.
     ClearSplit { route: String, keep_stable: Duration, reply: Reply },
-    /// Take a loaded version out of service until an operator clears it.
-    Quarantine { model: String, version: u64, reason: String, reply: Reply },
+    /// Take a version out of service until an operator clears it, be it in memory or not.
+    Quarantine { id: ServableId, digest: Digest, reason: String, reply: Reply },
     /// Let a quarantined version be loaded again.
     ClearQuarantine { model: String, version: u64, reply: Reply },
     /// Load a version that is cold, once for all who ask. Done when it is cold no longer, whatever became of it.
@@ -111,10 +113,9 @@ impl ManagerHandle {
     /// See [`Command::Quarantine`].
     ///
     /// # Errors
-    /// `UnknownModel`, `UnknownVersion`, `Conflict` for a version that is not in memory.
-    pub async fn quarantine(&self, model: &str, version: u64, reason: &str) -> Result<()> {
-        let (model, reason) = (model.to_owned(), reason.to_owned());
-        self.ask(|reply| Command::Quarantine { model, version, reason, reply }).await
+    /// `Internal` when it can't be written down.
+    pub async fn quarantine(&self, id: ServableId, digest: Digest, reason: String) -> Result<()> {
+        self.ask(|reply| Command::Quarantine { id, digest, reason, reply }).await
     }
 
     /// See [`Command::ClearQuarantine`].

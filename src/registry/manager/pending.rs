@@ -47,8 +47,8 @@ impl Actor {
             },
             Command::SetSplit { plan, reply } => self.set_split(*plan, reply),
             Command::ClearSplit { route, keep_stable, reply } => self.clear_split(&route, keep_stable, reply),
-            Command::Quarantine { model, version, reason, reply } => {
-                let result = self.quarantine(&model, version, &reason);
+            Command::Quarantine { id, digest, reason, reply } => {
+                let result = self.quarantine(&id, digest, reason);
                 self.answer(reply, result);
             }
             Command::ClearQuarantine { model, version, reply } => {

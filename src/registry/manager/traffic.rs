@@ -8,10 +8,12 @@ use super::actor::Actor;
 use super::handle::Reply;
 use super::model::{Ready, Stage};
 use crate::error::{Error, Result};
+use crate::health::Phase;
+use crate::registry::digest::Digest;
 use crate::registry::settle::Wholeness;
 use crate::registry::version_policy::STABLE;
 use crate::routing::{Arm, Route, Split, SplitPlan};
-use crate::servable::Servable;
+use crate::servable::{Servable, ServableId};
 use crate::store::records::Quarantine;
 
 /// A split that was asked for.
@@ -91,24 +93,24 @@ impl Actor {
         }
     }
 
-    /// Takes a version out of service until an operator clears it.
-    pub(super) fn quarantine(&mut self, name: &str, number: u64, reason: &str) -> Result<()> {
-        let version = self.version(name, number)?;
-        let Stage::Ready(ready) = &version.stage else {
-            return Err(Error::Conflict(format!("version {number} of model '{name}' is not in memory")));
-        };
+    /// Takes a version out of service until an operator clears it. One that was not seen yet is met by it when it is.
+    pub(super) fn quarantine(&mut self, id: &ServableId, digest: Digest, reason: String) -> Result<()> {
         let since_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-        let row = Quarantine { digest: ready.digest, reason: reason.to_owned(), since_ms };
+        let row = Quarantine { digest, reason: reason.clone(), since_ms };
         self.records
-            .quarantine(name, number, &row)
+            .quarantine(&id.model, id.version, &row)
             .map_err(|cause| Error::Internal(format!("the state can't be written: {cause}")))?;
-        self.version_mut(name, number).quarantine = Some(reason.to_owned());
-        self.reconcile(name);
+        let model = self.models.get_mut(&id.model);
+        if let Some(version) = model.and_then(|model| model.versions.get_mut(&id.version)) {
+            version.quarantine = Some(reason);
+        }
+        self.reconcile(&id.model);
         Ok(())
     }
 
     /// Makes the splits whose versions have become ready, and unmakes those whose versions no longer are.
     pub(super) fn settle_traffic(&mut self) {
+        let mut changed = vec![];
         for (route, mut traffic) in std::mem::take(&mut self.traffic) {
             let split = self.split(&traffic);
             let same = match (&split, &traffic.split) {
@@ -116,7 +118,10 @@ impl Actor {
                 (Some(now), Some(before)) => Arc::ptr_eq(now, before),
                 _ => false,
             };
-            self.unpublished.routes |= !same;
+            if !same {
+                self.unpublished.routes = true;
+                changed.push(traffic.plan.model.clone());
+            }
             traffic.split = split;
             let readiness = match &traffic.split {
                 Some(_) => Some(Ok(())),
@@ -129,6 +134,22 @@ impl Actor {
             }
             self.traffic.insert(route, traffic);
         }
+        // The version that answers may have waited for it.
+        changed.iter().for_each(|model| self.reconcile(model));
+    }
+
+    /// Whether nobody may answer for a model yet: at the start, while the arms of its rollout are not all there, keys
+    /// would meet another arm than before.
+    pub(super) fn awaits_its_arms(&self, name: &str) -> bool {
+        let is_awaited = |traffic: &Traffic| {
+            traffic.split.is_none() && traffic.plan.model == name && self.both_ready(&traffic.plan).is_none()
+        };
+        self.plane.health.phase() == Phase::Starting
+            && self.traffic.get(name).is_some_and(|traffic| is_awaited(traffic) && !self.is_armed(&traffic.plan))
+    }
+
+    fn is_armed(&self, plan: &SplitPlan) -> bool {
+        [plan.stable, plan.candidate].iter().all(|&number| self.ready(&plan.model, number).is_some())
     }
 
     /// The split as it should be now: the one there is, where its versions are still the ones in memory.

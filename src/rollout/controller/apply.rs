@@ -8,10 +8,12 @@ use super::active::{Active, weights_view};
 use super::{Controller, logged, now_ms};
 use crate::audit::Entry;
 use crate::outbound::{Event as Told, ROLLOUT_TRANSITION};
+use crate::registry::digest::Digest;
 use crate::rollout::journal::TransitionRow;
 use crate::rollout::state_machine::{Effect, State, Transition};
 use crate::rollout::view::{RouteRow, WeightsView};
 use crate::routing::Weights;
+use crate::servable::ServableId;
 use crate::telemetry::metrics::{self, RolloutCause, RolloutOutcome};
 
 /// Time between two attempts to move a label.
@@ -145,7 +147,7 @@ impl Controller {
     }
 
     async fn effect(&mut self, active: &mut Active, effect: &Effect) {
-        let (model, version) = (&active.row.model, active.row.candidate);
+        let version = active.row.candidate;
         let manager = &self.parts.manager;
         match effect {
             Effect::Weights(bp) => active.dial.set_weights(Weights::of_candidate(*bp)),
@@ -160,7 +162,11 @@ impl Controller {
                 self.move_label(active, stable).await;
             }
             Effect::Quarantine(reason) => {
-                waited("quarantining the candidate", manager.quarantine(model, version, reason)).await;
+                let id = ServableId { model: active.row.model.clone(), version };
+                // Of a candidate that was never loaded there are no files to speak of.
+                if let Ok(digest) = active.row.candidate_digest.parse::<Digest>() {
+                    waited("quarantining the candidate", manager.quarantine(id, digest, reason.clone())).await;
+                }
             }
         }
     }

@@ -1,10 +1,13 @@
 //! What people ask for.
 
+use serde_json::json;
+
 use super::Controller;
+use crate::audit::Entry;
 use crate::error::{Error, Result, nearest};
 use crate::inference::printable;
 use crate::rollout::handle::Command;
-use crate::rollout::state_machine;
+use crate::rollout::state_machine::{self, Transition};
 use crate::rollout::view::{Action, History, RolloutView, RouteHistory};
 
 /// Who asks, and why.
@@ -42,8 +45,16 @@ impl Controller {
         let Asked { action, actor, reason } = asked;
         let transition = state_machine::command(&active.spec, &active.progress, action, &actor, super::now_ms());
         let result = match transition {
-            Err(refusal) => Err(Error::Conflict(format!("rollout '{}': {refusal}", active.row.id))),
-            Ok(transition) => match self.apply(&mut active, transition, &actor, &reason).await {
+            Err(refusal) => {
+                let refusal = Error::Conflict(format!("rollout '{}': {refusal}", active.row.id));
+                self.audit(Entry {
+                    reason: reason.clone(),
+                    evidence: json!({"outcome": "refused", "error": refusal.to_string()}),
+                    ..Entry::now(&actor, &format!("rollout.{}", action.name()), &active.row.id)
+                });
+                Err(refusal)
+            }
+            Ok(transition) => match self.apply(&mut active, because(transition, &reason), &actor, &reason).await {
                 true => Ok(()),
                 false => Err(Error::Internal("the transition can't be written down".to_owned())),
             },
@@ -87,6 +98,14 @@ impl Controller {
         let known = rows.iter().flat_map(|row| [row.id.as_str(), row.route.as_str()]);
         Error::UnknownRollout { rollout: printable(asked_for), nearest: nearest(asked_for, known) }
     }
+}
+
+/// With what the person gave as the reason.
+fn because(mut transition: Transition, reason: &str) -> Transition {
+    if !reason.is_empty() {
+        transition.cause = format!("{}: {reason}", transition.cause);
+    }
+    transition
 }
 
 pub(super) fn unreadable(cause: crate::store::StoreError) -> Error {

@@ -9,9 +9,9 @@ use super::route_log::labelled;
 use crate::error::Result;
 use crate::rollout::journal::RolloutRow;
 use crate::rollout::spec::{Require, Step};
-use crate::rollout::state_machine::Progress;
+use crate::rollout::state_machine::{Progress, State};
 use crate::rollout::view::{Explanation, RolloutList, RolloutView, StepView};
-use crate::routing::{Arm, Unit, Weights, split};
+use crate::routing::{Arm, BASIS_POINTS, Unit, Weights, split};
 use crate::telemetry::exposition::{CheckReading, RolloutReading};
 
 impl Controller {
@@ -67,7 +67,10 @@ impl Controller {
             requested_by: row.requested_by.clone(),
             reason: row.reason.clone(),
             bake_elapsed_ms: progress.bake_elapsed_ms,
-            weights: active.weights(),
+            weights: match progress.state {
+                State::Completed => weights_view(Weights::of_candidate(BASIS_POINTS), 0),
+                _ => active.weights(),
+            },
             arms: evidence.arm_views((row.stable, row.candidate)),
             checks: evidence.check_views(spec),
             guards: evidence.guard_views(spec),

@@ -15,8 +15,8 @@ pub struct CheckEvidence {
     harm: RateRatio,
     safe: RateRatio,
     interval: RatioInterval,
-    /// Of the candidate's units.
-    absolute: Option<AbsoluteCertificate>,
+    /// The rate that the candidate's units are certified against.
+    max_rate: Option<f64>,
     units: KeyedEvents,
     events: KeyedEvents,
     pub candidate: CountView,
@@ -36,7 +36,7 @@ impl CheckEvidence {
             harm: RateRatio::harm(check.harm_ratio),
             safe: RateRatio::safe(check.safe_ratio),
             interval: RatioInterval::default(),
-            absolute: max_rate.map(AbsoluteCertificate::new),
+            max_rate,
             units: KeyedEvents::default(),
             events: KeyedEvents::default(),
             candidate: CountView::default(),
@@ -96,14 +96,12 @@ impl CheckEvidence {
         let count = if in_candidate { &mut self.candidate } else { &mut self.comparator };
         count.requests += requests;
         count.events += events;
-        if let Some(absolute) = self.absolute.as_mut().filter(|_| in_candidate) {
-            absolute.observe(requests, events);
-        }
     }
 
     /// What it comes to.
     pub fn judgement(&self, check: &Check, analysis: &Analysis) -> Judgement {
-        judge(&self.statistics(check, analysis))
+        let absolute = self.absolute();
+        judge(&self.statistics(check, analysis, absolute.as_ref()))
     }
 
     /// The ratio of the rates with its interval at the check's level; `None` before the first event.
@@ -119,17 +117,28 @@ impl CheckEvidence {
             comparator_requests: self.comparator.requests,
             comparator_events: self.comparator.events,
         };
-        forecast(&self.statistics(check, analysis), self.q, &observed)
+        let absolute = self.absolute();
+        forecast(&self.statistics(check, analysis, absolute.as_ref()), self.q, &observed)
     }
 
-    fn statistics(&self, check: &Check, analysis: &Analysis) -> statistics::Check<'_> {
+    fn absolute(&self) -> Option<AbsoluteCertificate> {
+        let CountView { requests, events } = self.candidate;
+        self.max_rate.map(|max_rate| AbsoluteCertificate::of(max_rate, requests, events))
+    }
+
+    fn statistics<'a>(
+        &'a self,
+        check: &Check,
+        analysis: &Analysis,
+        absolute: Option<&'a AbsoluteCertificate>,
+    ) -> statistics::Check<'a> {
         let is_ratio = check.event != Event::ShadowDisagreement;
         statistics::Check {
             alpha: analysis.alpha,
             share: check.share,
             harm: is_ratio.then_some(&self.harm),
             safe: is_ratio.then_some(&self.safe),
-            absolute: self.absolute.as_ref(),
+            absolute,
         }
     }
 }

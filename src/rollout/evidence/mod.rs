@@ -68,7 +68,8 @@ struct Shadow {
     /// At most one disagreement a key.
     units: KeyedEvents,
     events: KeyedEvents,
-    certificate: Option<AbsoluteCertificate>,
+    unit_count: u64,
+    event_count: u64,
 }
 
 impl Evidence {
@@ -82,7 +83,7 @@ impl Evidence {
             stable_latency: LatencyHistogram::default(),
             slow_us: None,
             sample_ratio: SampleRatio::default(),
-            shadow: Shadow { certificate: max_disagree_rate.map(AbsoluteCertificate::new), ..Shadow::default() },
+            shadow: Shadow::default(),
             recent: Recent::default(),
         }
     }
@@ -159,11 +160,9 @@ impl Evidence {
         shadow.max_rel_difference = larger(shadow.max_rel_difference, sample.max_rel_difference);
         shadow.primary.record(sample.primary_us.into());
         shadow.copies.record(sample.shadow_us.into());
-        let unit = u64::from(shadow.units.first(sample.key));
+        shadow.unit_count += u64::from(shadow.units.first(sample.key));
         let is_event = (sample.disagrees || sample.failed) && shadow.events.first(sample.key);
-        if let Some(certificate) = &mut shadow.certificate {
-            certificate.observe(unit, is_event.into());
-        }
+        shadow.event_count += u64::from(is_event);
         for (evidence, check) in self.checks.iter_mut().zip(&spec.analysis.checks) {
             evidence.observe_shadow(check, sample);
         }
@@ -201,7 +200,9 @@ impl Evidence {
         // A check of its own judges it, if the spec has one.
         let is_checked = spec.analysis.checks.iter().any(|check| check.event == Event::ShadowDisagreement);
         let line = 1.0 / spec.analysis.alpha;
-        let harm = shadow.certificate.as_ref().filter(|certificate| !is_checked && certificate.e_above() >= line);
+        let max_rate = spec.shadow.as_ref().filter(|_| !is_checked).map(|phase| phase.compare.max_disagree_rate);
+        let certificate = max_rate.map(|rate| AbsoluteCertificate::of(rate, shadow.unit_count, shadow.event_count));
+        let harm = certificate.filter(|certificate| certificate.e_above() >= line);
         let harm = harm.map(|certificate| {
             format!(
                 "{} of {} copies were answered otherwise, more than {} of them may be",

@@ -27,7 +27,7 @@ impl Default for Analysis {
             alpha: 0.05,
             warmup_exclude: Duration::ZERO,
             p95_samples: 500,
-            slack: Slack { ratio: 0.25, time: Duration::from_micros(250) },
+            slack: Slack { ratio: 0.5, time: Duration::from_micros(500) },
             checks: vec![
                 check(Event::Error, 0.4),
                 check(Event::SlowerThanStableP95, 0.3),
@@ -42,7 +42,7 @@ impl Check {
     fn of(event: Event) -> Self {
         let (name, against, harm_ratio, abs_max) = match event {
             Event::Error => ("errors", Against::Stable, 1.5, Some(0.01)),
-            Event::SlowerThanStableP95 => ("slow", Against::Control, 2.0, None),
+            Event::SlowerThanStableP95 => ("slow", Against::Control, 2.0, Some(0.05)),
             Event::InvalidOutput => ("invalid", Against::Stable, 1.0, Some(0.01)),
             Event::ShadowDisagreement => ("disagreement", Against::Stable, 1.0, None),
         };

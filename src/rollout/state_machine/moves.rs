@@ -56,7 +56,8 @@ impl Progress {
     }
 
     pub(super) fn rejected(&self, cause: String, now_ms: u64) -> Transition {
-        let mut transition = self.go(State::Rejected, &cause, vec![Effect::ReleaseArms], now_ms);
+        let effects = vec![Effect::Quarantine(cause.clone()), Effect::ReleaseArms];
+        let mut transition = self.go(State::Rejected, &cause, effects, now_ms);
         (transition.to.paused, transition.to.held) = (false, None);
         transition
     }

@@ -166,8 +166,9 @@ pub fn line(view: &RolloutView) -> String {
         parts.push(format!("candidate requests {} errors {} invalid {}", arm.requests, arm.errors, arm.invalid));
     }
     for check in &view.checks {
-        let (harm, safe, line) = (figure(check.e_harm), figure(check.e_safe), figure(check.line));
-        let mut part = format!("{}: {} harm {harm} safe {safe} of {line}", check.name, check.verdict);
+        let harm = format!("{} of {}", figure(check.e_harm), figure(check.line));
+        let safe = format!("{} of {}", figure(check.e_safe), figure(check.safe_line));
+        let mut part = format!("{}: {} harm {harm} safe {safe}", check.name, check.verdict);
         let forecast = forecast(check);
         if !forecast.is_empty() {
             part = format!("{part}, {forecast}");

@@ -1,7 +1,9 @@
 //! Splits of a route's traffic, as rollouts ask for them.
 
 use super::*;
+use crate::registry::digest::Digest;
 use crate::routing::{Arm, Assignment, Dial, Route, ShadowTolerance, SplitPlan, Unit};
+use crate::servable::ServableId;
 
 fn plan(rollout: &str, stable: u64, candidate: u64) -> SplitPlan {
     SplitPlan {
@@ -90,7 +92,8 @@ async fn a_second_rollout_and_versions_that_are_not_there_are_refused() {
 async fn a_version_rolled_back_is_quarantined_across_a_restart() {
     let mut fixture = held().await;
     fixture.manager.set_split(plan("digits-1", 1, 2)).await.unwrap();
-    fixture.manager.quarantine("digits", 2, "rolled back: error rate").await.unwrap();
+    let id = ServableId { model: "digits".to_owned(), version: 2 };
+    fixture.manager.quarantine(id, Digest::of(b"2"), "rolled back: error rate".to_owned()).await.unwrap();
     fixture.manager.clear_split("digits", Duration::ZERO).await.unwrap();
     let is_out = |entry: &ModelEntry| !entry.backends.contains_key(&2) && entry.statuses[&2].quarantined;
     fixture.until("digits", is_out).await;

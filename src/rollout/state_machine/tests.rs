@@ -110,7 +110,7 @@ fn what_a_rollout_does_by_itself() {
             &plain,
             at(State::Validating),
             invalid.clone(),
-            "validating > rejected: its outputs are not finite [ReleaseArms]",
+            "validating > rejected: its outputs are not finite [Quarantine(\"its outputs are not finite\"), ReleaseArms]",
         ),
         (&approved_start, at(State::Validating), good(), "validating > awaiting_start: the candidate is valid []"),
         (&approved_start, at(State::AwaitingStart), good(), "awaiting_start stays"),
@@ -118,7 +118,7 @@ fn what_a_rollout_does_by_itself() {
             &approved_start,
             at(State::AwaitingStart),
             invalid,
-            "awaiting_start > rejected: its outputs are not finite [ReleaseArms]",
+            "awaiting_start > rejected: its outputs are not finite [Quarantine(\"its outputs are not finite\"), ReleaseArms]",
         ),
         (&plain, at(State::Warming), not_ready.clone(), "warming stays"),
         (&plain, at(State::Warming), good(), "warming > shifting 0: the arms are ready [Weights(100)]"),
@@ -238,7 +238,10 @@ fn harm_takes_the_traffic_away_in_every_state_that_has_some_and_nothing_shields_
     // Before any traffic, a broken limit keeps the candidate from getting some, and a failed arm rejects it.
     assert_eq!(advance(&spec, &at(State::Warming), &dangers[0].0, NOW_MS), None);
     let rejected = advance(&spec, &at(State::Warming), &dangers[3].0, NOW_MS);
-    assert_eq!(told(&at(State::Warming), rejected), "warming > rejected: no memory [ReleaseArms]");
+    assert_eq!(
+        told(&at(State::Warming), rejected),
+        "warming > rejected: no memory [Quarantine(\"no memory\"), ReleaseArms]"
+    );
 }
 
 #[test]

@@ -110,6 +110,6 @@ fn a_line_for_a_pipe_has_what_a_person_would_look_for() {
         "digits-3 baking 1 -> 2; step 2/3 bake 4m 10s; stable 80 %, candidate 10 %, control 10 %; \
          candidate requests 15020 errors 1 invalid 0; \
          errors: inconclusive harm 2.13 of 50 safe 12.3 of 50, pass in about 3m (1,200 requests); \
-         slow: pass harm 0.02 safe 4.1e12 of 100; waiting for 5m more of baking"
+         slow: pass harm 0.02 of 100 safe 4.1e12 of 100; waiting for 5m more of baking"
     );
 }

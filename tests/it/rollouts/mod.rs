@@ -1,11 +1,16 @@
 //! Rollouts as operators and clients meet them: a server process, the digits models, traffic over HTTP and gRPC, and an
 //! operator at the admin API and the command line.
 
+mod commands;
 mod harm;
 mod operator;
 mod promotion;
 mod refusal;
+mod restarts;
+mod shadow;
+mod sticky;
 mod traffic;
+mod webhooks;
 
 use serde_json::{Value, json};
 

@@ -130,12 +130,38 @@ fn is_finite(output: &Tensor) -> bool {
     tensors::floats(output).unwrap().iter().all(|value| value.is_finite())
 }
 
-/// Who answers each of these keys, over one wire, asked one after the other.
+/// How a key is sent: in the header to `digits`, unless said otherwise.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Keyed {
+    pub model: &'static str,
+    /// Of the Open Inference Protocol, in place of the header.
+    pub as_parameter: bool,
+}
+
+impl Keyed {
+    fn ask(self, key: &str) -> Ask<'_> {
+        let key = vec![("headgate-key", key)];
+        let (headers, parameters) = if self.as_parameter { (vec![], key) } else { (key, vec![]) };
+        Ask { model: self.model, version: "", headers, parameters }
+    }
+}
+
+/// Who answers each of these keys, over one wire, asked one after the other on a connection of their own.
 pub async fn arms_of(server: &Server, wire: Wire, keys: impl Iterator<Item = String>) -> BTreeMap<String, Served> {
+    arms_by(server, wire, keys, Keyed::default()).await
+}
+
+/// The same with another way of sending the key.
+pub async fn arms_by(
+    server: &Server,
+    wire: Wire,
+    keys: impl Iterator<Item = String>,
+    keyed: Keyed,
+) -> BTreeMap<String, Served> {
     let (wires, image) = (Wires::connect(server).await, &dark()[0]);
     let mut arms = BTreeMap::new();
     for key in keys {
-        let served = ask(&wires, wire, image, &Ask::keyed(&key)).await.unwrap();
+        let served = ask(&wires, wire, image, &keyed.ask(&key)).await.unwrap();
         arms.insert(key, served);
     }
     arms
@@ -175,10 +201,6 @@ impl Seen {
 
     pub fn of_version(&self, version: u64) -> u64 {
         self.answers.iter().filter(|((_, of), _)| *of == version).map(|(_, count)| count).sum()
-    }
-
-    pub fn of_arm(&self, arm: &str) -> u64 {
-        self.answers.iter().filter(|((of, _), _)| of == arm).map(|(_, count)| count).sum()
     }
 
     /// Answers of a version that were not all numbers.

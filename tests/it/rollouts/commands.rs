@@ -37,6 +37,10 @@ async fn an_operator_leads_a_rollout_by_hand() {
 
     let started = site.rollout(&["start", "digits", "--to", "2", "--reason", "retrained"], 0).await;
     words(&started, &["digits-1", "steps:", "weight_bp: 100", "on_inconclusive: hold", "watch: 30m", "event: error"]);
+    let first = &site.transitions().await;
+    let in_force = first.iter().find(|row| row["to"] == "step 1 baking").expect("the first step");
+    let taken_ms = in_force["at_ms"].as_u64().unwrap() - site.view().await["started_ms"].as_u64().unwrap();
+    assert!(taken_ms < 2000, "the first step was in force after {taken_ms} ms");
     // What it prints can be given back.
     let spec = site.data.path().join("printed.yaml");
     std::fs::write(&spec, &started).unwrap();

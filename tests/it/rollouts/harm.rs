@@ -88,6 +88,22 @@ async fn a_pause_does_not_shield_a_storm_of_bad_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_guard_of_the_spec_takes_a_paused_rollout_back() {
+    let site = Site::start(&[(1, "digits_cnn_v1"), (2, "digits_cnn_v2")]);
+    // No answer comes that fast.
+    let guards = json!([{"metric": "candidate.p50_ms", "max": 0.001}]);
+    site.begin(2, &quick_with(&json!({"steps": long_step(5000), "guards": guards}))).await;
+    site.act("pause").await;
+    let traffic = Traffic::of(&site.server, images(), 2).await;
+    let end = site.ends().await;
+    traffic.ends_well().await;
+    assert_eq!(end["state"], "rolled_back", "{end}");
+    let cause = end["last_transition"]["cause"].as_str().unwrap();
+    assert!(cause.starts_with("candidate.p50_ms is") && cause.ends_with("is allowed"), "{cause}");
+    only_answers(&site, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_slow_version_is_rolled_back_for_latency() {
     let site = Site::start(&[(2, "digits_cnn_v2"), (4, "digits_cnn_v4_slow")]);
     let slow = json!({"checks": [{"event": "slower_than_stable_p95", "critical": true}], "p95_samples": 300});

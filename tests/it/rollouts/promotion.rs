@@ -17,7 +17,10 @@ const COUNTED: usize = 1500;
 async fn a_better_version_is_promoted_through_all_steps() {
     let site = Site::start(&[(1, "digits_cnn_v1"), (2, "digits_cnn_v2")]);
     let traffic = Traffic::start(&site.server, images()).await;
-    let begun = site.begin(2, &quick()).await;
+    let mut spec = quick();
+    // Time to pause each step before it has passed.
+    spec["steps"].as_array_mut().unwrap().iter_mut().for_each(|step| step["min_bake"] = json!("1500ms"));
+    let begun = site.begin(2, &spec).await;
     assert_eq!((&begun["id"], &begun["requested_by"]), (&json!("digits-1"), &json!("olga")));
     for (index, weight) in STEPS.into_iter().enumerate() {
         let in_step = |view: &Value| view["step"] == index && view["weights"]["candidate"] == weight;

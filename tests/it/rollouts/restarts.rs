@@ -171,7 +171,7 @@ async fn torn_away_before_its_steps_it_goes_on_by_itself() {
 async fn torn_away_while_it_validates_it_validates_again() {
     let site = Site::start(&[(2, "digits_cnn_v2"), (4, "digits_cnn_v4_slow")]);
     // Of 1 to so many rows: seconds, on the slow version.
-    let spec = quick_with(&json!({"validate": {"warm_up": 150}, "steps": long_step(1000)}));
+    let spec = quick_with(&json!({"validate": {"warm_up": 100}, "steps": long_step(1000)}));
     let (admin, body) = (site.server.admin_http(), json!({"route": "digits", "to": 4, "spec": spec}).to_string());
     // Its answer never comes.
     let started = tokio::spawn(async move {

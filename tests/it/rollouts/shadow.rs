@@ -8,7 +8,7 @@ use super::traffic::{Traffic, images};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn copies_are_compared_and_no_caller_meets_the_candidate() {
-    let site = Site::start(&[(2, "digits_cnn_v2"), (3, "digits_cnn_int8_qdq")]);
+    let site = Site::start(&[(2, "digits_cnn_v2"), (3, "digits_cnn_int8_dyn")]);
     let compare = json!({"atol": 0.2, "rtol": 0.1, "max_disagree_rate": 0.2});
     let shadow = json!({"percent": 50, "min_samples": 1_000_000, "max_duration": "20m", "compare": compare});
     site.begin(3, &quick_with(&json!({"shadow": shadow}))).await;
@@ -20,7 +20,7 @@ async fn copies_are_compared_and_no_caller_meets_the_candidate() {
     assert_eq!(seen.of_version(2), seen.all(), "{seen:?}");
     let shadow = &view["shadow"];
     let number = |key: &str| shadow[key].as_f64().unwrap_or_else(|| panic!("{key}: {shadow}"));
-    // Eight bits differ from float, and by little.
+    // Weights of eight bits differ, and by little.
     assert!(number("max_abs_difference") > 0.0 && number("max_abs_difference") < 0.5, "{shadow}");
     assert!(number("same_class") >= 0.9 * number("compared"), "{shadow}");
     assert!(number("failed") == 0.0 && number("shadow_p50_ms") > 0.0 && number("primary_p50_ms") > 0.0, "{shadow}");
@@ -48,7 +48,8 @@ async fn a_version_that_disagrees_is_rolled_back_by_its_copies() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_slow_shadow_loses_copies_and_costs_callers_nothing() {
     let site = Site::start(&[(2, "digits_cnn_v2"), (4, "digits_cnn_v4_slow")]);
-    let shadow = json!({"percent": 100, "min_samples": 1_000_000, "max_duration": "20m"});
+    let shadow = json!({"percent": 100, "min_samples": 1_000_000, "max_duration": "20m",
+        "compare": {"atol": 2.0, "rtol": 0.0}});
     site.begin(4, &quick_with(&json!({"shadow": shadow}))).await;
     site.reaches("shadowing").await;
     let traffic = Traffic::start(&site.server, images()).await;

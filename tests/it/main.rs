@@ -15,6 +15,7 @@ mod load;
 mod partial_upload;
 mod repository_files;
 mod restart;
+mod rollouts;
 mod shutdown;
 mod startup;
 mod swap;

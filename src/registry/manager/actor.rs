@@ -402,7 +402,7 @@ impl Actor {
 
     /// The server is ready once every version that is selected at start is ready or has failed.
     fn check_start(&mut self) {
-        if self.plane.health.phase() != Phase::Starting {
+        if !self.is_starting() {
             return;
         }
         let Some((_, quiet)) = self.last_look else { return };
@@ -415,6 +415,11 @@ impl Actor {
             self.measure_all();
             tracing::info!(after_ms = self.started.elapsed().as_millis() as u64, "ready");
         }
+    }
+
+    /// Whether there may be models in the repositories that were not looked at yet.
+    pub(super) fn is_starting(&self) -> bool {
+        self.plane.health.phase() == Phase::Starting
     }
 
     /// The value, or a line in the log: a store that can't be read or written must not stop what serves.

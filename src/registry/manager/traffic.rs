@@ -8,7 +8,6 @@ use super::actor::Actor;
 use super::handle::Reply;
 use super::model::{Ready, Stage};
 use crate::error::{Error, Result};
-use crate::health::Phase;
 use crate::registry::digest::Digest;
 use crate::registry::settle::Wholeness;
 use crate::registry::version_policy::STABLE;
@@ -43,7 +42,15 @@ impl Actor {
     /// Splits a route's traffic as soon as both versions are ready.
     pub(super) fn set_split(&mut self, plan: SplitPlan, reply: Reply) {
         if let Err(refusal) = self.check_split(&plan) {
-            return self.answer(reply, Err(refusal));
+            let is_starting = self.is_starting();
+            match self.traffic.get_mut(&plan.route) {
+                // What an earlier process split is asked for again before the repositories were looked at.
+                Some(restored) if restored.plan.rollout == plan.rollout && is_starting => {
+                    restored.waiting = Some(reply);
+                }
+                _ => self.answer(reply, Err(refusal)),
+            }
+            return;
         }
         let (model, versions) = (plan.model.clone(), [plan.stable, plan.candidate]);
         self.traffic.insert(plan.route.clone(), Traffic { plan, split: None, waiting: Some(reply) });
@@ -144,7 +151,7 @@ impl Actor {
         let is_awaited = |traffic: &Traffic| {
             traffic.split.is_none() && traffic.plan.model == name && self.both_ready(&traffic.plan).is_none()
         };
-        self.plane.health.phase() == Phase::Starting
+        self.is_starting()
             && self.traffic.get(name).is_some_and(|traffic| is_awaited(traffic) && !self.is_armed(&traffic.plan))
     }
 
@@ -186,12 +193,13 @@ impl Actor {
     }
 
     fn both_ready(&self, plan: &SplitPlan) -> Option<Result<()>> {
-        // Whoever starts a rollout right after the upload waits for the upload to be seen whole.
-        let is_changing = |number: &u64| {
-            let version = self.version(&plan.model, *number);
-            version.is_ok_and(|version| matches!(version.wholeness, None | Some(Wholeness::Changing(_))))
+        // Whoever starts a rollout right after the upload waits for the upload to be seen whole, and at the start for
+        // the first look at the repositories.
+        let is_awaited = |number: &u64| match self.version(&plan.model, *number) {
+            Ok(version) => matches!(version.wholeness, None | Some(Wholeness::Changing(_))),
+            Err(_) => self.is_starting(),
         };
-        if [plan.stable, plan.candidate].iter().any(is_changing) {
+        if [plan.stable, plan.candidate].iter().any(is_awaited) {
             return None;
         }
         let results = [plan.stable, plan.candidate].map(|number| self.readiness(&plan.model, number));

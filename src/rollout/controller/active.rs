@@ -127,11 +127,11 @@ impl Active {
     }
 
     /// What the state machine decides by.
-    pub fn facts(&self, serving: &Serving, is_started: bool) -> Facts {
+    pub fn facts(&self, serving: &Serving, is_serving: bool) -> Facts {
         let candidate_bp = self.progress.state.candidate_bp(&self.spec);
         let lost_lately = self.lost.last.is_some_and(|last| last.elapsed() < LOST_DATA);
         Facts {
-            arms: self.arms(serving, is_started),
+            arms: self.arms(serving, is_serving),
             validation: self.validation.clone(),
             published: self.is_published(serving),
             min_samples_reached: self.has_samples(candidate_bp),
@@ -150,7 +150,7 @@ impl Active {
         step.is_some_and(|step| self.evidence.has_samples(step.min_samples, candidate_bp))
     }
 
-    fn arms(&self, serving: &Serving, is_started: bool) -> ArmsReady {
+    fn arms(&self, serving: &Serving, is_serving: bool) -> ArmsReady {
         if let Some(split) = self.split(serving) {
             let (expected, found) = (&self.row.candidate_digest, &split.candidate.servable.digest);
             if !expected.is_empty() && expected != found {
@@ -177,7 +177,7 @@ impl Active {
                 }
             })
         };
-        match is_started.then(gone).flatten() {
+        match is_serving.then(gone).flatten() {
             Some(reason) => ArmsReady::Failed(reason),
             None => ArmsReady::NotYet,
         }

@@ -138,7 +138,7 @@ impl Controller {
             let Some(mut active) = self.active.remove(&route) else { continue };
             active.tick(now_ms());
             for _ in 0..MOST_TRANSITIONS {
-                let facts = active.facts(&self.parts.plane.serving.load(), self.is_started());
+                let facts = active.facts(&self.parts.plane.serving.load(), self.is_serving());
                 let Some(transition) = advance(&active.spec, &active.progress, &facts, now_ms()) else { break };
                 if !self.apply(&mut active, transition, crate::audit::AUTOMATIC, "").await {
                     break;
@@ -162,9 +162,10 @@ impl Controller {
         }
     }
 
-    /// Whether everything that was to be loaded at the start was.
-    fn is_started(&self) -> bool {
-        self.parts.plane.health.phase() != Phase::Starting
+    /// Whether what is missing in a snapshot taken before is really missing: everything that was to be loaded at the start
+    /// was, and nothing is let go for the end of the process.
+    fn is_serving(&self) -> bool {
+        self.parts.plane.health.phase() == Phase::Ready
     }
 
     fn checkpoint(&self, active: &mut Active) {

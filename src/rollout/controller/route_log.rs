@@ -43,8 +43,8 @@ impl Controller {
         });
         let mut rows = vec![];
         for (route, _, version) in of_models.chain(of_names) {
-            // A version that is not there yet at the start is no change.
-            if self.active.contains_key(&route) || (version.is_none() && !self.is_started()) {
+            // A version that is not there yet at the start, or no more at the end, is no change.
+            if self.active.contains_key(&route) || (version.is_none() && !self.is_serving()) {
                 continue;
             }
             let row = RouteRow {

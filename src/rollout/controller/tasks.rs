@@ -3,6 +3,7 @@
 use super::active::Active;
 use super::{Controller, validation};
 use crate::error::Result;
+use crate::health::Phase;
 use crate::rollout::state_machine::State;
 
 /// What a task reports when it has ended, with the rollout's id.
@@ -13,10 +14,13 @@ pub enum Event {
 
 impl Controller {
     pub(super) fn event(&mut self, event: Event) {
+        let is_ending = self.parts.plane.health.phase() == Phase::Draining;
         let (Event::Armed(id, _) | Event::Validated(id, _)) = &event;
         let Some(active) = self.active.values_mut().find(|active| active.row.id == *id) else { return };
         match event {
             Event::Armed(_, Ok(())) => {}
+            // The manager ends with the process, and answers nobody any more.
+            Event::Armed(_, Err(_)) if is_ending => {}
             Event::Armed(_, Err(cause)) => active.arms_failure = Some(cause.to_string()),
             Event::Validated(_, result) => active.validation = Some(result),
         }

@@ -173,6 +173,22 @@ async fn a_storm_of_nan_ends_itself_and_its_answers_go_out_as_they_are() {
     assert_eq!(answer.header("headgate-version"), Some("1"), "not even by force, nor by a controller that comes late");
 }
 
+/// Under overload most requests are refused, and what few answers there are may all be bad.
+#[tokio::test]
+async fn refused_requests_do_not_hide_a_storm() {
+    let (client, mut served) = split(of_values([f32::NAN, 1.0]), 10_000);
+    for _ in 0..16 {
+        for _ in 0..9 {
+            client.post("/v2/models/m/infer", &[("headgate-timeout-ms", "0")], BODY).await.error(504);
+        }
+        client.post_json("/v2/models/m/infer", BODY).await.ok();
+    }
+    assert_eq!(served.split.dial.tripped(), Some(Trip { cause: TripCause::InvalidOutputs }));
+    let samples = samples(&mut served.observations);
+    let errors = samples.iter().filter(|sample| sample.error).count();
+    assert_eq!((samples.len(), errors), (160, 144), "for the statistics they are errors");
+}
+
 #[tokio::test]
 async fn a_failing_model_counts_as_errors_and_a_failing_client_does_not() {
     let panics = answering(|inputs| match inputs[0].elements::<f32>().next() {

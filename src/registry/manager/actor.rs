@@ -277,6 +277,7 @@ impl Actor {
     }
 
     fn apply_settings(&mut self, name: &str, settings: Result<ModelSettings, String>) {
+        let moved_label = settings.as_ref().ok().and_then(|settings| self.label_moved_under_rollout(name, settings));
         let model = self.models.get_mut(name).expect("called for a known model");
         let settings = match settings {
             Ok(settings) => settings,
@@ -287,7 +288,8 @@ impl Actor {
             }
         };
         let rollout = settings.rollout.as_ref().and_then(|spec| (self.rollout_fault)(spec));
-        if let Some(fault) = rollout.map(|fault| format!("rollout: {fault}")).or_else(|| model.misfit(&settings)) {
+        let rollout = rollout.map(|fault| format!("rollout: {fault}")).or(moved_label);
+        if let Some(fault) = rollout.or_else(|| model.misfit(&settings)) {
             tracing::error!(model = name, fault, "the model's settings do not fit it, the last good ones stay");
             model.settings_fault = Some(fault);
             return;

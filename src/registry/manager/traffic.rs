@@ -9,6 +9,7 @@ use super::handle::Reply;
 use super::model::{Ready, Stage};
 use crate::error::{Error, Result};
 use crate::registry::digest::Digest;
+use crate::registry::model_config::ModelSettings;
 use crate::registry::settle::Wholeness;
 use crate::registry::version_policy::STABLE;
 use crate::routing::{Arm, Route, Split, SplitPlan};
@@ -244,6 +245,17 @@ impl Actor {
     /// The rollout under way that this change of a model would pull the ground from.
     pub(super) fn rollout_on(&self, name: &str) -> Option<&str> {
         self.traffic.values().find(|traffic| traffic.plan.model == name).map(|traffic| traffic.plan.rollout.as_str())
+    }
+
+    /// What is wrong with settings that move a label while a rollout is under way: the API refuses it, and so does this.
+    /// The file's labels at the start of the process are none that move.
+    pub(super) fn label_moved_under_rollout(&self, name: &str, settings: &ModelSettings) -> Option<String> {
+        let (rollout, model) = (self.rollout_on(name)?, self.models.get(name)?);
+        (model.settings_known && model.settings.labels != settings.labels).then(|| {
+            format!(
+                "labels: they can't change while rollout '{rollout}' is under way; write the file again once it has ended"
+            )
+        })
     }
 
     /// The splits of a model's routes.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::active::{Active, weights_view};
 use super::{Controller, logged, now_ms};
-use crate::audit::Entry;
+use crate::audit::{AUTOMATIC, Entry};
 use crate::outbound::{Event as Told, ROLLOUT_TRANSITION};
 use crate::registry::digest::Digest;
 use crate::rollout::journal::TransitionRow;
@@ -163,12 +163,26 @@ impl Controller {
             }
             Effect::Quarantine(reason) => {
                 let id = ServableId { model: active.row.model.clone(), version };
+                if let Some(label) = self.other_label(active) {
+                    let (model, reason) = (&id.model, format!("label '{label}' names it"));
+                    tracing::warn!(model, version, reason, "a candidate that was taken back is not quarantined");
+                    self.audit(Entry { reason, ..Entry::now(AUTOMATIC, "quarantine.spared", model) });
+                    return;
+                }
                 // Of a candidate that was never loaded there are no files to speak of.
                 if let Ok(digest) = active.row.candidate_digest.parse::<Digest>() {
                     waited("quarantining the candidate", manager.quarantine(id, digest, reason.clone())).await;
                 }
             }
         }
+    }
+
+    /// A label, not the route's own, that names the candidate: what a label names goes on serving.
+    fn other_label(&self, active: &Active) -> Option<String> {
+        let serving = self.parts.plane.serving.load();
+        let labels = &serving.models.get(&active.row.model)?.labels;
+        let names = |(label, version): &(&String, &u64)| **version == active.row.candidate && **label != active.label;
+        labels.iter().find(names).map(|(label, _)| label.clone())
     }
 
     async fn move_label(&self, active: &mut Active, version: u64) {

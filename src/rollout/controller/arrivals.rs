@@ -1,7 +1,10 @@
 //! Versions whose model says `on_new_version: rollout`: their arrival starts the model's own rollout.
 
+use serde_json::json;
+
 use super::Controller;
-use crate::audit::AUTOMATIC;
+use crate::audit::{AUTOMATIC, Entry};
+use crate::error::Error;
 use crate::rollout::view::StartRequest;
 
 /// A version that has arrived.
@@ -9,22 +12,36 @@ struct Arrival {
     model: String,
     version: u64,
     digest: String,
+    /// The files and the spec that it is tried with: others are tried again.
+    attempt: String,
 }
 
 impl Controller {
     pub(super) async fn start_arrivals(&mut self) {
-        for Arrival { model, version, digest } in self.arrivals() {
+        for Arrival { model, version, digest, attempt } in self.arrivals() {
             if self.was_tried(&model, version, &digest) {
-                self.note_passed_over(&model, version, &digest);
+                self.note_passed_over(&model, version, &attempt);
                 continue;
             }
             let reason = format!("version {version} has arrived");
             let request = StartRequest { route: model.clone(), to: Some(version), spec: None, reason };
             match self.begin(&request, AUTOMATIC) {
-                Ok(active) => _ = self.active.insert(model, active),
+                Ok(active) => {
+                    self.note_passed_over(&model, version, &attempt);
+                    self.active.insert(model, active);
+                }
+                // Nothing is wrong with the version or the settings: the next change is another chance.
+                Err(Error::Internal(cause) | Error::Unavailable(cause)) => {
+                    tracing::error!(model, version, cause, "a new version's rollout can't be started now");
+                }
                 Err(cause) => {
                     tracing::error!(model, version, %cause, "a new version's rollout can't be started");
-                    self.note_passed_over(&model, version, &digest);
+                    self.audit(Entry {
+                        reason: request.reason.clone(),
+                        evidence: json!({"to": version, "outcome": "refused", "error": cause.to_string()}),
+                        ..Entry::now(AUTOMATIC, "rollout.start", &model)
+                    });
+                    self.note_passed_over(&model, version, &attempt);
                 }
             }
         }
@@ -41,8 +58,10 @@ impl Controller {
             let (&version, backend) = entry.backends.iter().next_back().filter(|(version, _)| **version > answers)?;
             let is_quarantined = entry.statuses.get(&version).is_some_and(|status| status.quarantined);
             let digest = backend.servable.digest.clone();
-            let is_known = self.passed_over.contains(&(name.clone(), version, digest.clone()));
-            (!is_quarantined && !is_known).then(|| Arrival { model: name.clone(), version, digest })
+            let spec = entry.rollout.spec.as_ref().map(|spec| spec.to_string()).unwrap_or_default();
+            let attempt = format!("{digest} {spec}");
+            let is_known = self.passed_over.contains(&(name.clone(), version, attempt.clone()));
+            (!is_quarantined && !is_known).then(|| Arrival { model: name.clone(), version, digest, attempt })
         };
         serving.models.iter().filter_map(arrival).collect()
     }

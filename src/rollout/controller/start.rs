@@ -129,16 +129,16 @@ impl Controller {
         let _ = reply.send(answer);
     }
 
-    /// Takes a rollout away that did not get as far as being written.
-    pub(super) fn note_passed_over(&mut self, model: &str, version: u64, digest: &str) {
-        self.passed_over.insert((model.to_owned(), version, digest.to_owned()));
+    /// Remembers that this version is not to be tried so again in this process.
+    pub(super) fn note_passed_over(&mut self, model: &str, version: u64, attempt: &str) {
+        self.passed_over.insert((model.to_owned(), version, attempt.to_owned()));
     }
 
     /// Whether this candidate had its rollout already.
     pub(super) fn was_tried(&self, model: &str, version: u64, digest: &str) -> bool {
         let tried = |row: &RolloutRow| row.model == model && row.candidate == version && row.candidate_digest == digest;
-        self.passed_over.contains(&(model.to_owned(), version, digest.to_owned()))
-            || logged("reading the rollouts", self.parts.journal.rollouts()).is_none_or(|rows| rows.iter().any(tried))
+        let rows = logged("reading the rollouts", self.parts.journal.rollouts());
+        rows.is_none_or(|rows| rows.iter().any(tried))
     }
 }
 

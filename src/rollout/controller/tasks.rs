@@ -44,6 +44,12 @@ impl Controller {
         }
         let Some(split) = active.split(&self.parts.plane.serving.load()) else { return };
         active.validating = true;
+        let found = &split.candidate.servable.digest;
+        if let Some(expected) = active.spec.candidate_digest.as_ref().filter(|expected| *expected != found) {
+            // The fault is the spec's, so the files are not held against.
+            active.validation = Some(Err(format!("candidate_digest: expected {expected}, the files have {found}")));
+            return;
+        }
         // The files that were tried are the ones that the rollout is about.
         active.row.candidate_digest.clone_from(&split.candidate.servable.digest);
         let (spec, id, events) = (active.spec.clone(), active.row.id.clone(), self.events.clone());

@@ -9,6 +9,9 @@ use crate::rollout::statistics::{
 use crate::rollout::view::CountView;
 use crate::routing::{Arm, Sample, ShadowSample, Weights};
 
+/// Slow answers of one arm within such a time are one event as far as harm goes.
+const STALL_MS: u64 = 50;
+
 /// What a check has counted, and what follows from it. A unit is a request, or all requests of one key in one step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CheckEvidence {
@@ -19,6 +22,8 @@ pub struct CheckEvidence {
     max_rate: Option<f64>,
     units: KeyedEvents,
     events: KeyedEvents,
+    /// When a slow answer last counted for harm: of the comparator, of the candidate.
+    stalled: [Option<u64>; 2],
     pub candidate: CountView,
     pub comparator: CountView,
     /// The candidate's share of what is compared, at the last unit.
@@ -39,6 +44,7 @@ impl CheckEvidence {
             max_rate,
             units: KeyedEvents::default(),
             events: KeyedEvents::default(),
+            stalled: [None; 2],
             candidate: CountView::default(),
             comparator: CountView::default(),
             q: 0.0,
@@ -52,7 +58,7 @@ impl CheckEvidence {
     }
 
     /// One answered request. `slow_us`: what stable's frozen p95 tolerates; `None` before it is known.
-    pub fn observe(&mut self, check: &Check, sample: &Sample, slow_us: Option<u64>) {
+    pub fn observe(&mut self, check: &Check, sample: &Sample, slow_us: Option<u64>, now_ms: u64) {
         let is_event = match check.event {
             Event::Error => sample.error,
             Event::InvalidOutput => sample.invalid,
@@ -73,10 +79,19 @@ impl CheckEvidence {
         }
         if is_event && self.events.first(sample.key) {
             self.count(in_candidate, 0, 1);
-            self.harm.observe(in_candidate, self.q);
+            if check.event != Event::SlowerThanStableP95 || self.is_another_stall(in_candidate, now_ms) {
+                self.harm.observe(in_candidate, self.q);
+            }
             self.safe.observe(in_candidate, self.q);
             self.interval.observe(in_candidate, self.q);
         }
+    }
+
+    /// Slow answers come in bursts: whatever is under way in an arm when its core is taken away is slow together. Such a
+    /// burst is one event, or chance would look like harm. For safety each counts, which errs on the careful side.
+    fn is_another_stall(&mut self, in_candidate: bool, now_ms: u64) -> bool {
+        let slot = Some(now_ms / STALL_MS);
+        std::mem::replace(&mut self.stalled[usize::from(in_candidate)], slot) != slot
     }
 
     /// One compared copy.

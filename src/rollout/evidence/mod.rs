@@ -141,7 +141,7 @@ impl Evidence {
             self.sample_ratio.observe(in_candidate, f64::from(sample.weights.candidate()) / 10_000.0);
         }
         for (evidence, check) in self.checks.iter_mut().zip(&spec.analysis.checks) {
-            evidence.observe(check, sample, self.slow_us);
+            evidence.observe(check, sample, self.slow_us, now_ms);
         }
     }
 

@@ -108,7 +108,7 @@ async fn a_slow_version_is_rolled_back_for_latency() {
     let site = Site::start(&[(2, "digits_cnn_v2"), (4, "digits_cnn_v4_slow")]);
     let slow = json!({"checks": [{"event": "slower_than_stable_p95", "critical": true}], "p95_samples": 300});
     let traffic = Traffic::of(&site.server, images(), 4).await;
-    site.begin(4, &quick_with(&json!({"steps": long_step(1000), "analysis": slow}))).await;
+    site.begin(4, &quick_with(&json!({"steps": long_step(100), "analysis": slow}))).await;
     let end = site.ends().await;
     let seen = traffic.ends_well().await;
     let cause = end["last_transition"]["cause"].as_str().unwrap();

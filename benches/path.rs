@@ -18,8 +18,9 @@ use headgate::http::infer_request;
 use headgate::http::infer_response::{self, OutputForm};
 use headgate::http::{HttpLimits, HttpService, Received};
 use headgate::inference::{InferResponse, ModelRef, PredictionId, RequestId};
+use headgate::routing::Weights;
 use headgate::tensor::{DataType, Tensor};
-use headgate::testing::{self, FunctionModel};
+use headgate::testing::{self, FunctionModel, SplitPlane};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -169,6 +170,27 @@ fn whole_path_binary_identity(bencher: Bencher, size: &str) {
     let plane = testing::data_plane(&[("m", 1, model(width(size)))]);
     let (body, head) = binary_body(width(size));
     whole_path(bencher, &plane, body, Some(head));
+}
+
+/// The small identity on a split route, by chance or by a key in a header; what is observed is read at once.
+#[divan::bench(args = ["random", "key"])]
+fn whole_path_json_split(bencher: Bencher, assigned: &str) {
+    let mut served = SplitPlane::new(model(4), model(4));
+    served.split.dial.set_weights(Weights::of_candidate(1000));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+    let service = HttpService { plane: served.plane.clone(), limits: HttpLimits::default() };
+    let body = json_body(4);
+    bencher.bench_local(|| {
+        let mut request = Request::post("/v2/models/m/infer");
+        if assigned == "key" {
+            request = request.header("headgate-key", "user-4711");
+        }
+        let request = request.body(Full::new(body.clone())).expect("a sound request");
+        let answer = runtime.block_on(service.handle(request));
+        assert_eq!(answer.status(), 200);
+        served.observations.try_recv().expect("every request is observed");
+        answer
+    });
 }
 
 #[divan::bench]

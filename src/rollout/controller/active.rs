@@ -43,6 +43,8 @@ pub struct Active {
     lost: Lost,
     ticked: Instant,
     pub checkpointed: Instant,
+    /// When a transition last could not be written.
+    pub unwritten: Option<Instant>,
     /// When a label move was tried last.
     pub label_tried: Option<Instant>,
     /// Whoever started it, until it is validated.
@@ -77,6 +79,7 @@ impl Active {
             ticked: now,
             checkpointed: now,
             label_tried: None,
+            unwritten: None,
             starting: None,
             was_clean: true,
             row,

@@ -52,7 +52,9 @@ impl Controller {
         };
         let events = self.parts.webhooks.rows(&told);
         let written = self.parts.journal.commit_transition(&remembered, &row, serves.as_ref(), &events);
-        if logged("writing a rollout's transition", written).is_none() && !takes_away {
+        let is_written = logged("writing a rollout's transition", written).is_some();
+        active.unwritten = (!is_written).then(Instant::now);
+        if !is_written && !takes_away {
             return false;
         }
         if let Some(serves) = serves {

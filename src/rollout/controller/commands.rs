@@ -55,6 +55,9 @@ impl Controller {
                 Err(refusal)
             }
             Ok(transition) => match self.apply(&mut active, because(transition, &reason), &actor, &reason).await {
+                true if active.unwritten.is_some() => Err(Error::Internal(
+                    "the candidate's share is taken away, but the data directory can't be written".to_owned(),
+                )),
                 true => Ok(()),
                 false => Err(Error::Internal("the transition can't be written down".to_owned())),
             },

@@ -44,6 +44,8 @@ const TICK: Duration = Duration::from_millis(50);
 const IDLE_TICK: Duration = Duration::from_secs(1);
 /// Time between two checkpoints of a rollout's figures.
 const CHECKPOINT: Duration = Duration::from_secs(1);
+/// Time between two attempts to write where the disk fails.
+const WRITE_RETRY: Duration = Duration::from_secs(1);
 /// Time between two readings for `/metrics`.
 const READINGS: Duration = Duration::from_millis(500);
 /// Events of the controller's own tasks that may wait.
@@ -137,7 +139,8 @@ impl Controller {
         for route in routes {
             let Some(mut active) = self.active.remove(&route) else { continue };
             active.tick(now_ms());
-            for _ in 0..MOST_TRANSITIONS {
+            let may_write = active.unwritten.is_none_or(|at| at.elapsed() >= WRITE_RETRY);
+            for _ in 0..if may_write { MOST_TRANSITIONS } else { 0 } {
                 let facts = active.facts(&self.parts.plane.serving.load(), self.is_serving());
                 let Some(transition) = advance(&active.spec, &active.progress, &facts, now_ms()) else { break };
                 if !self.apply(&mut active, transition, crate::audit::AUTOMATIC, "").await {

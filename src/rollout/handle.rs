@@ -53,6 +53,8 @@ pub enum Command {
 
 /// Commands that may wait for the controller; more are refused.
 const MAX_WAITING_COMMANDS: usize = 64;
+/// Places that are kept for what changes something: however many look on, an abort gets through.
+const KEPT_FOR_ACTIONS: usize = 16;
 
 /// Where the controller publishes what `/metrics` says of the rollouts: at most one reading a route. A reading that is
 /// not in the next list is gone from `/metrics`.
@@ -98,19 +100,19 @@ impl RolloutHandle {
     /// # Errors
     /// `Unavailable` when the controller has stopped.
     pub async fn list(&self) -> Result<RolloutList> {
-        self.ask(|reply| Command::List { reply }).await
+        self.look(|reply| Command::List { reply }).await
     }
 
     /// # Errors
     /// `UnknownRollout`.
     pub async fn show(&self, rollout: String) -> Result<RolloutView> {
-        self.ask(|reply| Command::Show { rollout, reply }).await
+        self.look(|reply| Command::Show { rollout, reply }).await
     }
 
     /// # Errors
     /// `UnknownRollout`.
     pub async fn history(&self, rollout: String) -> Result<History> {
-        self.ask(|reply| Command::History { rollout, reply }).await
+        self.look(|reply| Command::History { rollout, reply }).await
     }
 
     /// Who served a route, or who did at one moment.
@@ -118,13 +120,20 @@ impl RolloutHandle {
     /// # Errors
     /// `UnknownModel` for a name that is no route.
     pub async fn route_history(&self, route: String, at_ms: Option<u64>) -> Result<RouteHistory> {
-        self.ask(|reply| Command::RouteHistory { route, at_ms, reply }).await
+        self.look(|reply| Command::RouteHistory { route, at_ms, reply }).await
     }
 
     /// # Errors
     /// `UnknownModel` for a name that is no route.
     pub async fn explain(&self, route: String, key: String) -> Result<Explanation> {
-        self.ask(|reply| Command::Explain { route, key, reply }).await
+        self.look(|reply| Command::Explain { route, key, reply }).await
+    }
+
+    async fn look<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T> {
+        if self.commands.capacity() <= KEPT_FOR_ACTIONS {
+            return Err(Error::Unavailable("too many look at the rollouts at the same time".to_owned()));
+        }
+        self.ask(command).await
     }
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T> {

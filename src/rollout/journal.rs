@@ -18,6 +18,8 @@ pub const MAX_ENDED: usize = 1000;
 /// Changes of one route's serving that are kept.
 pub const MAX_ROUTE_ROWS: usize = 10_000;
 
+/// Bytes of one part of a rollout's figures. As JSON text it grows by what is escaped, to less than a row may have.
+const PART_BYTES: usize = 400_000;
 const RUNNING_KEY: &str = "running";
 /// A route's name can't hold it, so that it separates the parts of a key.
 const SEPARATOR: char = '/';
@@ -160,12 +162,26 @@ impl Journal {
         Ok(rows.into_iter().filter_map(|(key, row)| Some((route_of(&key)?, row))).collect())
     }
 
-    /// Overwrites a rollout's last figures.
+    /// Overwrites a rollout's last figures. They may be longer than a row may be, so they lie in parts.
     ///
     /// # Errors
     /// Those of the store.
     pub fn checkpoint(&self, id: &str, figures: &Value) -> Result<(), StoreError> {
-        self.store.commit(&[put(Table::RolloutCheckpoints, rollout_key(id)?, figures)])
+        let prefix = format!("{}{SEPARATOR}", rollout_key(id)?);
+        let text = figures.to_string();
+        let mut parts: Vec<&str> = vec![];
+        let mut rest = text.as_str();
+        while !rest.is_empty() {
+            let (part, after) = rest.split_at(rest.floor_char_boundary(PART_BYTES.min(rest.len())));
+            parts.push(part);
+            rest = after;
+        }
+        let before = self.store.list(Table::RolloutCheckpoints, &prefix)?.into_iter().map(|(key, _)| key);
+        let mut writes: Vec<Write> =
+            before.skip(parts.len()).map(|key| Write::Delete { table: Table::RolloutCheckpoints, key }).collect();
+        let put_part = |(at, part): (usize, &&str)| put(Table::RolloutCheckpoints, format!("{prefix}{at:04}"), part);
+        writes.extend(parts.iter().enumerate().map(put_part));
+        self.store.commit(&writes)
     }
 
     // Reading
@@ -212,7 +228,13 @@ impl Journal {
     /// Those of the store.
     pub fn checkpoint_of(&self, id: &str) -> Result<Option<Value>, StoreError> {
         let Ok(key) = rollout_key(id) else { return Ok(None) };
-        read(&*self.store, Table::RolloutCheckpoints, &key)
+        let parts = read_all::<String>(&*self.store, Table::RolloutCheckpoints, &format!("{key}{SEPARATOR}"))?;
+        if parts.is_empty() {
+            return Ok(None);
+        }
+        let text: String = parts.into_iter().map(|(_, part)| part).collect();
+        let figures = serde_json::from_str(&text).map_err(|cause| bad_row(Table::RolloutCheckpoints, &key, cause))?;
+        Ok(Some(figures))
     }
 
     /// Who served a route, oldest first; with a Unix time in ms the one row that was in force then, if any was.
@@ -244,9 +266,9 @@ impl Journal {
             let prefix = format!("{key}{SEPARATOR}");
             let journal = self.store.list(Table::RolloutJournal, &prefix)?;
             writes.extend(journal.into_iter().map(|(key, _)| Write::Delete { table: Table::RolloutJournal, key }));
-            for table in [Table::Rollouts, Table::RolloutCheckpoints] {
-                writes.push(Write::Delete { table, key: (*key).to_owned() });
-            }
+            let figures = self.store.list(Table::RolloutCheckpoints, &prefix)?;
+            writes.extend(figures.into_iter().map(|(key, _)| Write::Delete { table: Table::RolloutCheckpoints, key }));
+            writes.push(Write::Delete { table: Table::Rollouts, key: (*key).to_owned() });
         }
         let history = self.store.list(Table::RouteHistory, &route_prefix(route))?;
         // One row is about to be added.
@@ -337,7 +359,7 @@ mod tests {
             let (journal, _) = open();
             journal.commit_transition(&row, &transition(1), Some(&served(11, 1)), &[event("a", 11)]).unwrap();
             journal.commit_transition(&row, &transition(2), None, &[event("b", 12)]).unwrap();
-            journal.checkpoint(&row.id, &json!({"e_harm": 0.5})).unwrap();
+            journal.checkpoint(&row.id, &json!({"e_harm": 0.5, "keys": "\"0123456é".repeat(200_000)})).unwrap();
             journal.checkpoint(&row.id, &json!({"e_harm": 0.6})).unwrap();
         }
         let (journal, store) = open();

@@ -148,6 +148,11 @@ impl Dial {
         self.set_shadow_bp(0);
     }
 
+    /// Whether the candidate gets requests or copies of them.
+    pub fn is_open(&self) -> bool {
+        self.weights().candidate() > 0 || self.shadow_bp() > 0
+    }
+
     /// Takes note of one answer in the breaker, whose trip takes effect at once.
     pub fn note(&self, arm: Arm, invalid: bool, failed: bool) -> Option<Trip> {
         self.breaker.note(arm, invalid, failed).inspect(|_| self.shut())

@@ -52,8 +52,9 @@ impl Share {
     fn assign(&mut self, caller: &dyn Attributes, parameters: Option<&[(String, String)]>) -> &Arc<Backend> {
         let Self { split, weights, .. } = self;
         if let Choice::Assigned(mut assigned) = split.assignment.choose(caller, parameters, *weights, self.random) {
-            // After a storm nobody is sent there, not even by force.
-            if assigned.arm == Arm::Candidate && split.dial.tripped().is_some() {
+            // Where the candidate has no share, before its first step and after a rollback, nobody is sent there, not even
+            // by force.
+            if assigned.arm == Arm::Candidate && !split.dial.is_open() {
                 assigned.arm = Arm::Stable;
             }
             self.assigned = Some(assigned);

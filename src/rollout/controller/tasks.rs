@@ -29,9 +29,20 @@ impl Controller {
     /// Has the manager load both versions and give each arm a queue.
     pub(super) fn arm(&self, active: &Active) {
         let (plan, id) = (active.plan(), active.row.id.clone());
+        let serving = self.parts.plane.serving.load();
+        // Without a label the newest version would answer once the rollout is over, whatever became of it.
+        let label = serving.models.get(&plan.model).filter(|entry| !entry.labels.contains_key(&active.label));
+        let label = label.map(|_| active.label.clone());
         let (manager, events) = (self.parts.manager.clone(), self.events.clone());
         tokio::spawn(async move {
-            let armed = manager.set_split(plan).await;
+            let labelled = match label {
+                Some(label) => manager.move_label_of_rollout(&plan.model, &label, Some(plan.stable)).await,
+                None => Ok(()),
+            };
+            let armed = match labelled {
+                Ok(()) => manager.set_split(plan).await,
+                Err(cause) => Err(cause),
+            };
             // The controller may have ended.
             let _ = events.send(Event::Armed(id, armed)).await;
         });

@@ -63,6 +63,12 @@ pub async fn act(
     };
     let actor = actor(&headers);
     let what = format!("{word} rollout {}", printable(&rollout));
+    if action == Action::Abort {
+        // Accepted in every state that has traffic, so the traffic goes before the controller has its turn.
+        let serving = state.plane.serving.load();
+        let named = serving.splits().filter(|split| split.rollout == rollout || split.route == rollout);
+        named.for_each(|split| split.dial.shut());
+    }
     let outcome = state.rollouts.act(rollout, action, actor.clone(), reason).await;
     logged(outcome, &what, &actor)
 }

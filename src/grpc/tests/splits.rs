@@ -64,7 +64,7 @@ async fn each_request_of_a_stream_meets_its_own_arm() {
 #[tokio::test]
 async fn a_forced_arm_and_a_pinned_version() {
     let (server, mut served) = split().await;
-    served.split.dial.set_weights(Weights::ALL_STABLE);
+    served.split.dial.set_weights(Weights::of_candidate(1));
     let mut client = server.client().await;
     let mut forced = Request::new(message());
     forced.metadata_mut().insert("headgate-arm", "candidate".parse().unwrap());

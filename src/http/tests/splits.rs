@@ -104,11 +104,15 @@ async fn without_a_key_requests_go_at_random_by_the_weights() {
 
 #[tokio::test]
 async fn a_forced_arm_is_met_and_left_out_of_the_statistics() {
-    let (client, mut served) = split(identity(DataType::Fp32), 0);
+    let (client, mut served) = split(identity(DataType::Fp32), 1);
     let forced = [("headgate-arm", "candidate"), ("headgate-key", "ann")];
     let answer = client.post("/v2/models/m/infer", &forced, BODY).await.ok();
     assert_eq!((answer.header("headgate-arm"), answer.header("headgate-version")), (Some("candidate"), Some("2")));
     assert_eq!(samples(&mut served.observations), []);
+    // Before its first step and after a rollback nobody is sent there.
+    served.split.dial.shut();
+    let answer = client.post("/v2/models/m/infer", &forced, BODY).await.ok();
+    assert_eq!((answer.header("headgate-arm"), answer.header("headgate-version")), (Some("stable"), Some("1")));
 }
 
 #[tokio::test]

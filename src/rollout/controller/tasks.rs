@@ -30,9 +30,10 @@ impl Controller {
     pub(super) fn arm(&self, active: &Active) {
         let (plan, id) = (active.plan(), active.row.id.clone());
         let serving = self.parts.plane.serving.load();
-        // Without a label the newest version would answer once the rollout is over, whatever became of it.
-        let label = serving.models.get(&plan.model).filter(|entry| !entry.labels.contains_key(&active.label));
-        let label = label.map(|_| active.label.clone());
+        // Without a label the newest version would answer once the rollout is over, whatever became of it. At the start of
+        // the process the labels are not read yet, and a rollout that is restored has its own.
+        let entry = serving.models.get(&plan.model).filter(|_| self.is_serving());
+        let label = entry.filter(|entry| !entry.labels.contains_key(&active.label)).map(|_| active.label.clone());
         let (manager, events) = (self.parts.manager.clone(), self.events.clone());
         tokio::spawn(async move {
             let labelled = match label {

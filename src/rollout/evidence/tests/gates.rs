@@ -96,7 +96,7 @@ fn latency_has_no_verdict_before_the_line_is_frozen() {
     // Stable's p95, exp(1.645 · 0.5) medians, with a half and 0.5 ms on top; three sigma of 500 samples.
     let line = simulation.evidence.slow_us;
     assert!(line.is_some_and(|us| (6_000..=8_900).contains(&us)), "{line:?}");
-    assert_eq!(simulation.run(1_000), State::RolledBack);
+    assert_eq!(simulation.run(5_000), State::RolledBack);
     assert_eq!(simulation.evidence.slow_us, line, "frozen");
     assert_eq!(slow(&simulation).verdict, "fail");
 }

@@ -116,10 +116,10 @@ async fn a_slow_version_is_rolled_back_for_latency() {
     assert_eq!(end["state"], "rolled_back", "{end}");
     assert!(cause.contains("'slow'"), "{cause}");
     let check: &Value = &end["checks"][0];
-    // At ten times the base rate of 5 % and more, the table says 9 events of both arms at an evidence of 100; 60 is
-    // several times the candidate's requests that these take, and what was under way when the verdict came.
+    // At ten times the base rate of 5 % and more, the table says 9 events of both arms at an evidence of 100. Slow answers
+    // within 50 ms are one event, so these take a second or two of the candidate's hundredth, on whatever machine.
     let requests = check["candidate"]["requests"].as_u64().unwrap();
-    assert!(requests <= 60, "{requests} requests: {check}");
+    assert!(requests <= 500, "{requests} requests: {check}");
     let output = site.cli(&["rollout", "status", "digits"]).await;
     assert!(said(&output).contains("slow"), "{}", said(&output));
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The answer of `/admin/v1/rollouts`: those under way first, then the ended ones, newest first.
+/// The answer of `/admin/v1/rollouts`: those under way first, then the last twenty that ended, newest first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RolloutList {
     pub rollouts: Vec<RolloutView>,

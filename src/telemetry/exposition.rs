@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
 use super::histogram::{BOUNDS_NS, Histogram};
-pub use super::rollouts::{CheckReading, RolloutReading, write as write_rollouts};
+pub use super::rollouts::{CheckReading, RolloutReading, STATES as ROLLOUT_STATES, write as write_rollouts};
 use super::stats::{ServableStats, TimedCount};
 
 /// A version's counters with what labels them.

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::active::Active;
-use super::start::STABLE_LABEL;
 use super::{Controller, now_ms};
 use crate::audit::AUTOMATIC;
+use crate::registry::version_policy::STABLE;
 use crate::rollout::journal::{Journal, RolloutRow};
 use crate::rollout::spec;
 use crate::rollout::state_machine::{Progress, Transition, after_restart, restore as effects_of};
@@ -33,7 +33,7 @@ pub fn restore(journal: &Journal, routes: &BTreeMap<String, (String, String)>) -
     let was_clean = journal.mark_running()?;
     let mut active = BTreeMap::new();
     for row in journal.rollouts()?.into_iter().filter(|row| row.ended_ms.is_none()) {
-        let label = routes.get(&row.route).map_or_else(|| STABLE_LABEL.to_owned(), |(_, label)| label.clone());
+        let label = routes.get(&row.route).map_or_else(|| STABLE.to_owned(), |(_, label)| label.clone());
         match revive(row, label) {
             Ok(mut rollout) => {
                 if let Some(figures) = journal.checkpoint_of(&rollout.row.id)? {

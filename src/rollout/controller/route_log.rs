@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Controller, logged, now_ms};
 use crate::audit::{AUTOMATIC, Entry};
+use crate::registry::version_policy::STABLE;
 use crate::rollout::controller::active::weights_view;
 use crate::rollout::journal::Journal;
 use crate::rollout::view::RouteRow;
@@ -36,13 +37,13 @@ impl Controller {
     /// Writes down routes whose version has changed by other means than a rollout.
     pub(super) fn note_routes(&mut self) {
         let serving = self.parts.plane.serving.load_full();
-        let of_models = serving.models.iter().map(|(name, entry)| (name.clone(), entry, entry.default));
+        let of_models = serving.models.iter().map(|(name, entry)| (name.clone(), entry.default));
         let of_names = self.parts.routes.iter().filter_map(|(name, (model, label))| {
             let entry: &Arc<ModelEntry> = serving.models.get(model)?;
-            Some((name.clone(), entry, labelled(entry, label)))
+            Some((name.clone(), labelled(entry, label)))
         });
         let mut rows = vec![];
-        for (route, _, version) in of_models.chain(of_names) {
+        for (route, version) in of_models.chain(of_names) {
             // A version that is not there yet at the start, or no more at the end, is no change.
             if self.active.contains_key(&route) || (version.is_none() && !self.is_serving()) {
                 continue;
@@ -80,7 +81,7 @@ impl Controller {
 /// The version of a model's label; for label `stable` without a version the one that answers.
 pub fn labelled(entry: &ModelEntry, label: &str) -> Option<u64> {
     match entry.labels.get(label) {
-        None if label == "stable" => entry.default,
+        None if label == STABLE => entry.default,
         version => version.copied(),
     }
 }

@@ -14,13 +14,17 @@ use crate::rollout::view::{Explanation, RolloutList, RolloutView, StepView};
 use crate::routing::{Arm, BASIS_POINTS, Unit, Weights, split};
 use crate::telemetry::exposition::{CheckReading, RolloutReading};
 
+/// Ended rollouts that a list shows; each of the others is shown by its id.
+const MOST_ENDED_SHOWN: usize = 20;
+
 impl Controller {
     pub(super) fn list(&self) -> Result<RolloutList> {
         let mut rollouts: Vec<RolloutView> = self.active.values().map(|active| self.view(active)).collect();
         let mut ended: Vec<RolloutRow> = self.parts.journal.rollouts().map_err(unreadable)?;
         ended.retain(|row| row.ended_ms.is_some());
         ended.sort_by_key(|row| std::cmp::Reverse(row.ended_ms));
-        rollouts.extend(ended.into_iter().filter_map(|row| self.ended_view(row)));
+        // Each is read from the state, while the guards of what is under way wait.
+        rollouts.extend(ended.into_iter().take(MOST_ENDED_SHOWN).filter_map(|row| self.ended_view(row)));
         Ok(RolloutList { rollouts })
     }
 

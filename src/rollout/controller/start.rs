@@ -9,6 +9,7 @@ use super::route_log::labelled;
 use super::{Controller, logged, now_ms};
 use crate::audit::Entry;
 use crate::error::{Error, Result};
+use crate::registry::version_policy::STABLE;
 use crate::rollout::handle::Reply;
 use crate::rollout::journal::{RolloutRow, rollout_id};
 use crate::rollout::spec::{self, RolloutSpec};
@@ -18,9 +19,6 @@ use crate::routing::{ModelEntry, Serving, split};
 
 /// How long the answer to a start waits for the candidate to be validated.
 const START_PATIENCE: Duration = Duration::from_secs(30);
-
-/// The label of a route that is the model's own name.
-pub const STABLE_LABEL: &str = "stable";
 
 /// A route, resolved.
 struct Target {
@@ -98,7 +96,7 @@ impl Controller {
         let named = self.parts.routes.get(route).filter(|_| !serving.models.contains_key(route));
         let (model, label) = match named {
             Some((model, label)) => (model.clone(), label.clone()),
-            None => (route.to_owned(), STABLE_LABEL.to_owned()),
+            None => (route.to_owned(), STABLE.to_owned()),
         };
         let entry = serving.model(&model)?;
         let stable = labelled(entry, &label).ok_or_else(|| {

@@ -149,26 +149,6 @@ pub enum Effect {
 }
 
 impl State {
-    /// Every word that [`Self::name`] can give.
-    pub const NAMES: [&str; 16] = [
-        "pending",
-        "validating",
-        "awaiting_start",
-        "warming",
-        "shadowing",
-        "shifting",
-        "baking",
-        "deciding",
-        "awaiting_approval",
-        "promoting",
-        "watching",
-        "rolling_back",
-        "completed",
-        "rolled_back",
-        "rejected",
-        "aborted",
-    ];
-
     /// The word that is shown: a step's is that of its phase.
     pub fn name(self) -> &'static str {
         match self {

@@ -78,7 +78,7 @@ fn step(weight_bp: u16, min_bake_min: u64, max_bake_min: u64) -> StepView {
 fn arm(arm: &str, version: u64, requests: u64) -> ArmView {
     let errors = requests / 10_000;
     let [p50_ms, p95_ms, p99_ms] = [1.2, 3.41, 9.13].map(Some);
-    ArmView { arm: arm.into(), version, requests, errors, invalid: 0, p50_ms, p95_ms, p99_ms }
+    ArmView { arm: arm.into(), version, requests, errors, invalid: 0, p50_ms, p95_ms, p99_ms, ..ArmView::default() }
 }
 
 fn errors() -> CheckView {

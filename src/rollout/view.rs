@@ -79,6 +79,20 @@ pub struct ArmView {
     pub p50_ms: Option<f64>,
     pub p95_ms: Option<f64>,
     pub p99_ms: Option<f64>,
+    /// Median and p95 of the whole rollout; null before the first request.
+    #[serde(default)]
+    pub p50_so_far: Option<QuantileView>,
+    #[serde(default)]
+    pub p95_so_far: Option<QuantileView>,
+}
+
+/// A quantile of a latency, in ms, with the band in which it lies at all times with a probability of 95 %.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct QuantileView {
+    pub estimate_ms: f64,
+    /// Null while it is not bounded.
+    pub low_ms: Option<f64>,
+    pub high_ms: Option<f64>,
 }
 
 /// One check of the spec.

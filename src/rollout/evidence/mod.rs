@@ -35,11 +35,12 @@ pub struct Evidence {
 }
 
 /// What one arm has answered in this rollout.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Tally {
     requests: u64,
     errors: u64,
     invalid: u64,
+    latency: LatencyHistogram,
 }
 
 /// What came since the weights changed last.
@@ -121,6 +122,7 @@ impl Evidence {
         tally.requests += 1;
         tally.errors += u64::from(sample.error);
         tally.invalid += u64::from(sample.invalid);
+        tally.latency.record(sample.latency_us.into());
         self.recent.observe(sample, now_ms);
         let in_candidate = sample.arm == Arm::Candidate;
         if self.slow_us.is_none() && !in_candidate && !sample.error {

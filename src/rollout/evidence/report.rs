@@ -1,11 +1,26 @@
 //! The evidence as people read it.
 
+use std::sync::LazyLock;
+
 use super::check::CheckEvidence;
 use super::{Evidence, Tally, percent};
 use crate::rollout::spec::{Against, Check, Event, RolloutSpec};
-use crate::rollout::statistics::{Judgement, SampleRatio, Verdict};
-use crate::rollout::view::{ArmView, CheckView, CountView, GuardView, SampleRatioView, ShadowView};
+use crate::rollout::statistics::{Judgement, LatencyHistogram, QuantileBand, SampleRatio, Verdict};
+use crate::rollout::view::{ArmView, CheckView, CountView, GuardView, QuantileView, SampleRatioView, ShadowView};
 use crate::routing::Arm;
+
+/// The band of quantiles; its constant takes a search.
+static BAND: LazyLock<QuantileBand> = LazyLock::new(|| QuantileBand::new(0.05));
+
+fn so_far(latency: &LatencyHistogram, p: f64) -> Option<QuantileView> {
+    let bounds = BAND.bounds(latency, p)?;
+    let ms = |us: u64| us as f64 / 1e3;
+    Some(QuantileView {
+        estimate_ms: ms(bounds.estimate_us),
+        low_ms: bounds.low_us.map(ms),
+        high_ms: bounds.high_us.map(ms),
+    })
+}
 
 impl Evidence {
     /// One row an arm. `versions`: of stable and candidate.
@@ -23,6 +38,8 @@ impl Evidence {
                 p50_ms: quantile(0.5),
                 p95_ms: quantile(0.95),
                 p99_ms: quantile(0.99),
+                p50_so_far: so_far(&tally.latency, 0.5),
+                p95_so_far: so_far(&tally.latency, 0.95),
             }
         };
         rows.into_iter().zip(&self.arms).map(view).collect()
@@ -138,9 +155,7 @@ impl Evidence {
     /// `None` where the spec has no shadow phase. `dropped`: copies that were not run.
     pub fn shadow_view(&self, spec: &RolloutSpec, dropped: u64) -> Option<ShadowView> {
         let (phase, shadow) = (spec.shadow.as_ref()?, &self.shadow);
-        let median = |histogram: &crate::rollout::statistics::LatencyHistogram| {
-            histogram.quantile(0.5).map(|us| us as f64 / 1e3)
-        };
+        let median = |histogram: &LatencyHistogram| histogram.quantile(0.5).map(|us| us as f64 / 1e3);
         Some(ShadowView {
             percent: phase.percent,
             compared: shadow.compared,

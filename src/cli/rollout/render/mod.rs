@@ -8,7 +8,7 @@ pub use look::{Look, Tone};
 
 use self::check::forecast;
 use self::text::{bar, count, date, duration, ends, figure, fit, percent};
-use crate::rollout::view::{ArmView, RolloutView, StepView, TransitionView, WeightsView};
+use crate::rollout::view::{ArmView, QuantileView, RolloutView, StepView, TransitionView, WeightsView};
 
 /// Cells of the bar of a step's bake time; min bake is in its middle.
 const BAKE_CELLS: usize = 16;
@@ -125,7 +125,19 @@ fn arms(view: &RolloutView, look: Look) -> Vec<String> {
             time(arm.p99_ms),
         ])
     };
-    std::iter::once(cells(header.map(str::to_owned))).chain(view.arms.iter().map(row)).collect()
+    let so_far = view.arms.iter().filter_map(so_far).map(|line| fit(&line, look.width));
+    std::iter::once(cells(header.map(str::to_owned))).chain(view.arms.iter().map(row)).chain(so_far).collect()
+}
+
+/// The quantiles of the whole rollout, each with its band.
+fn so_far(arm: &ArmView) -> Option<String> {
+    let bound = |ms: Option<f64>| ms.map_or("?".to_owned(), figure);
+    let text = |name: &str, quantile: QuantileView| {
+        let QuantileView { estimate_ms, low_ms, high_ms } = quantile;
+        format!("{name} {} ({} to {})", figure(estimate_ms), bound(low_ms), bound(high_ms))
+    };
+    let (p50, p95) = (text("P50", arm.p50_so_far?), text("P95", arm.p95_so_far?));
+    Some(format!("{} so far: {p50}, {p95} ms", arm.arm))
 }
 
 fn weight(weights: &WeightsView, arm: &str) -> Option<u16> {

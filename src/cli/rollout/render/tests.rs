@@ -1,5 +1,6 @@
 use super::*;
 use crate::rollout::testing::{NOON_MS, rollout};
+use crate::rollout::view::QuantileView;
 
 const COLOURED: Look = Look { width: 80, colour: true };
 
@@ -14,6 +15,15 @@ fn plain(text: &str) -> String {
 fn a_screen_shows_the_whole_of_a_rollout() {
     let text = render(&rollout(), Look::PLAIN, NOON_MS + 550_000);
     assert_eq!(text, include_str!("baking.txt"));
+}
+
+#[test]
+fn quantiles_of_the_whole_rollout_show_what_they_lie_between() {
+    let mut view = rollout();
+    let quantile = |estimate_ms, high_ms| Some(QuantileView { estimate_ms, low_ms: Some(0.5), high_ms });
+    (view.arms[1].p50_so_far, view.arms[1].p95_so_far) = (quantile(1.25, Some(1.5)), quantile(3.5, None));
+    let text = render(&view, Look::PLAIN, NOON_MS);
+    assert!(text.contains("\ncandidate so far: P50 1.25 (0.5 to 1.5), P95 3.5 (0.5 to ?) ms\n"), "{text}");
 }
 
 #[test]

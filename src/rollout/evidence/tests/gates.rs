@@ -125,3 +125,15 @@ fn figures_that_were_written_and_read_back_give_the_same_verdicts() {
         assert_eq!(written(&read), written(&simulation.evidence));
     }
 }
+
+#[test]
+fn quantiles_of_the_whole_rollout_come_with_what_they_lie_between() {
+    let mut simulation = Simulation::new(&at_weight(5000), 7);
+    simulation.run(2_000);
+    let candidate = simulation.evidence.arm_views((1, 2))[1].clone();
+    let (p50, p95) = (candidate.p50_so_far.unwrap(), candidate.p95_so_far.unwrap());
+    let median_ms = simulation.candidate.median_us / 1e3;
+    assert!(p50.low_ms.unwrap() < median_ms && median_ms < p50.high_ms.unwrap(), "{median_ms}: {p50:?}");
+    assert!(p95.low_ms.unwrap() < p95.estimate_ms && p95.estimate_ms > p50.estimate_ms, "{p95:?}");
+    assert_eq!(p95.high_ms, None, "a bound above needs about three thousand answers");
+}

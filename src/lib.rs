@@ -40,6 +40,7 @@ pub mod batching;
 pub mod engine;
 pub mod classification;
 pub mod record;
+pub mod prediction_log;
 pub mod data_plane;
 
 // control plane

@@ -118,7 +118,7 @@ impl<'a> Record<'a> {
         // A refusal is no answer of the model: under overload most are, and they would hide a storm.
         let has_run = self.answer.is_some() || failed;
         if let Some(trip) = has_run.then(|| dial.note(assigned.arm, self.invalid, failed)).flatten() {
-            let (route, rollout, cause) = (&share.split.route, &share.split.rollout, trip.cause.name());
+            let (route, rollout, cause) = (&*share.split.route, &*share.split.rollout, trip.cause.name());
             tracing::error!(route, rollout, cause, "a storm of bad answers: the candidate gets no more requests");
         }
         let us = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);

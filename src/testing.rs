@@ -186,8 +186,8 @@ impl SplitPlane {
         let units = vec![Unit::Header(key()), Unit::Param(key()), Unit::Request];
         let (dial, observations) = Dial::new();
         let split = Arc::new(Split {
-            route: "m".to_owned(),
-            rollout: "m-1".to_owned(),
+            route: "m".into(),
+            rollout: "m-1".into(),
             assignment: Arc::new(Assignment { units, force: vec![], salt: split::salt("m-1", "m") }),
             dial: Arc::new(dial),
             tolerance: ShadowTolerance { atol: 1e-3, rtol: 1e-2 },

@@ -66,7 +66,7 @@ pub async fn act(
     if action == Action::Abort {
         // Accepted in every state that has traffic, so the traffic goes before the controller has its turn.
         let serving = state.plane.serving.load();
-        let named = serving.splits().filter(|split| split.rollout == rollout || split.route == rollout);
+        let named = serving.splits().filter(|split| *split.rollout == *rollout || *split.route == *rollout);
         named.for_each(|split| split.dial.shut());
     }
     let outcome = state.rollouts.act(rollout, action, actor.clone(), reason).await;

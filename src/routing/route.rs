@@ -17,9 +17,9 @@ pub struct Route {
 /// The arms of a split route. Each has a queue of its own.
 #[derive(Debug)]
 pub struct Split {
-    pub route: String,
+    pub route: Arc<str>,
     /// Id of the rollout.
-    pub rollout: String,
+    pub rollout: Arc<str>,
     pub assignment: Arc<Assignment>,
     pub dial: Arc<Dial>,
     pub tolerance: ShadowTolerance,

@@ -174,8 +174,8 @@ impl Actor {
         let settings = &self.models.get(&plan.model)?.settings;
         let arm = |arm, ready: &Ready| self.backends.arm(arm, &ready.backend, settings);
         Some(Arc::new(Split {
-            route: plan.route.clone(),
-            rollout: plan.rollout.clone(),
+            route: plan.route.as_str().into(),
+            rollout: plan.rollout.as_str().into(),
             assignment: plan.assignment.clone(),
             dial: plan.dial.clone(),
             tolerance: plan.tolerance,

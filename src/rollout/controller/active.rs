@@ -126,7 +126,7 @@ impl Active {
     /// The split as requests see it.
     pub fn split(&self, serving: &Serving) -> Option<Arc<Split>> {
         let split = serving.routes.get(&self.row.route)?.split.as_ref()?;
-        (split.rollout == self.row.id).then(|| split.clone())
+        (*split.rollout == *self.row.id).then(|| split.clone())
     }
 
     /// What the state machine decides by.

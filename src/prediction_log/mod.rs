@@ -1,0 +1,21 @@
+//! RECORD: the prediction log. Every prediction can be written down, joined with what really happened, and handed back for
+//! retraining, and none of it costs a caller anything.
+//!
+//! A request ends by handing an [`Entry`] to the [`PredictionLog`], which takes it if there is room and else counts it as
+//! dropped. One thread ([`writer`]) turns entries into rows, one for each instance: it samples, redacts, and appends them
+//! to a write-ahead segment, an Arrow IPC stream of one version's rows. A segment that is full or old is sealed: written
+//! as Parquet under another name, then renamed to its place. What a reader finds under `predictions/` is whole.
+//!
+//! The log is at most once: nothing is lost when the process dies, at most a sync interval when the machine does, and what
+//! was dropped for want of room is counted and shows as a gap in the rows' sequence numbers.
+
+pub mod columns;
+pub mod entry;
+pub mod ring;
+pub mod settings;
+pub mod table;
+
+pub use self::columns::VersionLog;
+pub use self::entry::{Entry, Outcome, RolloutPart};
+pub use self::ring::{Offered, PredictionLog, RowCounts};
+pub use self::settings::{Durability, LogSettings, QualitySettings};

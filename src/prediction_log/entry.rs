@@ -70,3 +70,9 @@ impl Entry {
         self.inputs.iter().chain(&self.outputs).map(|tensor| tensor.data().len()).sum()
     }
 }
+
+/// Sees every entry that reaches the writer, sampled out or not, on the writer's thread and before its rows are written.
+/// Must not block: what it can't take at once it drops and counts.
+pub trait Witness: Send {
+    fn see(&mut self, entry: &Entry);
+}

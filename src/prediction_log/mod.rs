@@ -11,11 +11,12 @@
 
 pub mod columns;
 pub mod entry;
+pub mod feedback;
 pub mod ring;
 pub mod settings;
 pub mod table;
 
 pub use self::columns::VersionLog;
-pub use self::entry::{Entry, Outcome, RolloutPart};
+pub use self::entry::{Entry, Outcome, RolloutPart, Witness};
 pub use self::ring::{Offered, PredictionLog, RowCounts};
 pub use self::settings::{Durability, LogSettings, QualitySettings};

@@ -19,6 +19,8 @@ pub struct LogSettings {
     pub retain: Option<Duration>,
     /// Names of the elements of an input's rows, by input: each becomes a column of its own.
     pub features: BTreeMap<String, Vec<String>>,
+    /// What the numbers of an output should lie in, ends included, by output; a row outside is marked.
+    pub output_ranges: BTreeMap<String, (f64, f64)>,
 }
 
 impl Default for LogSettings {
@@ -31,6 +33,7 @@ impl Default for LogSettings {
             max_tensor_bytes: 64 << 10,
             retain: None,
             features: BTreeMap::new(),
+            output_ranges: BTreeMap::new(),
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::engine::Model;
 use crate::engine::padding::{DeclaredPadding, PaddedLength};
 use crate::error::{Error, Fault, Result, nearest};
 use crate::inference::{InferRequest, RequestedOutput, printable};
+use crate::prediction_log::VersionLog;
 use crate::proto::inference::ModelConfig;
 use crate::signature::{Batching, NOTHING_VARIES, Signature};
 use crate::telemetry::stats::ServableStats;
@@ -137,6 +138,8 @@ pub struct Servable {
     /// The configuration as clients read it.
     pub config: ModelConfig,
     pub stats: Arc<ServableStats>,
+    /// How its predictions are written down; `None` where there is no log.
+    pub log: Option<Arc<VersionLog>>,
 }
 
 impl fmt::Debug for Servable {

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use crate::batching::{BatchConfig, Cores, Pool, PoolConfig, QueueLimits};
 use crate::config::ServingDefaults;
+use crate::data_plane::DataPlane;
 use crate::engine::padding::{DeclaredPadding, PaddingRule};
+use crate::prediction_log::{LogSettings, VersionLog};
 use crate::registry::loader::LoadedVersion;
 use crate::registry::model_config::{ModelSettings, TimeoutAction};
 use crate::routing::{Arm, Backend};
 use crate::servable::{Servable, ServableId, ServingLimits};
 use crate::served_config::served_config;
+use crate::signature::Signature;
 use crate::telemetry::stats::ServableStats;
 
 /// Makes backends.
@@ -17,6 +20,8 @@ pub struct BackendFactory {
     /// What a version gets where its settings say nothing.
     pub defaults: ServingDefaults,
     pub cores: Arc<Cores>,
+    /// The data plane, whose log takes what its backends answer.
+    pub plane: Arc<DataPlane>,
 }
 
 impl BackendFactory {
@@ -28,12 +33,14 @@ impl BackendFactory {
         settings: &ModelSettings,
         counted: Option<Arc<ServableStats>>,
     ) -> Arc<Backend> {
+        let digest = loaded.digest.to_string();
         let servable = Servable {
             config: served_config(&id.model, loaded.model.signature(), settings, self.workers(settings)),
             limits: limits(settings),
+            log: self.log(&id, &digest, loaded.model.signature(), settings),
             id,
             slot: loaded.slot,
-            digest: loaded.digest.to_string(),
+            digest,
             file_bytes: loaded.file_bytes,
             model: loaded.model,
             padding: loaded.padding,
@@ -49,6 +56,7 @@ impl BackendFactory {
         let servable = Servable {
             config: served_config(&old.id.model, old.signature(), settings, self.workers(settings)),
             limits: limits(settings),
+            log: self.log(&old.id, &old.digest, old.signature(), settings),
             id: old.id.clone(),
             slot: old.slot,
             digest: old.digest.clone(),
@@ -60,6 +68,24 @@ impl BackendFactory {
         let backend = self.backend(servable, settings);
         backend.pool.set_curve(curve);
         backend
+    }
+
+    /// How a version's predictions are written down.
+    fn log(
+        &self,
+        id: &ServableId,
+        digest: &str,
+        signature: &Signature,
+        settings: &ModelSettings,
+    ) -> Option<Arc<VersionLog>> {
+        let _ = settings;
+        let log = Some(&self.plane.log).filter(|log| log.is_on())?;
+        let (id, counts) = ((id.model.as_str(), id.version, digest), log.counts_of(&id.model));
+        // Settings that don't fit the model are refused before it comes to this, but for those that change under a
+        // version in service.
+        let made = VersionLog::new(id, signature, LogSettings::default(), counts);
+        let made = made.inspect_err(|cause| tracing::error!(model = id.0, version = id.1, %cause, "nothing is logged"));
+        made.ok().map(Arc::new)
     }
 
     /// An arm around a version in service, with a queue of its own.

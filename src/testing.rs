@@ -22,7 +22,7 @@ use crate::routing::shadow::{ShadowJob, Shadows};
 use crate::routing::{
     Arm, Assignment, Backend, Dial, ModelEntry, Observation, Route, Serving, ShadowTolerance, Split, Unit, split,
 };
-use crate::servable::{Servable, ServableId, ServingLimits, State, VersionStatus};
+use crate::servable::{Lineage, Servable, ServableId, ServingLimits, State, VersionStatus};
 use crate::signature::{BatchAxes, Batching, Dim, Signature, TensorSpec};
 use crate::telemetry::access_log::{AccessLog, AccessLogMode};
 use crate::telemetry::settings::WireSettings;
@@ -177,6 +177,7 @@ pub fn backend(name: &str, version: u64, model: Arc<dyn Model>) -> Arc<Backend> 
         slot: 0,
         digest: String::new(),
         file_bytes: 0,
+        lineage: Lineage::default(),
         model,
         limits: ServingLimits { default_timeout: Some(Duration::from_secs(60)), ..ServingLimits::default() },
         padding: None,

@@ -6,7 +6,7 @@ use crate::batching::{BatchConfig, Cores, Pool, PoolConfig, QueueLimits};
 use crate::config::ServingDefaults;
 use crate::data_plane::DataPlane;
 use crate::engine::padding::{DeclaredPadding, PaddingRule};
-use crate::prediction_log::{LogSettings, VersionLog};
+use crate::prediction_log::VersionLog;
 use crate::registry::loader::LoadedVersion;
 use crate::registry::model_config::{ModelSettings, TimeoutAction};
 use crate::routing::{Arm, Backend};
@@ -42,6 +42,7 @@ impl BackendFactory {
             slot: loaded.slot,
             digest,
             file_bytes: loaded.file_bytes,
+            lineage: loaded.lineage.unwrap_or_else(|| settings.lineage.clone()),
             model: loaded.model,
             padding: loaded.padding,
             stats: counted.unwrap_or_default(),
@@ -61,6 +62,7 @@ impl BackendFactory {
             slot: old.slot,
             digest: old.digest.clone(),
             file_bytes: old.file_bytes,
+            lineage: old.lineage.clone(),
             model: old.model.clone(),
             padding: settings.sequence_padding.as_ref().map(|rule| repadded(old.padding.as_ref(), rule)),
             stats: old.stats.clone(),
@@ -78,12 +80,11 @@ impl BackendFactory {
         signature: &Signature,
         settings: &ModelSettings,
     ) -> Option<Arc<VersionLog>> {
-        let _ = settings;
         let log = Some(&self.plane.log).filter(|log| log.is_on())?;
         let (id, counts) = ((id.model.as_str(), id.version, digest), log.counts_of(&id.model));
         // Settings that don't fit the model are refused before it comes to this, but for those that change under a
         // version in service.
-        let made = VersionLog::new(id, signature, LogSettings::default(), counts);
+        let made = VersionLog::new(id, signature, settings.log.clone(), counts);
         let made = made.inspect_err(|cause| tracing::error!(model = id.0, version = id.1, %cause, "nothing is logged"));
         made.ok().map(Arc::new)
     }

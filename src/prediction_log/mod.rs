@@ -10,10 +10,14 @@
 //! was dropped for want of room is counted and shows as a gap in the rows' sequence numbers.
 
 pub mod columns;
+pub mod disk;
 pub mod entry;
 pub mod feedback;
 pub mod ring;
+pub mod seal;
+pub mod segment;
 pub mod settings;
+pub mod stream;
 pub mod table;
 
 pub use self::columns::VersionLog;

@@ -35,6 +35,11 @@ pub const SEGMENT_EXTENSION: &str = "arrows";
 /// The value of a partition column that has none.
 pub const NO_VALUE: &str = "__HIVE_DEFAULT_PARTITION__";
 
+/// What a file is called after while it is written, or where it was set aside; no reader takes it for a part of the log.
+pub const TEMPORARY_EXTENSION: &str = "tmp";
+/// Ending of sealed files.
+pub const SEALED_EXTENSION: &str = "parquet";
+
 /// The version of the layout and of the columns that this program writes; one that is greater is refused.
 pub const SCHEMA_VERSION: u32 = 1;
 
@@ -54,3 +59,20 @@ pub const META_DIGEST: &str = "headgate.digest";
 pub const META_PROGRAM: &str = "headgate.program";
 /// sha256 of the redaction and sampling rules.
 pub const META_RULES: &str = "headgate.rules";
+/// When the segment was begun, in Unix µs; it says which hour's folder its rows are in. None of them is later than that
+/// hour, some may be a little earlier.
+pub const META_OPENED: &str = "headgate.opened_us";
+
+// Only of sealed files.
+
+/// Number of rows.
+pub const META_ROWS: &str = "headgate.rows";
+/// Lowest and highest `seq`; absent for feedback.
+pub const META_SEQ_FIRST: &str = "headgate.seq_first";
+pub const META_SEQ_LAST: &str = "headgate.seq_last";
+/// Lowest and highest time that the rows are sorted by, in Unix µs.
+pub const META_TS_FIRST: &str = "headgate.ts_first_us";
+pub const META_TS_LAST: &str = "headgate.ts_last_us";
+/// The files that this one was merged from and that it stands for, by name without ending, separated by commas. A reader
+/// that finds one of them beside it leaves that one out.
+pub const META_REPLACES: &str = "headgate.replaces";

@@ -11,6 +11,7 @@ use crate::control::ModelControl;
 use crate::error::{Error, Result};
 use crate::health::Health;
 use crate::inference::{Attributes, Deadline, ModelRef};
+use crate::prediction_log::feedback::FeedbackLog;
 use crate::routing::shadow::Shadows;
 use crate::routing::{Backend, Lane, Routed, Serving};
 use crate::telemetry::access_log::AccessLog;
@@ -41,6 +42,8 @@ pub struct DataPlane {
     pub health: Health,
     pub budget: Arc<ByteBudget>,
     pub access_log: AccessLog,
+    /// Takes what really happened after predictions.
+    pub feedback: FeedbackLog,
     /// Trace and log settings that clients may read and change.
     pub settings: WireSettings,
     /// Twelve bits that tell this gateway's prediction ids from another's.

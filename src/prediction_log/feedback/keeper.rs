@@ -19,15 +19,17 @@ use crate::telemetry::metrics;
 pub const MAX_RECENT: usize = 1 << 18;
 /// How long feedback on a request that isn't known yet waits for it: its prediction may still be on the way to the log.
 pub const EARLY_PATIENCE_US: i64 = 250_000;
+/// Items of calls that wait so; beyond it a call does not.
+pub const MAX_EARLY_ITEMS: usize = 1 << 16;
 
 /// Where rows of feedback go.
 pub trait Sink: Send {
-    /// Appends rows of one model, or of no known one, to its segment. They are in it when this returns, and need not be
-    /// synced.
+    /// Appends rows of one model, or of no known one, to its segment, at `now_us`, Unix time in µs. They are in it when
+    /// this returns, and need not be synced.
     ///
     /// # Errors
     /// The disk's; then none of the rows is in the segment.
-    fn append(&mut self, model: Option<&str>, rows: &[&Row]) -> io::Result<()>;
+    fn append(&mut self, model: Option<&str>, rows: &[&Row], now_us: i64) -> io::Result<()>;
 
     /// Time passes: syncs and seals what is due at `now_us`, Unix time in µs.
     fn tick(&mut self, now_us: i64);
@@ -69,6 +71,7 @@ pub struct Keeper {
     last_received_us: i64,
     /// Calls that may name requests which the log has yet to see.
     early: VecDeque<Call>,
+    early_items: usize,
     is_failing: bool,
 }
 
@@ -91,6 +94,7 @@ impl Keeper {
             recent: Recent::new(MAX_RECENT),
             last_received_us: 0,
             early: VecDeque::new(),
+            early_items: 0,
             is_failing: false,
         }
     }
@@ -103,8 +107,10 @@ impl Keeper {
     /// Writes and answers these calls, but for those that are too early.
     pub fn take(&mut self, calls: impl IntoIterator<Item = Call>, now_us: i64) {
         let mut due = vec![];
+        self.early_items = 0;
         for call in std::mem::take(&mut self.early).into_iter().chain(calls) {
-            if self.is_early(&call, now_us) {
+            if self.is_early(&call, now_us) && self.early_items + call.items.len() <= MAX_EARLY_ITEMS {
+                self.early_items += call.items.len();
                 self.early.push_back(call);
             } else {
                 due.push(call);
@@ -123,14 +129,15 @@ impl Keeper {
 
     /// Writes and answers what still waits, and seals everything.
     pub fn finish(&mut self, now_us: i64) {
-        let early = std::mem::take(&mut self.early).into();
-        self.write(early, now_us);
+        let early = std::mem::take(&mut self.early);
+        self.write(early.into(), now_us);
         self.parts.sink.finish();
     }
 
     fn is_early(&self, call: &Call, now_us: i64) -> bool {
         let is_early = |item: &Feedback| {
-            let waits_on = item.received_us.saturating_add(EARLY_PATIENCE_US) > now_us;
+            // A clock that is set back must not make anybody wait for it.
+            let waits_on = now_us.abs_diff(item.received_us) < EARLY_PATIENCE_US.unsigned_abs();
             matches!(item.subject, Subject::Request { .. }) && waits_on && self.prediction(item).is_none()
         };
         call.items.iter().any(is_early)
@@ -154,7 +161,7 @@ impl Keeper {
             }
             waiting.push((call.answer, counts, groups));
         }
-        let written = self.append(&round);
+        let written = self.append(&round, now_us);
         metrics::count_feedback("duplicate", round.repeats);
         self.tell(round, &written);
         for (answer, counts, groups) in waiting {
@@ -188,11 +195,11 @@ impl Keeper {
     }
 
     /// Which groups are in their segments now.
-    fn append(&mut self, round: &Round) -> Vec<bool> {
+    fn append(&mut self, round: &Round, now_us: i64) -> Vec<bool> {
         let mut written = vec![false; round.groups.len()];
         for (model, group) in &round.groups {
             let rows: Vec<&Row> = round.rows.iter().filter(|(_, of)| of == group).map(|(row, _)| row).collect();
-            match self.parts.sink.append(model.as_deref(), &rows) {
+            match self.parts.sink.append(model.as_deref(), &rows, now_us) {
                 Ok(()) => {
                     written[*group] = true;
                     self.is_failing = false;

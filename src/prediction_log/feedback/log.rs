@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +14,7 @@ use super::item::Feedback;
 use super::keeper::{Call, Counts, Keeper, Parts};
 use super::told::ItemFault;
 use crate::error::{Error, Result};
+use crate::prediction_log::stream::unix_us;
 use crate::telemetry::metrics;
 
 /// Calls that may wait for the thread.
@@ -168,10 +169,4 @@ impl Inbox {
         self.waiting_items.fetch_sub(count, Relaxed);
         (calls, false)
     }
-}
-
-/// Unix time in µs.
-pub fn unix_us(time: SystemTime) -> i64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }

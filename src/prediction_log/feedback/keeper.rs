@@ -245,5 +245,4 @@ fn disk_refused() -> Error {
 }
 
 #[cfg(test)]
-#[path = "tests/keeper.rs"]
 mod tests;

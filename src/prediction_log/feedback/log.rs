@@ -170,3 +170,6 @@ impl Inbox {
         (calls, false)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,9 +10,12 @@
 //! was dropped for want of room is counted and shows as a gap in the rows' sequence numbers.
 
 pub mod columns;
+pub mod config;
 pub mod disk;
+pub mod disk_policy;
 pub mod entry;
 pub mod feedback;
+pub mod recovery;
 pub mod ring;
 pub mod seal;
 pub mod segment;

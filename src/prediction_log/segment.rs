@@ -158,6 +158,23 @@ pub fn read_segment(path: &Path) -> Result<SegmentReader, SegmentError> {
     Ok(SegmentReader { path: path.to_owned(), reader, extent })
 }
 
+/// The schema of a segment alone, with what the file says of itself.
+///
+/// # Errors
+/// As [`read_segment`].
+pub fn read_schema(path: &Path) -> Result<SchemaRef, SegmentError> {
+    let io_fault = |cause| SegmentError::Io { path: path.to_owned(), cause };
+    let mut file = File::open(path).map_err(io_fault)?;
+    let length = file.metadata().map_err(io_fault)?.len();
+    let Some(message) = next_message(&mut file, 0, length).map_err(io_fault)? else {
+        return Err(no_schema(&mut file, path, length).unwrap_or_else(io_fault));
+    };
+    file.seek(SeekFrom::Start(0)).map_err(io_fault)?;
+    let reader = StreamReader::try_new(file.take(message.end), None)
+        .map_err(|cause| SegmentError::Damaged { path: path.to_owned(), cause })?;
+    Ok(reader.schema())
+}
+
 impl SegmentReader {
     pub fn schema(&self) -> SchemaRef {
         self.reader.schema()
@@ -199,21 +216,23 @@ fn measure(file: &mut File, path: &Path) -> Result<Extent, SegmentError> {
     if has_schema {
         return Ok(extent);
     }
+    Err(no_schema(file, path, length).unwrap_or_else(io_fault))
+}
+
+/// Why no schema was found at the beginning of the file.
+fn no_schema(file: &mut File, path: &Path, length: u64) -> io::Result<SegmentError> {
+    let path = path.to_owned();
+    if length < 8 {
+        return Ok(SegmentError::NoSchema { path });
+    }
     let mut head = [0; 8];
-    file.seek(SeekFrom::Start(0)).map_err(io_fault)?;
-    let is_torn = match length {
-        0..8 => true,
-        _ => {
-            file.read_exact(&mut head).map_err(io_fault)?;
-            let [a, b, c, d, meta_bytes @ ..] = head;
-            [a, b, c, d] == CONTINUATION && 8 + u64::from(u32::from_le_bytes(meta_bytes)) > length
-        }
-    };
-    let cause = ArrowError::IpcError("it does not begin with a schema".to_owned());
-    Err(match is_torn {
-        true => SegmentError::NoSchema { path: path.to_owned() },
-        false => SegmentError::Damaged { path: path.to_owned(), cause },
-    })
+    file.seek(SeekFrom::Start(0))?;
+    file.read_exact(&mut head)?;
+    let [a, b, c, d, meta_bytes @ ..] = head;
+    if [a, b, c, d] == CONTINUATION && 8 + u64::from(u32::from_le_bytes(meta_bytes)) > length {
+        return Ok(SegmentError::NoSchema { path });
+    }
+    Ok(SegmentError::Damaged { path, cause: ArrowError::IpcError("it does not begin with a schema".to_owned()) })
 }
 
 /// What every message of a stream begins with (Arrow columnar format, encapsulated message format).

@@ -13,8 +13,8 @@ use arrow::datatypes::Schema;
 use super::disk::Disk;
 use super::segment::Segment;
 use super::table::{
-    META_DIGEST, META_MODEL, META_OPENED, META_PROGRAM, META_RULES, META_SCHEMA_VERSION, META_TABLE, META_VERSION,
-    SCHEMA_VERSION, SEGMENT_EXTENSION, Table, WAL_FOLDER,
+    META_DIGEST, META_MODEL, META_OPENED, META_PROGRAM, META_RETAIN, META_RULES, META_SCHEMA_VERSION, META_TABLE,
+    META_VERSION, SCHEMA_VERSION, SEGMENT_EXTENSION, Table, WAL_FOLDER,
 };
 
 /// Where the segments of this process go. One for both tables, shared by everybody who writes.
@@ -55,13 +55,15 @@ pub struct Partition {
     pub digest: Option<String>,
     /// sha256 of the rules of redaction and sampling.
     pub rules: Option<String>,
+    /// Time after which the rows may be deleted; `None`: as the server says.
+    pub retain: Option<Duration>,
 }
 
 impl Partition {
     /// Of feedback on a model, or on one that is not known.
     pub fn feedback(model: Option<&str>) -> Self {
         let model = model.map(str::to_owned);
-        Self { table: Table::Feedback, model, version: None, digest: None, rules: None }
+        Self { table: Table::Feedback, model, version: None, digest: None, rules: None, retain: None }
     }
 }
 
@@ -179,6 +181,7 @@ fn described(partition: &Partition, schema: &Schema, now: SystemTime) -> Schema 
         (META_DIGEST, partition.digest.clone()),
         (META_RULES, partition.rules.clone()),
         (META_PROGRAM, Some(env!("CARGO_PKG_VERSION").to_owned())),
+        (META_RETAIN, partition.retain.map(|time| time.as_secs().to_string())),
         (META_OPENED, Some(unix_us(now).to_string())),
     ];
     for (key, value) in facts {

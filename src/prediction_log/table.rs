@@ -9,6 +9,12 @@
 //! A sealed file has the name of the segment that it came from, so that a crash between its publication and the removal
 //! of the segment is mended by looking. Feedback whose model is not known lies under Hive's name for no value.
 
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
 /// One of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Table {
@@ -26,7 +32,68 @@ impl Table {
             Self::Feedback => "feedback",
         }
     }
+
+    /// The table of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|table| table.name() == name)
+    }
+
+    /// The column by which the rows of a sealed file are sorted: when a request ended, or when feedback arrived.
+    pub fn time_column(self) -> &'static str {
+        match self {
+            Self::Predictions => "ts",
+            Self::Feedback => "received_time",
+        }
+    }
+
+    /// The column that no two rows agree in.
+    pub fn id_column(self) -> &'static str {
+        match self {
+            Self::Predictions => "prediction_id",
+            Self::Feedback => "feedback_id",
+        }
+    }
 }
+
+/// Folder of the sealed rows of a segment that was begun at this time (Unix µs).
+pub fn sealed_folder(data_dir: &Path, table: Table, (model, version): (Option<&str>, Option<u64>), us: i64) -> PathBuf {
+    let time = UNIX_EPOCH + Duration::from_micros(us.unsigned_abs());
+    let text = humantime::format_rfc3339_seconds(time).to_string();
+    let (date, hour) = (text.get(..10).unwrap_or_default(), text.get(11..13).unwrap_or_default());
+    let model = model.map_or(Cow::Borrowed(NO_VALUE), partition_value);
+    let folder = data_dir.join(table.name()).join(format!("model={model}"));
+    match table {
+        Table::Predictions => folder
+            .join(format!("version={}", version.unwrap_or(0)))
+            .join(format!("date={date}"))
+            .join(format!("hour={hour}")),
+        Table::Feedback => folder.join(format!("date={date}")),
+    }
+}
+
+/// A text as a folder's name holds it: what means something in a path or to Hive is percent-encoded, and readers decode it.
+pub fn partition_value(text: &str) -> Cow<'_, str> {
+    utf8_percent_encode(text, SPECIAL).into()
+}
+
+/// What Hive escapes in the values of partitions, and what globs take for patterns.
+const SPECIAL: &AsciiSet = &CONTROLS
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'\'')
+    .add(b'*')
+    .add(b'/')
+    .add(b':')
+    .add(b'=')
+    .add(b'?')
+    .add(b'\\')
+    .add(b'{')
+    .add(b'}')
+    .add(b'[')
+    .add(b']')
+    .add(b'^')
+    .add(b' ');
 
 /// Folder of the segments of both tables.
 pub const WAL_FOLDER: &str = "wal";
@@ -62,6 +129,9 @@ pub const META_RULES: &str = "headgate.rules";
 /// When the segment was begun, in Unix µs; it says which hour's folder its rows are in. None of them is later than that
 /// hour, some may be a little earlier.
 pub const META_OPENED: &str = "headgate.opened_us";
+
+/// Time in s after which the rows may be deleted, as it was when they were written; absent: as the server says.
+pub const META_RETAIN: &str = "headgate.retain_s";
 
 // Only of sealed files.
 

@@ -62,6 +62,7 @@ pub mod error;
 pub mod json;
 pub mod npz;
 pub mod proto;
+pub mod rfc3339;
 pub mod served_config;
 pub mod signature;
 pub mod telemetry;

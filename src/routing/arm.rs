@@ -32,4 +32,9 @@ impl Arm {
     pub fn number(self) -> u8 {
         self as u8
     }
+
+    /// The arm with this number; `None` for a number that no arm has.
+    pub fn from_number(number: u8) -> Option<Self> {
+        [Self::Stable, Self::Candidate, Self::Control, Self::Shadow].into_iter().find(|arm| arm.number() == number)
+    }
 }

@@ -26,6 +26,7 @@ use crate::grpc::{GrpcConfig, GrpcService};
 use crate::health::Health;
 use crate::http::{HttpLimits, HttpService};
 use crate::outbound::Webhooks;
+use crate::prediction_log::PredictionLog;
 use crate::registry::engine_cache::EngineCache;
 use crate::registry::loader::LoaderConfig;
 use crate::registry::manager::{self, ClientControl, ManagerConfig, ManagerHandle, ScannerConfig, StartError};
@@ -312,6 +313,7 @@ fn data_plane(config: &Config, records: &Records, manager: &ManagerHandle, shado
         served: watch::Sender::new(0),
         control: Arc::new(ClientControl::new(manager.clone(), clients_may_load)),
         shadows,
+        log: PredictionLog::off(),
         health: Health::default(),
         budget: ByteBudget::new(config.limits.max_bytes_in_flight),
         access_log: AccessLog::new(config.access_log),

@@ -11,6 +11,7 @@ use crate::control::ModelControl;
 use crate::error::{Error, Result};
 use crate::health::Health;
 use crate::inference::{Attributes, Deadline, ModelRef};
+use crate::prediction_log::PredictionLog;
 use crate::routing::shadow::Shadows;
 use crate::routing::{Backend, Lane, Routed, Serving};
 use crate::telemetry::access_log::AccessLog;
@@ -38,6 +39,8 @@ pub struct DataPlane {
     pub control: Arc<dyn ModelControl>,
     /// Takes the copies of requests that a rollout compares.
     pub shadows: Shadows,
+    /// Takes what requests leave behind to be written down.
+    pub log: PredictionLog,
     pub health: Health,
     pub budget: Arc<ByteBudget>,
     pub access_log: AccessLog,

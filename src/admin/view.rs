@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::audit::Head;
 use crate::audit::line::Line;
 use crate::routing::{Backend, ModelEntry, Serving};
-use crate::servable::VersionStatus;
+use crate::servable::{Lineage, VersionStatus};
 use crate::signature::{Batching, Dim, TensorSpec};
 
 /// The answer of `/admin/v1/audit`.
@@ -55,6 +55,8 @@ pub struct VersionView {
 pub struct LoadedView {
     /// sha256 of the version's files, hexadecimal.
     pub digest: String,
+    /// Where it comes from, as far as it was told.
+    pub lineage: Lineage,
     /// Estimate of the memory that it takes.
     pub memory_bytes: u64,
     pub engine: String,
@@ -138,6 +140,7 @@ impl LoadedView {
         let signature = servable.signature();
         Self {
             digest: servable.digest.clone(),
+            lineage: servable.lineage.clone(),
             memory_bytes: servable.memory_bytes(),
             engine: servable.model.engine().to_owned(),
             notes: servable.notes(),

@@ -13,10 +13,11 @@ use crate::engine::{Engine, LoadError, Model};
 use crate::registry::declared::DeclaredError;
 use crate::registry::digest::Digest;
 use crate::registry::examples::{ExampleError, run_examples};
+use crate::registry::lineage;
 use crate::registry::listing::{MODEL_FILE, VersionFiles};
 use crate::registry::model_config::ModelSettings;
 use crate::registry::probe::{ProbeConfig, ProbeError, probe};
-use crate::servable::{ServableId, State};
+use crate::servable::{Lineage, ServableId, State};
 use crate::signature::Signature;
 use crate::store::records::Records;
 
@@ -53,6 +54,8 @@ pub struct LoadedVersion {
     pub examples: usize,
     /// The sequence padding that the settings declare, with what the check found.
     pub padding: Option<DeclaredPadding>,
+    /// What the version says of itself; `None`: what its settings say.
+    pub lineage: Option<Lineage>,
 }
 
 /// A load that failed.
@@ -81,6 +84,8 @@ pub enum LoadFailure {
     OutputRange { output: String },
     #[error(transparent)]
     Example(#[from] ExampleError),
+    #[error("lineage.json is not a lineage: {0}")]
+    Lineage(String),
     #[error("its files changed while it was loaded")]
     Changed,
     #[error("loading it panicked; the log has the cause")]
@@ -181,6 +186,7 @@ impl Worker {
             probe(&self.config.probe, &path)?;
             self.records.set_known_good(&digest, &self.config.build, SystemTime::now()).map_err(store)?;
         }
+        let lineage = lineage::read(&job.files).map_err(LoadFailure::Lineage)?;
         let model = self.engine.load(&path)?;
         check_settings(&job.settings, model.signature())?;
         let (id, attempt) = (job.id.clone(), job.attempt);
@@ -192,7 +198,7 @@ impl Worker {
             return Err(LoadFailure::Changed);
         }
         let slot = self.records.slot_for(&job.id.model, job.id.version, digest).map_err(store)?;
-        Ok(LoadedVersion { model, digest, file_bytes: job.files.model_bytes(), slot, examples, padding })
+        Ok(LoadedVersion { model, digest, file_bytes: job.files.model_bytes(), slot, examples, padding, lineage })
     }
 }
 

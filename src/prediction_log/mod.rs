@@ -16,6 +16,7 @@ pub mod disk_policy;
 pub mod entry;
 pub mod feedback;
 pub mod recovery;
+pub mod quality;
 pub mod ring;
 pub mod seal;
 pub mod segment;

@@ -81,11 +81,28 @@ pub struct ShadowSample {
     pub shadow_us: u32,
 }
 
+/// What turned out of one answer, told later.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LabelSample {
+    pub arm: Arm,
+    /// In force when the request was assigned.
+    pub weights: Weights,
+    /// Hash of the sticky key; `None` for a request that was assigned at random.
+    pub key: Option<u64>,
+    /// The answer was a bad one.
+    pub wrong: bool,
+    /// XXH3 of the feedback's name.
+    pub feedback: u64,
+    /// Whether that is the feedback that the model's quality goes by.
+    pub is_truth: bool,
+}
+
 /// What the data plane tells the control plane of a split route.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Observation {
     Served(Sample),
     Mirrored(ShadowSample),
+    Labelled(LabelSample),
 }
 
 /// Observations that may wait to be read; more are dropped and counted.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 
+use super::quality::Plan;
 use super::ring::RowCounts;
 use super::settings::LogSettings;
 use crate::signature::Signature;
@@ -17,6 +18,8 @@ pub struct VersionLog {
     pub digest: String,
     pub settings: LogSettings,
     pub schema: SchemaRef,
+    /// `None` where the settings say nothing of quality.
+    pub quality: Option<Arc<Plan>>,
     pub counts: Arc<RowCounts>,
 }
 
@@ -53,7 +56,13 @@ impl VersionLog {
             digest: digest.to_owned(),
             settings,
             schema: Arc::new(Schema::empty()),
+            quality: None,
             counts,
         })
+    }
+
+    /// The same, with its predictions held against feedback.
+    pub fn with_quality(self, quality: Option<Plan>) -> Self {
+        Self { quality: quality.map(Arc::new), ..self }
     }
 }

@@ -1,0 +1,18 @@
+//! Realised quality: what was predicted, held against what really happened.
+
+pub mod early;
+pub mod exact_sum;
+pub mod extract;
+pub mod group;
+pub mod join;
+pub mod outcome;
+pub mod plan;
+pub mod ranks;
+pub mod record;
+pub mod totals;
+
+pub use self::group::{QualityReport, SegmentReport};
+pub use self::join::{Fill, Join, Sight, name_hash};
+pub use self::plan::{Plan, PlanError};
+pub use self::record::Bounds;
+pub use self::totals::{Figures, Totals};

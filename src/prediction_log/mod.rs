@@ -12,6 +12,7 @@
 pub mod columns;
 pub mod entry;
 pub mod feedback;
+pub mod query;
 pub mod read;
 pub mod ring;
 pub mod settings;

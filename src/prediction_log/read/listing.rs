@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::Metadata;
+use arrow::datatypes::{Metadata, SchemaRef};
 
 use super::error::ReadError;
 use super::place::Place;
@@ -53,6 +53,29 @@ impl Source {
     pub fn path(&self) -> &Path {
         match self {
             Self::Sealed { path, .. } | Self::Segment { path, .. } => path,
+        }
+    }
+
+    /// The names of its columns; none for a file that is gone, and for a segment of another model or version.
+    ///
+    /// # Errors
+    /// As [`Source::batches`].
+    pub fn columns(&self, scan: &Scan) -> Result<Vec<String>, ReadError> {
+        let schema = self.schema(scan)?;
+        Ok(schema.iter().flat_map(|schema| schema.fields().iter().map(|field| field.name().clone())).collect())
+    }
+
+    /// Its schema; `None` for a file that is gone, and for a segment of another model or version.
+    ///
+    /// # Errors
+    /// As [`Source::batches`].
+    pub fn schema(&self, scan: &Scan) -> Result<Option<SchemaRef>, ReadError> {
+        match self {
+            Self::Sealed { path, .. } => Ok(sealed::open(path)?.map(|opened| opened.schema().clone())),
+            Self::Segment { path, file } => {
+                let contents = segment::open(path, file.try_clone().map_err(|cause| ReadError::io(path, cause))?)?;
+                Ok(contents.filter(|contents| concerns(contents, scan)).map(|contents| contents.schema))
+            }
         }
     }
 

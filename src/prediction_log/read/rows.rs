@@ -12,7 +12,7 @@ use super::scan::Scan;
 use crate::prediction_log::table::{META_SCHEMA_VERSION, SCHEMA_VERSION, Table};
 
 /// The column that says when a row was written: its folder goes by it.
-pub(crate) fn time_column(table: Table) -> &'static str {
+pub fn time_column(table: Table) -> &'static str {
     match table {
         Table::Predictions => "ts",
         Table::Feedback => "received_time",

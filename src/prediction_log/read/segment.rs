@@ -1,7 +1,7 @@
 //! One segment: its whole batches, up to where its writer is or died.
 
 use std::fs::File;
-use std::io::{BufReader, ErrorKind};
+use std::io::{BufReader, ErrorKind, Seek};
 use std::path::Path;
 
 use arrow::array::RecordBatch;
@@ -25,7 +25,8 @@ pub struct Contents {
 ///
 /// # Errors
 /// `Newer`; `Broken` for a file that is no segment.
-pub fn open(path: &Path, file: File) -> Result<Option<Contents>, ReadError> {
+pub fn open(path: &Path, mut file: File) -> Result<Option<Contents>, ReadError> {
+    file.rewind().map_err(|cause| ReadError::io(path, cause))?;
     let reader = match StreamReader::try_new_buffered(file, None) {
         Ok(reader) => reader,
         // Whoever writes it has not come this far, or died before.

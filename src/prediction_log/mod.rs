@@ -17,6 +17,8 @@ pub mod entry;
 pub mod feedback;
 pub mod recovery;
 pub mod quality;
+pub mod query;
+pub mod read;
 pub mod ring;
 pub mod seal;
 pub mod segment;

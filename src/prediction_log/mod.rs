@@ -10,6 +10,7 @@
 //! was dropped for want of room is counted and shows as a gap in the rows' sequence numbers.
 
 pub mod columns;
+pub mod destinations;
 pub mod entry;
 pub mod feedback;
 pub mod ring;
@@ -17,6 +18,7 @@ pub mod settings;
 pub mod table;
 
 pub use self::columns::VersionLog;
-pub use self::entry::{Entry, Outcome, RolloutPart, Witness};
+pub use self::destinations::{DestinationError, EventsConfig, EventsSettings, UploadConfig, UploadSettings};
+pub use self::entry::{Entry, Outcome, RolloutPart, RowsWitness, Witness};
 pub use self::ring::{Offered, PredictionLog, RowCounts};
 pub use self::settings::{Durability, LogSettings, QualitySettings};

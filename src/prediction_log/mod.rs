@@ -13,6 +13,7 @@ pub mod columns;
 pub mod config;
 pub mod disk;
 pub mod disk_policy;
+pub mod destinations;
 pub mod entry;
 pub mod feedback;
 pub mod recovery;
@@ -27,6 +28,7 @@ pub mod stream;
 pub mod table;
 
 pub use self::columns::VersionLog;
-pub use self::entry::{Entry, Outcome, RolloutPart, Witness};
+pub use self::destinations::{DestinationError, EventsConfig, EventsSettings, UploadConfig, UploadSettings};
+pub use self::entry::{Entry, Outcome, RolloutPart, RowsWitness, Witness};
 pub use self::ring::{Offered, PredictionLog, RowCounts};
 pub use self::settings::{Durability, LogSettings, QualitySettings};

@@ -29,6 +29,7 @@ const ROLLOUTS_ENDED: &str = "headgate_rollouts_ended_total";
 
 /// Says once what each metric means.
 pub fn describe() {
+    super::log_destinations::describe();
     describe_counter!(REQUESTS, "Inference requests by protocol and outcome");
     describe_gauge!(CONNECTIONS, "Open connections by listener");
     describe_counter!(CONNECTIONS_REFUSED, "Connections closed at once because the limit was reached, by listener");

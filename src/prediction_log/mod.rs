@@ -12,11 +12,13 @@
 pub mod columns;
 pub mod entry;
 pub mod feedback;
+pub mod redaction;
 pub mod ring;
+pub mod sampling_policy;
 pub mod settings;
 pub mod table;
 
-pub use self::columns::VersionLog;
+pub use self::columns::{RowContext, RowsBuilder, RuleError, VersionLog};
 pub use self::entry::{Entry, Outcome, RolloutPart, Witness};
 pub use self::ring::{Offered, PredictionLog, RowCounts};
 pub use self::settings::{Durability, LogSettings, QualitySettings};

@@ -46,7 +46,7 @@ pub use self::rows::{Pushed, RowContext, RowsBuilder};
 use self::rules::Plan;
 pub use self::rules::{RuleError, check};
 pub use self::slices::{Slices, Starts};
-use super::quality::Plan;
+use super::quality;
 use super::ring::RowCounts;
 use super::settings::LogSettings;
 use super::table::{
@@ -65,7 +65,7 @@ pub struct VersionLog {
     pub settings: LogSettings,
     pub schema: SchemaRef,
     /// `None` where the settings say nothing of quality.
-    pub quality: Option<Arc<Plan>>,
+    pub quality: Option<Arc<quality::Plan>>,
     pub counts: Arc<RowCounts>,
     plan: Plan,
 }
@@ -147,7 +147,7 @@ impl VersionLog {
     }
 
     /// The same, with its predictions held against feedback.
-    pub fn with_quality(self, quality: Option<Plan>) -> Self {
+    pub fn with_quality(self, quality: Option<quality::Plan>) -> Self {
         Self { quality: quality.map(Arc::new), ..self }
     }
 }

@@ -10,6 +10,7 @@
 //! was dropped for want of room is counted and shows as a gap in the rows' sequence numbers.
 
 pub mod columns;
+pub mod compact;
 pub mod config;
 pub mod disk;
 pub mod disk_policy;
@@ -26,6 +27,8 @@ pub mod settings;
 pub mod stream;
 pub mod table;
 pub mod writer;
+#[cfg(test)]
+pub mod testing;
 
 pub use self::columns::{RowContext, RowsBuilder, RuleError, VersionLog};
 pub use self::entry::{Entry, Outcome, RolloutPart, Witness};

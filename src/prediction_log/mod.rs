@@ -10,6 +10,7 @@
 //! was dropped for want of room is counted and shows as a gap in the rows' sequence numbers.
 
 pub mod columns;
+pub mod compact;
 pub mod config;
 pub mod destinations;
 pub mod disk;
@@ -21,6 +22,7 @@ pub mod query;
 pub mod read;
 pub mod recovery;
 pub mod redaction;
+pub mod retention;
 pub mod ring;
 pub mod sampling_policy;
 pub mod seal;
@@ -28,6 +30,9 @@ pub mod segment;
 pub mod settings;
 pub mod stream;
 pub mod table;
+pub mod writer;
+#[cfg(test)]
+pub mod testing;
 
 pub use self::columns::{RowContext, RowsBuilder, RuleError, VersionLog};
 pub use self::destinations::{DestinationError, EventsConfig, EventsSettings, UploadConfig, UploadSettings};

@@ -84,3 +84,6 @@ impl Sink for Segments {
 fn moment(now_us: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_micros(now_us.max(0).unsigned_abs())
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,7 +76,7 @@ impl Sink for Segments {
         broken.iter().for_each(|key| self.close(key));
     }
 
-    fn finish(&mut self) {
+    fn close_all(&mut self) {
         self.close_if(|_| true);
     }
 }

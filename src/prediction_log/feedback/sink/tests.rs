@@ -81,7 +81,7 @@ fn rows_are_in_a_segment_at_once_and_in_a_file_of_their_model_in_the_end() {
     let read = open.iter().flat_map(|path| read_segment(path).unwrap().map(Result::unwrap));
     assert_eq!(ids(read), ids_of(&rows));
 
-    sink.finish();
+    sink.close_all();
     settle(&sealer);
     assert_eq!(segments(&wal.data_dir, Table::Feedback).unwrap(), Vec::<PathBuf>::new());
     let sealed = sealed(folder.path());

@@ -64,15 +64,7 @@ impl fmt::Debug for FeedbackLog {
 
 impl FeedbackLog {
     /// A log that refuses everything: there is no data directory.
-    pub     fn send(&self, message: Message) -> Result<()> {
-        self.messages.try_send(message).map_err(|cause| match cause {
-            TrySendError::Full(_) => full(self.waiting_items.load(Relaxed)),
-            TrySendError::Disconnected(_) => stopped(),
-        })
-    }
-}
-
-fn off() -> Self {
+    pub fn off() -> Self {
         Self { door: None }
     }
 
@@ -138,6 +130,13 @@ impl Door {
             return Err(error);
         }
         answered.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    fn send(&self, message: Message) -> Result<()> {
+        self.messages.try_send(message).map_err(|cause| match cause {
+            TrySendError::Full(_) => full(self.waiting_items.load(Relaxed)),
+            TrySendError::Disconnected(_) => stopped(),
+        })
     }
 }
 

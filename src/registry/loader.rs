@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use crate::engine::padding::{DeclaredPadding, PaddingError};
 use crate::engine::{Engine, LoadError, Model};
+use crate::prediction_log::quality;
 use crate::registry::declared::DeclaredError;
 use crate::registry::digest::Digest;
 use crate::registry::examples::{ExampleError, run_examples};
@@ -82,6 +83,8 @@ pub enum LoadFailure {
     ClassLabels { output: String },
     #[error("outputs names output '{output}', which the model does not have")]
     OutputRange { output: String },
+    #[error(transparent)]
+    Quality(#[from] quality::PlanError),
     #[error(transparent)]
     Example(#[from] ExampleError),
     #[error("lineage.json is not a lineage: {0}")]
@@ -205,7 +208,7 @@ impl Worker {
 /// Checks what the files beside a model say of its inputs and outputs against the model.
 ///
 /// # Errors
-/// `Declared`, `Padding`, `ClassLabels` or `OutputRange`.
+/// `Declared`, `Padding`, `ClassLabels`, `OutputRange` or `Quality`.
 pub fn check_settings(settings: &ModelSettings, signature: &Signature) -> Result<(), LoadFailure> {
     if let Some(declared) = &settings.declared {
         declared.check(signature)?;
@@ -217,8 +220,11 @@ pub fn check_settings(settings: &ModelSettings, signature: &Signature) -> Result
     if let Some(output) = settings.class_labels.keys().find(is_unknown) {
         return Err(LoadFailure::ClassLabels { output: output.clone() });
     }
-    match settings.output_ranges.keys().find(is_unknown) {
-        None => Ok(()),
-        Some(output) => Err(LoadFailure::OutputRange { output: output.clone() }),
+    if let Some(output) = settings.output_ranges.keys().find(is_unknown) {
+        return Err(LoadFailure::OutputRange { output: output.clone() });
     }
+    if let Some(quality) = &settings.quality {
+        quality::Plan::new(signature, quality, &settings.log, &settings.class_labels)?;
+    }
+    Ok(())
 }

@@ -5,6 +5,7 @@ pub mod exposition;
 pub mod histogram;
 pub mod logging;
 pub mod metrics;
+pub mod quality;
 pub mod recorder;
 mod rollouts;
 pub mod settings;

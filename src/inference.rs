@@ -317,6 +317,16 @@ impl PredictionId {
         Self(self.0 + u128::from(k))
     }
 
+    /// The id of the batch's first row, where this is that of row `k`.
+    pub fn first_of(self, k: u64) -> Self {
+        Self(self.0.wrapping_sub(u128::from(k)))
+    }
+
+    /// XXH3 of the id.
+    pub fn hash(self) -> u64 {
+        xxhash_rust::xxh3::xxh3_64(&self.0.to_le_bytes())
+    }
+
     pub fn slot(self) -> u32 {
         (self.0 >> 38) as u32 & 0xff_ffff
     }

@@ -10,6 +10,7 @@ mod change;
 pub use change::ACTOR_HEADER;
 mod guard;
 mod json_body;
+mod log_quality;
 mod metrics_text;
 mod models;
 mod openapi;
@@ -88,6 +89,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<AdminState>)> {
         ("/metrics/", get(metrics_text::serve_admin)),
         ("/admin/openapi.json", get(openapi::serve)),
         ("/admin/v1/audit", get(audit::list)),
+        ("/admin/v1/log/quality", get(log_quality::list)),
         ("/admin/v1/models", get(models::list)),
         ("/admin/v1/models/{model}", get(models::show)),
         ("/admin/v1/models/{model}/load", post(change::load)),

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::Head;
 use crate::audit::line::Line;
+use crate::prediction_log::quality::{Fill, QualityReport};
 use crate::routing::{Backend, ModelEntry, Serving};
 use crate::servable::{Lineage, VersionStatus};
 use crate::signature::{Batching, Dim, TensorSpec};
@@ -200,6 +201,32 @@ impl BatchingView {
             Batching::Unproven(reason) => {
                 Self { proven: false, input_axes: vec![], output_axes: vec![], reason: reason.clone() }
             }
+        }
+    }
+}
+/// The answer of `/admin/v1/log/quality`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QualityList {
+    /// By model, version and arm.
+    pub quality: Vec<QualityReport>,
+    /// Predictions that feedback still finds, and feedback that waits for its prediction.
+    pub predictions_held: usize,
+    pub feedback_waiting: usize,
+    /// Predictions and waiting feedback that had to make room, and feedback whose value says nothing, since the start.
+    pub predictions_forgotten: u64,
+    pub feedback_dropped: u64,
+    pub feedback_unreadable: u64,
+}
+
+impl QualityList {
+    pub fn of(quality: Vec<QualityReport>, fill: Fill) -> Self {
+        Self {
+            quality,
+            predictions_held: fill.predictions,
+            feedback_waiting: fill.early,
+            predictions_forgotten: fill.forgotten,
+            feedback_dropped: fill.dropped,
+            feedback_unreadable: fill.unreadable,
         }
     }
 }

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use crate::engine::padding::{DeclaredPadding, PaddingError};
 use crate::engine::{Engine, LoadError, Model};
 use crate::prediction_log::columns::{self, RuleError};
+use crate::prediction_log::quality;
 use crate::registry::declared::DeclaredError;
 use crate::registry::digest::Digest;
 use crate::registry::examples::{ExampleError, run_examples};
@@ -85,6 +86,7 @@ pub enum LoadFailure {
     OutputRange { output: String },
     #[error(transparent)]
     Log(#[from] RuleError),
+    Quality(#[from] quality::PlanError),
     #[error(transparent)]
     Example(#[from] ExampleError),
     #[error("lineage.json is not a lineage: {0}")]
@@ -209,6 +211,7 @@ impl Worker {
 ///
 /// # Errors
 /// `Declared`, `Padding`, `ClassLabels`, `OutputRange` or `Log`.
+/// `Declared`, `Padding`, `ClassLabels`, `OutputRange` or `Quality`.
 pub fn check_settings(settings: &ModelSettings, signature: &Signature) -> Result<(), LoadFailure> {
     if let Some(declared) = &settings.declared {
         declared.check(signature)?;
@@ -224,5 +227,8 @@ pub fn check_settings(settings: &ModelSettings, signature: &Signature) -> Result
         return Err(LoadFailure::OutputRange { output: output.clone() });
     }
     columns::check(signature, &settings.log, settings.quality.as_ref())?;
+    if let Some(quality) = &settings.quality {
+        quality::Plan::new(signature, quality, &settings.log, &settings.class_labels)?;
+    }
     Ok(())
 }

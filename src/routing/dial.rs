@@ -21,6 +21,12 @@ pub struct Weights {
 impl Weights {
     pub const ALL_STABLE: Self = Self { candidate: 0, control: 0 };
 
+    /// The shares of candidate and control; what is too much is cut.
+    pub fn new(candidate: u16, control: u16) -> Self {
+        let candidate = candidate.min(BASIS_POINTS);
+        Self { candidate, control: control.min(BASIS_POINTS - candidate) }
+    }
+
     /// The candidate's share, cut to all there is, and a control of the same size or what is left.
     pub fn of_candidate(candidate: u16) -> Self {
         let candidate = candidate.min(BASIS_POINTS);

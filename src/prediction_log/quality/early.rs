@@ -108,3 +108,38 @@ impl Early {
         told.into_iter().map(|(_, told)| told).collect()
     }
 }
+
+/// Requests that feedback may still name by their own ids: whoever looks these ids up for it may have looked a moment
+/// before the request was seen.
+const MAX_REQUESTS: usize = 4096;
+
+/// The requests that were seen last, by the hashes of their ids. One id that is used again means the last of its requests.
+#[derive(Debug, Default)]
+pub struct RecentRequests {
+    /// With the id of the first instance, its row, and their number.
+    by_hash: HashMap<u64, (PredictionId, u32, u32)>,
+    order: VecDeque<u64>,
+}
+
+impl RecentRequests {
+    pub fn put(&mut self, request: &str, first: (PredictionId, u32, u32)) {
+        let hash = xxh3_64(request.as_bytes());
+        self.by_hash.insert(hash, first);
+        self.order.push_back(hash);
+        if self.order.len() > MAX_REQUESTS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.by_hash.remove(&oldest);
+        }
+    }
+
+    pub fn find(&self, who: Who) -> Option<PredictionId> {
+        let (hash, row) = match who {
+            Who::Prediction(id) => return Some(id),
+            Who::Request(hash, row) => (hash, row),
+        };
+        let (id, first, count) = *self.by_hash.get(&hash)?;
+        let at = row.checked_sub(first).filter(|at| *at < count)?;
+        Some(id.row(at.into()))
+    }
+}

@@ -196,7 +196,15 @@ mod tests {
             tolerance: None,
         };
         let classes = classes.iter().map(|class| (*class).to_owned()).collect();
-        Plan { settings, output: 0, output_name: "y".into(), axis, classes, segments: vec![] }
+        Plan {
+            settings,
+            output: 0,
+            output_name: "y".into(),
+            output_column: "out_y".into(),
+            axis,
+            classes,
+            segments: vec![],
+        }
     }
 
     fn floats(shape: &[usize], values: &[f32]) -> Tensor {

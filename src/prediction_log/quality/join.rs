@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::early::{Early, Told, Who};
+use super::early::{Early, RecentRequests, Told, Who};
 use super::extract::Instance;
 use super::group::{Group, Groups};
 use super::outcome::{Truth, is_wrong};
@@ -33,6 +33,8 @@ pub struct Sight<'a> {
     /// Unix time in µs.
     pub ended_us: i64,
     pub rollout: Option<&'a RolloutPart>,
+    /// Of the request, which may have more of them than are seen here.
+    pub rows: u32,
     pub instances: Vec<Instance>,
 }
 
@@ -42,6 +44,7 @@ pub struct Join {
     groups: Groups,
     records: Records,
     early: Early,
+    requests: RecentRequests,
     due: DueTimes,
     bounds: Bounds,
     /// Unix time in µs; never goes back.
@@ -74,6 +77,7 @@ impl Join {
             groups: Groups::new(bounds.max_groups),
             records: Records::new(bounds),
             early: Early::new(bounds.max_early),
+            requests: RecentRequests::default(),
             due: DueTimes::default(),
             bounds,
             now_us: i64::MIN,
@@ -87,9 +91,14 @@ impl Join {
     pub fn see(&mut self, sight: Sight<'_>) {
         self.now_us = self.now_us.max(sight.ended_us);
         let number = self.groups.number((sight.model, sight.version, sight.arm), sight.plan);
+        let count = u32::try_from(sight.instances.len()).unwrap_or(u32::MAX);
+        self.requests.put(sight.request, (sight.id, sight.row, count));
         let share = sight.rollout.filter(|part| !part.forced);
         let share = share.map(|part| {
             let RolloutPart { id, weights, key, .. } = part.clone();
+            // The instances of one request were assigned together, so that they are one unit.
+            let request = || sight.id.first_of(sight.row.into()).hash();
+            let key = key.or_else(|| (sight.rows > 1).then(request));
             Box::new(RolloutShare { id, weights, key, names: vec![] })
         });
         for (at, instance) in sight.instances.into_iter().enumerate() {
@@ -133,9 +142,10 @@ impl Join {
     /// Takes in what was told of a prediction, now or, if it is not known yet, once it is.
     pub fn tell(&mut self, subject: &Subject, told: Told) {
         self.now_us = self.now_us.max(told.received_us);
-        match subject {
-            Subject::Prediction(id) if self.records.get(*id).is_some() => self.hear(*id, &told),
-            subject => self.early.put(Who::of(subject), told),
+        let who = Who::of(subject);
+        match self.requests.find(who).filter(|id| self.records.get(*id).is_some()) {
+            Some(id) => self.hear(id, &told),
+            None => self.early.put(who, told),
         }
     }
 
@@ -169,6 +179,12 @@ impl Join {
             dropped: self.early.dropped,
             unreadable: self.unreadable_feedback,
         }
+    }
+
+    /// Predictions whose labels time decides.
+    #[cfg(test)]
+    pub fn waiting(&self) -> usize {
+        self.due.len()
     }
 
     fn hear(&mut self, id: PredictionId, told: &Told) {

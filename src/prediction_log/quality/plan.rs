@@ -16,6 +16,8 @@ pub struct Plan {
     /// Place and name of the output that is read.
     pub output: usize,
     pub output_name: String,
+    /// Its column in the log's rows.
+    pub output_column: String,
     /// Along which its rows lie; `None` where a request is one row, or all rows share it.
     pub axis: Option<usize>,
     /// Names of its classes; empty where the settings have none.
@@ -76,6 +78,7 @@ impl Plan {
             axis: axes.and_then(|axes| axes.outputs[output]),
             classes: class_labels.get(&name).cloned().unwrap_or_default(),
             segments: segments(signature, settings, log)?,
+            output_column: format!("out_{}", plain(&name)),
             output_name: name,
         })
     }
@@ -175,11 +178,15 @@ fn plain_columns(signature: &Signature, log: &LogSettings) -> Vec<Segment> {
             None => continue,
         };
         for (element, name) in names.iter().enumerate() {
-            let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-            columns.push(Segment { column: format!("in_{plain}"), input, axis, element });
+            columns.push(Segment { column: format!("in_{}", plain(name)), input, axis, element });
         }
     }
     columns
+}
+
+/// A name as a column has it.
+fn plain(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
 }
 
 /// Elements of one row; `None` where that varies.

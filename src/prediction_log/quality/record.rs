@@ -169,6 +169,11 @@ impl DueTimes {
         self.count += 1;
     }
 
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
     /// Those whose time has come.
     pub fn pop(&mut self, now_us: i64) -> Vec<PredictionId> {
         let later = self.by_second.split_off(&now_us.div_euclid(1_000_000).saturating_add(1));

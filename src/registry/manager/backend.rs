@@ -6,7 +6,7 @@ use crate::batching::{BatchConfig, Cores, Pool, PoolConfig, QueueLimits};
 use crate::config::ServingDefaults;
 use crate::data_plane::DataPlane;
 use crate::engine::padding::{DeclaredPadding, PaddingRule};
-use crate::prediction_log::VersionLog;
+use crate::prediction_log::{VersionLog, quality};
 use crate::registry::loader::LoadedVersion;
 use crate::registry::model_config::{ModelSettings, TimeoutAction};
 use crate::routing::{Arm, Backend};
@@ -86,7 +86,12 @@ impl BackendFactory {
         // version in service.
         let made = VersionLog::new(id, signature, settings.log.clone(), counts);
         let made = made.inspect_err(|cause| tracing::error!(model = id.0, version = id.1, %cause, "nothing is logged"));
-        made.ok().map(Arc::new)
+        let quality = settings.quality.as_ref().and_then(|quality| {
+            let made = quality::Plan::new(signature, quality, &settings.log, &settings.class_labels);
+            let ignored = |cause: &quality::PlanError| tracing::error!(model = id.0, version = id.1, %cause, "quality is not known");
+            made.inspect_err(ignored).ok()
+        });
+        made.ok().map(|log| Arc::new(log.with_quality(quality)))
     }
 
     /// An arm around a version in service, with a queue of its own.

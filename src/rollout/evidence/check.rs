@@ -28,6 +28,9 @@ pub struct CheckEvidence {
     stalled: [Option<u64>; 2],
     pub candidate: CountView,
     pub comparator: CountView,
+    /// Labels that have come: for the candidate, for the comparator.
+    #[serde(default)]
+    pub labels: [u64; 2],
     /// The candidate's share of what is compared, at the last unit.
     q: f64,
 }
@@ -49,6 +52,7 @@ impl CheckEvidence {
             stalled: [None; 2],
             candidate: CountView::default(),
             comparator: CountView::default(),
+            labels: [0; 2],
             q: 0.0,
         }
     }
@@ -105,6 +109,7 @@ impl CheckEvidence {
             _ => false,
         };
         let Some(in_candidate) = side(sample.arm, check.against).filter(|_| is_asked_for) else { return };
+        self.labels[usize::from(!in_candidate)] += 1;
         let key = sample.key.map(|key| key_in_step(key, sample.weights));
         self.q = share_of_candidate(sample.weights, check.against);
         if self.units.first(key) {

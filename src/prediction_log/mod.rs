@@ -10,12 +10,19 @@
 //! was dropped for want of room is counted and shows as a gap in the rows' sequence numbers.
 
 pub mod columns;
+pub mod config;
+pub mod disk;
+pub mod disk_policy;
 pub mod entry;
 pub mod feedback;
 pub mod query;
 pub mod read;
+pub mod recovery;
 pub mod ring;
+pub mod seal;
+pub mod segment;
 pub mod settings;
+pub mod stream;
 pub mod table;
 
 pub use self::columns::VersionLog;

@@ -14,6 +14,7 @@ pub mod config;
 pub mod disk;
 pub mod disk_policy;
 pub mod entry;
+pub mod export;
 pub mod feedback;
 pub mod query;
 pub mod read;

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Metadata, SchemaRef};
@@ -70,12 +71,21 @@ impl Source {
     /// As [`Source::batches`].
     pub fn schema(&self, scan: &Scan) -> Result<Option<SchemaRef>, ReadError> {
         match self {
-            Self::Sealed { path, .. } => Ok(sealed::open(path)?.map(|opened| opened.schema().clone())),
+            Self::Sealed { path, .. } => Ok(sealed::open(path)?.map(|opened| {
+                let schema = opened.schema().as_ref().clone();
+                Arc::new(schema.with_metadata(sealed::metadata(&opened)))
+            })),
             Self::Segment { path, file } => {
                 let contents = segment::open(path, file.try_clone().map_err(|cause| ReadError::io(path, cause))?)?;
                 Ok(contents.filter(|contents| concerns(contents, scan)).map(|contents| contents.schema()))
             }
         }
+    }
+
+    /// The model whose rows it has; `None` where that is not known, and for a file that can't be opened.
+    pub fn model(&self, scan: &Scan) -> Option<String> {
+        let schema = self.schema(scan).ok().flatten()?;
+        schema.metadata().get(META_MODEL).cloned()
     }
 
     /// Its rows within the scan's bounds. What follows the last whole batch of a segment is passed over. A sealed file

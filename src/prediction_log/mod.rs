@@ -19,12 +19,14 @@ pub mod feedback;
 pub mod query;
 pub mod read;
 pub mod recovery;
+pub mod retention;
 pub mod ring;
 pub mod seal;
 pub mod segment;
 pub mod settings;
 pub mod stream;
 pub mod table;
+pub mod writer;
 
 pub use self::columns::VersionLog;
 pub use self::entry::{Entry, Outcome, RolloutPart, Witness};

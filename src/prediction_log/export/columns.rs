@@ -87,17 +87,17 @@ pub fn text<'a>(batch: &'a RecordBatch, column: &'static str) -> Result<&'a Stri
 
 fn add(known: &mut Vec<FieldRef>, field: &FieldRef) -> Result<(), ExportError> {
     let Some(at) = known.iter().position(|known| known.name() == field.name()) else {
-        known.push(Arc::new(field.as_ref().clone().with_nullable(true)));
+        // What a version notes of its columns beside their shapes is not the training set's.
+        let mut metadata = field.metadata().clone();
+        metadata.retain(|key, _| key.starts_with("ARROW:extension:"));
+        known.push(Arc::new(field.as_ref().clone().with_nullable(true).with_metadata(metadata)));
         return Ok(());
     };
-    if known[at].data_type() == field.data_type() && known[at].metadata() == field.metadata() {
+    let (first, second) = (describe(&known[at]), describe(field));
+    if first == second {
         return Ok(());
     }
-    Err(ExportError::MixedColumns {
-        column: field.name().clone(),
-        first: describe(&known[at]),
-        second: describe(field),
-    })
+    Err(ExportError::MixedColumns { column: field.name().clone(), first, second })
 }
 
 /// The type, with the shape that an extension gives it.

@@ -16,6 +16,7 @@ pub mod destinations;
 pub mod disk;
 pub mod disk_policy;
 pub mod entry;
+pub mod export;
 pub mod feedback;
 pub mod quality;
 pub mod query;

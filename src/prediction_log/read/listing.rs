@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Metadata, SchemaRef};
@@ -13,12 +14,11 @@ use super::error::ReadError;
 use super::place::Place;
 use super::scan::Scan;
 use super::{sealed, segment};
-use crate::prediction_log::table::{META_MODEL, META_VERSION, SEGMENT_EXTENSION, Table, WAL_FOLDER};
-
-/// Key of a compacted file's metadata: a JSON list of the names, without ending, of the files whose rows it took over.
-pub const META_REPLACES: &str = "headgate.replaces";
-/// Ending of a sealed file.
-pub const SEALED_EXTENSION: &str = "parquet";
+use crate::prediction_log::segment::SegmentReader;
+use crate::prediction_log::stream::wal_folder;
+use crate::prediction_log::table::{
+    META_MODEL, META_REPLACES, META_VERSION, SEALED_EXTENSION, SEGMENT_EXTENSION, Table,
+};
 
 /// The batches of one file.
 pub type SourceBatches = Box<dyn Iterator<Item = Result<RecordBatch, ReadError>>>;
@@ -71,12 +71,21 @@ impl Source {
     /// As [`Source::batches`].
     pub fn schema(&self, scan: &Scan) -> Result<Option<SchemaRef>, ReadError> {
         match self {
-            Self::Sealed { path, .. } => Ok(sealed::open(path)?.map(|opened| opened.schema().clone())),
+            Self::Sealed { path, .. } => Ok(sealed::open(path)?.map(|opened| {
+                let schema = opened.schema().as_ref().clone();
+                Arc::new(schema.with_metadata(sealed::metadata(&opened)))
+            })),
             Self::Segment { path, file } => {
                 let contents = segment::open(path, file.try_clone().map_err(|cause| ReadError::io(path, cause))?)?;
-                Ok(contents.filter(|contents| concerns(contents, scan)).map(|contents| contents.schema))
+                Ok(contents.filter(|contents| concerns(contents, scan)).map(|contents| contents.schema()))
             }
         }
+    }
+
+    /// The model whose rows it has; `None` where that is not known, and for a file that can't be opened.
+    pub fn model(&self, scan: &Scan) -> Option<String> {
+        let schema = self.schema(scan).ok().flatten()?;
+        schema.metadata().get(META_MODEL).cloned()
     }
 
     /// Its rows within the scan's bounds. What follows the last whole batch of a segment is passed over. A sealed file
@@ -102,8 +111,9 @@ impl Source {
 }
 
 /// Whether a segment may hold rows of the scan's model and version.
-fn concerns(contents: &segment::Contents, scan: &Scan) -> bool {
-    let metadata = contents.schema.metadata();
+fn concerns(contents: &SegmentReader, scan: &Scan) -> bool {
+    let schema = contents.schema();
+    let metadata = schema.metadata();
     let differs = |key: &str, wanted: Option<String>| matches!((metadata.get(key), wanted), (Some(here), Some(wanted)) if *here != wanted);
     !differs(META_MODEL, scan.model.clone()) && !differs(META_VERSION, scan.version.map(|version| version.to_string()))
 }
@@ -168,7 +178,8 @@ fn replaced(files: &[PathBuf]) -> Result<BTreeSet<String>, ReadError> {
 
 /// The names that a file's metadata says it replaces.
 pub fn replaces(metadata: &Metadata) -> Vec<String> {
-    metadata.get(META_REPLACES).and_then(|names| serde_json::from_str(names).ok()).unwrap_or_default()
+    let names = metadata.get(META_REPLACES).map(String::as_str).unwrap_or_default();
+    names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 /// Whether another file of the same folder took over the rows of one that is gone.
@@ -187,7 +198,7 @@ fn refuse_replaced(path: &Path) -> Result<(), ReadError> {
 
 /// The segments of a table, opened; one that goes away meanwhile is sealed.
 pub fn segments(data_dir: &Path, table: Table) -> Result<Vec<Source>, ReadError> {
-    let mut paths = entries(&data_dir.join(WAL_FOLDER).join(table.name()))?;
+    let mut paths = entries(&wal_folder(data_dir, table))?;
     paths.retain(|path| path.extension() == Some(OsStr::new(SEGMENT_EXTENSION)));
     paths.sort();
     let mut found = vec![];

@@ -14,10 +14,9 @@ mod sealed;
 mod segment;
 
 pub use self::error::ReadError;
-pub use self::listing::{META_REPLACES, Source, list};
+pub use self::listing::{Source, list};
 pub use self::lookup::lookup;
 pub use self::place::Place;
-pub(super) use self::rows::time_column;
 pub use self::scan::{Batches, Scan};
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use arrow::array::{Array, RecordBatch, UInt64Array};
 
 use self::fixture::*;
 use super::*;
-use crate::prediction_log::table::{META_SCHEMA_VERSION, Table};
+use crate::prediction_log::table::{META_REPLACES, META_SCHEMA_VERSION, Table};
 
 /// The sequence numbers of a scan's rows, in the order that they come.
 fn seqs(scan: &Scan) -> Vec<u64> {
@@ -114,7 +114,7 @@ fn a_torn_segment_gives_its_whole_batches() {
 #[test]
 fn files_that_a_compacted_one_replaces_are_left_out() {
     let log = log();
-    let replaces = [(META_REPLACES, "[\"1000-1\", \"1000-2\"]")];
+    let replaces = [(META_REPLACES, "1000-1,1000-2")];
     seal(log.path(), Table::Predictions, &format!("{SEVEN}/1000-1-c.parquet"), &[predictions(&rows(0..15))], &replaces);
     assert_eq!(seqs(&all(log.path())), (0..15).collect::<Vec<u64>>());
 }
@@ -124,7 +124,7 @@ fn a_file_replaced_after_it_was_listed_is_no_silent_loss() {
     let log = log();
     let old = log.path().join("predictions").join(SEVEN).join("1000-1.parquet");
     let mut batches = all(log.path()).batches().unwrap();
-    let replaces = [(META_REPLACES, "[\"1000-1\"]")];
+    let replaces = [(META_REPLACES, "1000-1")];
     seal(log.path(), Table::Predictions, &format!("{SEVEN}/1000-1-c.parquet"), &[predictions(&rows(0..10))], &replaces);
     fs::remove_file(&old).unwrap();
     assert!(matches!(batches.next(), Some(Err(ReadError::Replaced { path })) if path == old));

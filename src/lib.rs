@@ -59,6 +59,7 @@ pub mod health;
 // foundations
 pub mod budget;
 pub mod error;
+pub mod hmac;
 pub mod json;
 pub mod npz;
 pub mod proto;

@@ -112,6 +112,14 @@ impl<'a> Entry<'a> {
         &self.path
     }
 
+    pub fn is_number(&self) -> bool {
+        self.value.is_number()
+    }
+
+    pub fn is_text(&self) -> bool {
+        self.value.is_string()
+    }
+
     /// The value as it is, for a reader elsewhere.
     pub fn value(self) -> Value {
         self.value.clone()
@@ -141,6 +149,12 @@ impl<'a> Entry<'a> {
             _ if most == u64::MAX => Err(self.bad(&format!("a whole number of at least {least}"))),
             _ => Err(self.bad(&format!("a whole number from {least} to {most}"))),
         }
+    }
+
+    /// A whole number from `least` to `most`, either of which may be negative.
+    pub fn signed(self, least: i64, most: i64) -> Result<i64, SettingsError> {
+        let number = self.value.as_i64().filter(|number| (least..=most).contains(number));
+        number.ok_or_else(|| self.bad(&format!("a whole number from {least} to {most}")))
     }
 
     /// A finite number.

@@ -48,7 +48,7 @@ pub enum SampleBy {
 }
 
 /// What becomes of a column's values before they reach the disk.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Redaction {
     /// Always null.
     Drop,

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use crate::engine::padding::{DeclaredPadding, PaddingError};
 use crate::engine::{Engine, LoadError, Model};
+use crate::prediction_log::columns::{self, RuleError};
 use crate::registry::declared::DeclaredError;
 use crate::registry::digest::Digest;
 use crate::registry::examples::{ExampleError, run_examples};
@@ -79,6 +80,8 @@ pub enum LoadFailure {
     ClassLabels { output: String },
     #[error("outputs names output '{output}', which the model does not have")]
     OutputRange { output: String },
+    #[error(transparent)]
+    Log(#[from] RuleError),
     #[error(transparent)]
     Example(#[from] ExampleError),
     #[error("its files changed while it was loaded")]
@@ -199,7 +202,7 @@ impl Worker {
 /// Checks what the files beside a model say of its inputs and outputs against the model.
 ///
 /// # Errors
-/// `Declared`, `Padding`, `ClassLabels` or `OutputRange`.
+/// `Declared`, `Padding`, `ClassLabels`, `OutputRange` or `Log`.
 pub fn check_settings(settings: &ModelSettings, signature: &Signature) -> Result<(), LoadFailure> {
     if let Some(declared) = &settings.declared {
         declared.check(signature)?;
@@ -211,8 +214,9 @@ pub fn check_settings(settings: &ModelSettings, signature: &Signature) -> Result
     if let Some(output) = settings.class_labels.keys().find(is_unknown) {
         return Err(LoadFailure::ClassLabels { output: output.clone() });
     }
-    match settings.output_ranges.keys().find(is_unknown) {
-        None => Ok(()),
-        Some(output) => Err(LoadFailure::OutputRange { output: output.clone() }),
+    if let Some(output) = settings.output_ranges.keys().find(is_unknown) {
+        return Err(LoadFailure::OutputRange { output: output.clone() });
     }
+    columns::check(signature, &settings.log, settings.quality.as_ref())?;
+    Ok(())
 }

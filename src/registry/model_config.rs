@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::engine::padding::PaddingRule;
+use crate::prediction_log::settings::{LogSettings, QualitySettings};
 use crate::registry::declared::Declared;
 use crate::registry::version_policy::{OnNewVersion, VersionPolicy};
 use crate::servable::OutputRange;
@@ -48,6 +49,12 @@ pub struct ModelFile {
     pub declared: Option<Declared>,
     /// The model's own rollout spec, as it stands in the file.
     pub rollout: Option<Value>,
+    /// Less its features and ranges, which are keys of their own.
+    pub log: Option<LogSettings>,
+    /// Names of the elements of an input's rows, by input.
+    pub features: BTreeMap<String, Vec<String>>,
+    pub quality: Option<QualitySettings>,
+    pub lineage: Lineage,
     pub not_honoured: Vec<String>,
 }
 
@@ -80,8 +87,23 @@ pub struct ModelSettings {
     pub declared: Option<Declared>,
     /// The model's own rollout spec, as it stands in the file; whoever starts rollouts reads it.
     pub rollout: Option<Value>,
+    /// What is written of its predictions, and how.
+    pub log: LogSettings,
+    /// How its predictions are held against feedback; `None`: they are not.
+    pub quality: Option<QualitySettings>,
+    pub lineage: Lineage,
     /// Keys that are valid but that this build doesn't act on, to be reported when the model is loaded.
     pub not_honoured: Vec<String>,
+}
+
+/// Where a model comes from, in the words of whoever trained it. Shown and written down, never followed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lineage {
+    /// Usually the digest of its training set's manifest.
+    pub dataset: Option<String>,
+    /// Commit of the code that trained it.
+    pub git: Option<String>,
+    pub run_id: Option<String>,
 }
 
 /// Triton's `dynamic_batching`, less its queue policy.
@@ -191,6 +213,10 @@ impl ModelFile {
             label_files: self.label_files,
             declared: self.declared.or(under.declared),
             rollout: self.rollout.or(under.rollout),
+            log: self.log.or(under.log),
+            features: if self.features.is_empty() { under.features } else { self.features },
+            quality: self.quality.or(under.quality),
+            lineage: if self.lineage == Lineage::default() { under.lineage } else { self.lineage },
             not_honoured: self.not_honoured,
         }
     }
@@ -198,6 +224,8 @@ impl ModelFile {
     /// Fills in the defaults. `label_files` must have been read into `class_labels` before.
     pub fn settings(self) -> ModelSettings {
         let tolerance = Tolerance::default();
+        let bounds = |range: &OutputRange| (range.min.unwrap_or(f64::NEG_INFINITY), range.max.unwrap_or(f64::INFINITY));
+        let output_ranges = self.output_ranges.iter().map(|(output, range)| (output.clone(), bounds(range))).collect();
         ModelSettings {
             version_policy: self.version_policy.unwrap_or_default(),
             labels: self.labels,
@@ -222,6 +250,9 @@ impl ModelFile {
             sequence_padding: self.sequence_padding,
             declared: self.declared,
             rollout: self.rollout,
+            log: LogSettings { features: self.features, output_ranges, ..self.log.unwrap_or_default() },
+            quality: self.quality,
+            lineage: self.lineage,
             not_honoured: self.not_honoured,
         }
     }

@@ -1,5 +1,7 @@
 //! `model.yaml`: headgate's own file beside a model's versions.
 
+mod recording;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -55,7 +57,14 @@ pub fn parse(bytes: &[u8]) -> Result<ModelFile, SettingsError> {
     }
     file.sequence_padding = root.take("sequence_padding").map(sequence_padding).transpose()?;
     modes(&mut root, &mut file)?;
-    accepted_for_later(&mut root, &mut file)?;
+    recording::take(&mut root, &mut file)?;
+    if let Some(entry) = root.take("rollout") {
+        let spec = entry.value();
+        if !spec.is_object() {
+            return Err(SettingsError::bad_value("rollout", "a mapping of keys to values", &spec));
+        }
+        file.rollout = Some(spec);
+    }
     root.finish()?;
     Ok(file)
 }
@@ -234,38 +243,6 @@ fn idle_unload(entry: Entry<'_>) -> Result<IdleUnload, SettingsError> {
     }
 }
 
-/// Keys whose form is checked but whose meaning this build does not have.
-fn accepted_for_later(root: &mut Section<'_>, file: &mut ModelFile) -> Result<(), SettingsError> {
-    const KNOWN_INSIDE: [(&str, &[&str]); 3] = [
-        ("log", &["sample", "redact", "durability"]),
-        ("quality", &["task", "output", "feedback"]),
-        ("lineage", &["dataset", "git", "run_id"]),
-    ];
-    for (key, inside) in KNOWN_INSIDE {
-        let Some(entry) = root.take(key) else { continue };
-        let mut section = entry.section()?;
-        for known in inside {
-            section.take(known);
-        }
-        section.finish()?;
-        file.not_honoured.push(key.to_owned());
-    }
-    if let Some(entry) = root.take("features") {
-        for (_, inside) in entry.section()?.entries() {
-            texts(inside, MAX_CLASSES)?;
-        }
-        file.not_honoured.push("features".to_owned());
-    }
-    if let Some(entry) = root.take("rollout") {
-        let spec = entry.value();
-        if !spec.is_object() {
-            return Err(SettingsError::bad_value("rollout", "a mapping of keys to values", &spec));
-        }
-        file.rollout = Some(spec);
-    }
-    Ok(())
-}
-
 fn texts(entry: Entry<'_>, most: usize) -> Result<Vec<String>, SettingsError> {
     let too_many = entry.bad(&format!("a list of at most {most}"));
     let items = entry.list()?;
@@ -328,7 +305,8 @@ rollout: {}
             pad: [("input_ids".to_owned(), -1.0)].into(),
         };
         assert_eq!(file.sequence_padding, Some(padding));
-        assert_eq!(file.not_honoured, ["log", "quality", "lineage", "features"]);
+        assert_eq!(file.not_honoured, Vec::<String>::new());
+        assert!(file.log.is_some() && file.quality.is_some());
         assert_eq!(file.output_ranges["probabilities"], OutputRange { min: Some(0.0), max: Some(1.0) });
     }
 

@@ -11,8 +11,9 @@ use bytes::Bytes;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::json;
 
-use super::tensors::{Side, Tensors, push_text};
+use super::tensors::{Tensors, push_text};
 use crate::outbound::event;
+use crate::prediction_log::columns::Side;
 use crate::prediction_log::destinations::EventMode;
 
 const REQUEST: &str = "org.kubeflow.serving.inference.request";

@@ -4,9 +4,12 @@ use std::io::Write as _;
 
 use arrow::array::{Array, ArrayRef, AsArray as _, RecordBatch};
 use arrow::datatypes::{
-    DataType as ArrowType, Field, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type,
-    UInt16Type, UInt32Type, UInt64Type,
+    DataType as ArrowType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type,
+    UInt32Type, UInt64Type,
 };
+
+use crate::prediction_log::columns::{Cut, Notes, Side};
+use crate::tensor::DataType;
 
 /// The tensors of one side, inputs or outputs, and the columns that hold them.
 #[derive(Debug)]
@@ -17,7 +20,7 @@ pub struct Tensors {
 #[derive(Debug)]
 struct Tensor {
     name: String,
-    datatype: String,
+    datatype: DataType,
     /// Where the axis of rows is, which one row has with size 1.
     axis: Option<usize>,
     /// Of one row; `None` where it varies.
@@ -33,8 +36,6 @@ enum Parts {
     Elements(Vec<(usize, usize)>),
 }
 
-const BYTES: &str = "BYTES";
-
 impl Tensors {
     /// Finds them by what the schema's fields say. What redaction made a text of is a tensor of its own, named as its
     /// column.
@@ -42,11 +43,12 @@ impl Tensors {
         let mut tensors: Vec<Tensor> = vec![];
         for (at, field) in batch.schema_ref().fields().iter().enumerate() {
             let Some(notes) = Notes::of(field).filter(|notes| notes.side == side) else { continue };
-            let Notes { tensor: name, datatype, axis, row_shape, element, .. } = notes;
-            if datatype != BYTES && is_text(field.data_type()) {
+            let Notes { tensor: name, dtype: datatype, cut, row_shape, element, .. } = notes;
+            let axis = if let Cut::Axis(axis) = cut { Some(axis) } else { None };
+            if datatype != DataType::Bytes && is_text(field.data_type()) {
                 let name = field.name().strip_prefix(side.prefix()).unwrap_or(field.name()).to_owned();
                 let parts = Parts::Whole(at);
-                tensors.push(Tensor { name, datatype: BYTES.to_owned(), axis: None, row_shape: None, parts });
+                tensors.push(Tensor { name, datatype: DataType::Bytes, axis: None, row_shape: None, parts });
                 continue;
             }
             let Some(element) = element else {
@@ -79,7 +81,7 @@ impl Tensors {
             }
             out.extend(b"{\"name\":");
             push_text(&tensor.name, out);
-            _ = write!(out, ",\"datatype\":\"{}\",\"shape\":{shape:?},\"data\":[", tensor.datatype);
+            _ = write!(out, ",\"datatype\":\"{}\",\"shape\":{shape:?},\"data\":[", tensor.datatype.name());
             out.extend(data);
             out.extend(b"]}");
         }
@@ -200,48 +202,4 @@ fn push_element(array: &ArrayRef, at: usize, out: &mut Vec<u8>) {
 pub fn push_text(text: &str, out: &mut Vec<u8>) {
     // Writing to memory can't fail.
     _ = serde_json::to_writer(out, text);
-}
-
-/// Which way a tensor goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    Input,
-    Output,
-}
-
-impl Side {
-    fn prefix(self) -> &'static str {
-        match self {
-            Self::Input => "in_",
-            Self::Output => "out_",
-        }
-    }
-}
-
-/// What a field says of its column.
-struct Notes {
-    side: Side,
-    tensor: String,
-    datatype: String,
-    axis: Option<usize>,
-    row_shape: Option<Vec<i64>>,
-    element: Option<usize>,
-}
-
-impl Notes {
-    fn of(field: &Field) -> Option<Self> {
-        let note = |key: &str| field.metadata().get(key).map(String::as_str);
-        Some(Self {
-            side: match note("headgate.side")? {
-                "in" => Side::Input,
-                "out" => Side::Output,
-                _ => return None,
-            },
-            tensor: note("headgate.tensor")?.to_owned(),
-            datatype: note("headgate.datatype")?.to_owned(),
-            axis: note("headgate.cut").and_then(|cut| cut.parse().ok()),
-            row_shape: note("headgate.row_shape").and_then(|shape| serde_json::from_str(shape).ok()),
-            element: note("headgate.element").and_then(|element| element.parse().ok()),
-        })
-    }
 }

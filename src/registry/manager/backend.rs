@@ -117,6 +117,7 @@ pub fn same_backend(a: &ModelSettings, b: &ModelSettings) -> bool {
         load: Default::default(),
         idle_unload: None,
         rollout: None,
+        lineage: Default::default(),
         not_honoured: Vec::new(),
         ..settings.clone()
     };

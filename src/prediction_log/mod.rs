@@ -36,7 +36,6 @@ pub mod writer;
 pub mod testing;
 
 pub use self::columns::{RowContext, RowsBuilder, RuleError, VersionLog};
-pub use self::destinations::{DestinationError, EventsConfig, EventsSettings, UploadConfig, UploadSettings};
 pub use self::destinations::{EventsConfig, EventsSettings, UploadConfig, UploadSettings};
 pub use self::entry::{Entry, Outcome, RolloutPart, RowsWitness, Witness};
 pub use self::ring::{Offered, PredictionLog, RowCounts};

@@ -86,6 +86,7 @@ pub enum LoadFailure {
     OutputRange { output: String },
     #[error(transparent)]
     Log(#[from] RuleError),
+    #[error(transparent)]
     Quality(#[from] quality::PlanError),
     #[error(transparent)]
     Example(#[from] ExampleError),
@@ -210,8 +211,7 @@ impl Worker {
 /// Checks what the files beside a model say of its inputs and outputs against the model.
 ///
 /// # Errors
-/// `Declared`, `Padding`, `ClassLabels`, `OutputRange` or `Log`.
-/// `Declared`, `Padding`, `ClassLabels`, `OutputRange` or `Quality`.
+/// `Declared`, `Padding`, `ClassLabels`, `OutputRange`, `Log` or `Quality`.
 pub fn check_settings(settings: &ModelSettings, signature: &Signature) -> Result<(), LoadFailure> {
     if let Some(declared) = &settings.declared {
         declared.check(signature)?;

@@ -106,7 +106,7 @@ const IMPORTS: [(&str, &str); 33] = [
     ("budget", "error"),
     ("classification", "error servable tensor"),
     ("cli", "admin app audit config engine error inference npz registry rollout signature telemetry tensor yaml"),
-    ("config", "inference outbound telemetry"),
+    ("config", "inference outbound prediction_log telemetry"),
     ("control", "error"),
     ("data_plane", "budget control error health inference routing telemetry"),
     ("engine", "signature tensor"),
@@ -233,7 +233,7 @@ fn decisions_do_no_io_and_read_no_clock() {
 }
 
 /// Where tasks, threads and processes are started, and why.
-const STARTS: [(&str, &str); 20] = [
+const STARTS: [(&str, &str); 22] = [
     ("admin/audit.rs", "the audit log is written and read where that may block"),
     ("admin/change.rs", "a change goes on when its caller leaves"),
     ("batching/autoscale.rs", "the thread that scales all pools"),
@@ -245,6 +245,8 @@ const STARTS: [(&str, &str); 20] = [
     ("http/body.rs", "large bodies are decompressed where that may block"),
     ("http/mod.rs", "large answers are compressed where that may block"),
     ("outbound/webhooks.rs", "the thread that delivers to webhooks"),
+    ("prediction_log/seal/mod.rs", "the thread that seals segments"),
+    ("prediction_log/writer/mod.rs", "the thread that writes rows"),
     ("registry/loader.rs", "the threads that load, a bounded share of the cores"),
     ("registry/manager/actor.rs", "the manager's thread"),
     ("registry/manager/scanner.rs", "the thread that looks at the repositories"),

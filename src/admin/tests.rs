@@ -37,8 +37,10 @@ impl Server {
     }
 
     async fn serve_with(audit: Arc<AuditLog>) -> Self {
-        Self::serve(|plane, manager, rollouts| router(plane, manager, rollouts, recorder::install().unwrap(), audit))
-            .await
+        Self::serve(|plane, manager, rollouts| {
+            router(plane, manager, rollouts, recorder::install().unwrap(), (audit, LogAdmin::off()))
+        })
+        .await
     }
 
     async fn serve(make: impl FnOnce(Arc<DataPlane>, ManagerHandle, RolloutHandle) -> Router) -> Self {

@@ -58,7 +58,11 @@ impl Retention {
             }
         }
         if expired.files > 0 {
-            tracing::info!(files = expired.files, bytes = expired.bytes, "old files of the prediction log were deleted");
+            tracing::info!(
+                files = expired.files,
+                bytes = expired.bytes,
+                "old files of the prediction log were deleted"
+            );
         }
         expired
     }

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::version::{OpenVersion, Outcome};
 use super::WriterParts;
+use super::version::{OpenVersion, Outcome};
 use crate::prediction_log::columns::{RowContext, VersionLog};
 use crate::prediction_log::disk_policy::{Room, next_room};
 use crate::prediction_log::entry::Entry;

@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-pub use self::core::WriterStats;
 use self::core::Core;
+pub use self::core::WriterStats;
 use super::entry::Witness;
 use super::retention::Retention;
 use super::ring::Entries;

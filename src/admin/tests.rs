@@ -342,6 +342,7 @@ async fn the_metrics_listener_answers_metrics_only_and_to_any_host() {
     assert_eq!(server.call("POST", "/metrics", "").await.0, 405);
 }
 
+mod log;
 mod rollouts;
 
 /// Checks a text of format 0.0.4 and gives its series. Each family is announced once and stands together, names and

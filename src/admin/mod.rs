@@ -12,6 +12,7 @@ mod guard;
 mod json_body;
 mod log;
 pub use log::{LogAdmin, SealNow};
+mod log_quality;
 mod metrics_text;
 mod models;
 mod openapi;
@@ -93,6 +94,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<AdminState>)> {
         ("/admin/v1/audit", get(audit::list)),
         ("/admin/v1/log/seal", post(log::seal)),
         ("/admin/v1/log/stats", get(log::stats)),
+        ("/admin/v1/log/quality", get(log_quality::list)),
         ("/admin/v1/models", get(models::list)),
         ("/admin/v1/models/{model}", get(models::show)),
         ("/admin/v1/models/{model}/load", post(change::load)),

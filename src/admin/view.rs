@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::Head;
 use crate::audit::line::Line;
+use crate::prediction_log::quality::{Fill, QualityReport};
 use crate::routing::{Backend, ModelEntry, Serving};
-use crate::servable::VersionStatus;
+use crate::servable::{Lineage, VersionStatus};
 use crate::signature::{Batching, Dim, TensorSpec};
 
 /// The answer of `/admin/v1/audit`.
@@ -116,6 +117,8 @@ pub struct VersionView {
 pub struct LoadedView {
     /// sha256 of the version's files, hexadecimal.
     pub digest: String,
+    /// Where it comes from, as far as it was told.
+    pub lineage: Lineage,
     /// Estimate of the memory that it takes.
     pub memory_bytes: u64,
     pub engine: String,
@@ -199,6 +202,7 @@ impl LoadedView {
         let signature = servable.signature();
         Self {
             digest: servable.digest.clone(),
+            lineage: servable.lineage.clone(),
             memory_bytes: servable.memory_bytes(),
             engine: servable.model.engine().to_owned(),
             notes: servable.notes(),
@@ -258,6 +262,32 @@ impl BatchingView {
             Batching::Unproven(reason) => {
                 Self { proven: false, input_axes: vec![], output_axes: vec![], reason: reason.clone() }
             }
+        }
+    }
+}
+/// The answer of `/admin/v1/log/quality`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QualityList {
+    /// By model, version and arm.
+    pub quality: Vec<QualityReport>,
+    /// Predictions that feedback still finds, and feedback that waits for its prediction.
+    pub predictions_held: usize,
+    pub feedback_waiting: usize,
+    /// Predictions and waiting feedback that had to make room, and feedback whose value says nothing, since the start.
+    pub predictions_forgotten: u64,
+    pub feedback_dropped: u64,
+    pub feedback_unreadable: u64,
+}
+
+impl QualityList {
+    pub fn of(quality: Vec<QualityReport>, fill: Fill) -> Self {
+        Self {
+            quality,
+            predictions_held: fill.predictions,
+            feedback_waiting: fill.early,
+            predictions_forgotten: fill.forgotten,
+            feedback_dropped: fill.dropped,
+            feedback_unreadable: fill.unreadable,
         }
     }
 }

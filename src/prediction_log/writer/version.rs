@@ -64,10 +64,6 @@ impl OpenVersion {
         Self { version, partition, rows, stream: None, waiting: vec![], last_used: 0 }
     }
 
-    pub fn version(&self) -> &Arc<VersionLog> {
-        &self.version
-    }
-
     /// Adds an entry's rows, and gives how many took a number.
     pub fn push(&mut self, mut entry: Box<Entry>, context: &RowContext<'_>) -> u64 {
         let synced = entry.synced.take();

@@ -1,5 +1,6 @@
 //! `headgate log`: what the prediction log holds, read from its files; no server need run.
 
+mod compact;
 mod directory;
 mod export;
 mod grid;
@@ -37,6 +38,8 @@ enum Command {
     Stats(stats::Args),
     /// Open every file and check that the log is whole
     Verify(verify::Args),
+    /// Merge small files of a day into larger ones; may run beside a server
+    Compact(compact::Args),
     /// Write a training set: predictions joined with their labels
     Export(export::Args),
     /// Send logged inputs to a version and compare its outputs with the logged ones
@@ -51,6 +54,7 @@ impl Args {
             Command::Query(args) => args.run(out),
             Command::Stats(args) => args.run(out),
             Command::Verify(args) => args.run(out),
+            Command::Compact(args) => args.run(out),
             Command::Export(args) => args.run(out),
             Command::Replay(args) => args.run(out),
         }

@@ -65,6 +65,7 @@ pub struct App {
     plane: Arc<DataPlane>,
     manager: ManagerHandle,
     audit: Arc<AuditLog>,
+    log: LogAdmin,
     rollouts: RolloutHandle,
     metrics: PrometheusHandle,
     limits: Limits,
@@ -192,6 +193,7 @@ impl App {
             plane,
             manager,
             audit,
+            log: LogAdmin { directory: config.data_dir, ..LogAdmin::off() },
             rollouts,
             metrics,
             limits: config.limits,
@@ -242,6 +244,8 @@ impl App {
 
     async fn serve(self, drain: CancellationToken, log: LogAdmin) {
         let Self { listeners, plane, manager, rollouts, audit, metrics, limits, drain_timeout, copies, .. } = self;
+    async fn serve(self, drain: CancellationToken) {
+        let Self { listeners, plane, manager, rollouts, audit, log, metrics, limits, drain_timeout, copies, .. } = self;
         // Admin and metrics answer until the data ports are done, so that a drain can be watched.
         let data_done = CancellationToken::new();
         let http = HttpService { plane: plane.clone(), limits: HttpLimits { body_timeout: limits.body_timeout } };
@@ -262,7 +266,7 @@ impl App {
                 tracing::warn!(http = http.cut, grpc = grpc.cut, "connections were cut off at the end of the drain");
             }
         };
-        let admin = admin::router(plane.clone(), manager, rollouts.clone(), metrics.clone(), audit);
+        let admin = admin::router(plane.clone(), manager, rollouts.clone(), metrics.clone(), (audit, log));
         let admin = TowerToHyperService::new(admin);
         let admin_config = ServerConfig { listener: "admin", ..configure(ServerConfig::http(), &limits, DRAIN_ADMIN) };
         let admin = server::serve(listeners.admin, admin, admin_config.clone(), data_done.clone());

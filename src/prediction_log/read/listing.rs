@@ -26,8 +26,9 @@ pub type SourceBatches = Box<dyn Iterator<Item = Result<RecordBatch, ReadError>>
 /// One file of a table.
 #[derive(Debug)]
 pub enum Source {
-    /// Published whole, as Parquet.
-    Sealed { path: PathBuf, place: Place },
+    /// Published whole, as Parquet. `replaces`: the files that it stood for when it was listed; `None` for one that is alone
+    /// in its day.
+    Sealed { path: PathBuf, place: Place, replaces: Option<Vec<String>> },
     /// Still being written, or left by a process that died. Open since it was listed, so that its removal does no harm.
     Segment { path: PathBuf, file: File },
 }
@@ -35,7 +36,7 @@ pub enum Source {
 /// The files that may hold rows of a scan: sealed ones by their paths' order, then segments by theirs.
 ///
 /// # Errors
-/// `NoDirectory`, and whatever keeps a folder, or the footer of a file that may replace others, from being read.
+/// `NoDirectory`, and whatever keeps a folder, or the footer of a file that may stand for others, from being read.
 pub fn list(scan: &Scan) -> Result<Vec<Source>, ReadError> {
     if !scan.data_dir.is_dir() {
         return Err(ReadError::NoDirectory { path: scan.data_dir.clone() });
@@ -95,7 +96,11 @@ impl Source {
     /// `Newer`, `Broken`, `Io` and `Replaced` for a file that can't be opened; the iterator gives what goes wrong later.
     pub fn batches(self, scan: &Scan) -> Result<SourceBatches, ReadError> {
         match self {
-            Self::Sealed { path, .. } => match sealed::open(&path)? {
+            Self::Sealed { path, replaces: listed, .. } => match sealed::open(&path)? {
+                // A merged file has taken this one's place: it has rows of other files that were listed as well.
+                Some(opened) if listed.is_some_and(|listed| listed != replaces(&sealed::metadata(&opened))) => {
+                    return Err(ReadError::Replaced { path });
+                }
                 Some(opened) => Ok(Box::new(sealed::batches(&path, opened, scan)?)),
                 None => {
                     refuse_replaced(&path)?;
@@ -133,25 +138,64 @@ struct Found {
 
 impl Found {
     fn walk(&mut self, folder: &Path, place: Place, scan: &Scan) -> Result<(), ReadError> {
-        let mut files = vec![];
         for path in entries(folder)? {
-            if path.is_dir() {
-                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                self.walk(&path, place.below(&name), scan)?;
-            } else if path.extension() == Some(OsStr::new(SEALED_EXTENSION)) {
-                files.push(path);
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            match path.is_dir() {
+                true if name.starts_with(DAY) => self.add_day(&path, place.below(&name), scan)?,
+                true => self.walk(&path, place.below(&name), scan)?,
+                false => {}
             }
         }
-        self.stems.extend(files.iter().map(|path| stem(path)));
-        if place.is_beyond(scan) {
-            return Ok(());
-        }
-        let replaced = replaced(&files)?;
-        self.stems.extend(replaced.iter().cloned());
-        files.retain(|path| !replaced.contains(&stem(path)));
-        self.sources.extend(files.into_iter().map(|path| Source::Sealed { path, place: place.clone() }));
         Ok(())
     }
+
+    /// The files of a day and its hours. One that others were merged into lies in the hour of the last of them.
+    fn add_day(&mut self, folder: &Path, day: Place, scan: &Scan) -> Result<(), ReadError> {
+        let mut files = vec![];
+        sealed_files(folder, &day, &mut files)?;
+        self.stems.extend(files.iter().map(|(path, _)| stem(path)));
+        if day.is_beyond(scan) {
+            return Ok(());
+        }
+        // A file that is alone replaces nothing that is there.
+        if files.len() <= 1 {
+            let alone = files.into_iter().filter(|(_, place)| !place.is_beyond(scan));
+            self.sources.extend(alone.map(|(path, place)| Source::Sealed { path, place, replaces: None }));
+            return Ok(());
+        }
+        let (mut replaced, mut listed) = (BTreeSet::new(), vec![]);
+        for (path, place) in files {
+            let Some(opened) = sealed::open(&path)? else { continue };
+            let names = replaces(&sealed::metadata(&opened));
+            replaced.extend(names.iter().filter(|name| **name != stem(&path)).cloned());
+            // Rows of earlier hours of the day.
+            let period = |(_, end)| Some((day.period_us?.0, end));
+            let place =
+                if names.is_empty() { place } else { Place { period_us: place.period_us.and_then(period), ..place } };
+            listed.push((path, place, names));
+        }
+        listed.retain(|(path, place, _)| !replaced.contains(&stem(path)) && !place.is_beyond(scan));
+        self.stems.extend(replaced);
+        let source = |(path, place, names)| Source::Sealed { path, place, replaces: Some(names) };
+        self.sources.extend(listed.into_iter().map(source));
+        Ok(())
+    }
+}
+
+/// What the name of a day's folder begins with.
+const DAY: &str = "date=";
+
+/// The sealed files in a folder and those below it.
+fn sealed_files(folder: &Path, place: &Place, found: &mut Vec<(PathBuf, Place)>) -> Result<(), ReadError> {
+    for path in entries(folder)? {
+        if path.is_dir() {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            sealed_files(&path, &place.below(&name), found)?;
+        } else if path.extension() == Some(OsStr::new(SEALED_EXTENSION)) {
+            found.push((path, place.clone()));
+        }
+    }
+    Ok(())
 }
 
 /// What is in a folder; nothing if there is none.
@@ -165,29 +209,19 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, ReadError> {
     paths.map_err(|cause| ReadError::io(folder, cause))
 }
 
-/// The names of files of one folder whose rows another file there took over.
-fn replaced(files: &[PathBuf]) -> Result<BTreeSet<String>, ReadError> {
-    let mut names = BTreeSet::new();
-    // A file that is alone replaces nothing that is there.
-    for path in files.iter().filter(|_| files.len() > 1) {
-        let Some(opened) = sealed::open(path)? else { continue };
-        names.extend(replaces(&sealed::metadata(&opened)).into_iter().filter(|name| *name != stem(path)));
-    }
-    Ok(names)
-}
-
 /// The names that a file's metadata says it replaces.
 pub fn replaces(metadata: &Metadata) -> Vec<String> {
     let names = metadata.get(META_REPLACES).map(String::as_str).unwrap_or_default();
     names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
-/// Whether another file of the same folder took over the rows of one that is gone.
+/// Whether another file of the same day took over the rows of one that is gone.
 fn refuse_replaced(path: &Path) -> Result<(), ReadError> {
-    let folder = path.parent().unwrap_or(path);
-    let mut files = entries(folder)?;
-    files.retain(|path| path.extension() == Some(OsStr::new(SEALED_EXTENSION)));
-    for file in &files {
+    let is_day = |folder: &&Path| folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with(DAY));
+    let Some(day) = path.ancestors().find(is_day) else { return Ok(()) };
+    let mut files = vec![];
+    sealed_files(day, &Place::default(), &mut files)?;
+    for (file, _) in &files {
         let Some(opened) = sealed::open(file)? else { continue };
         if replaces(&sealed::metadata(&opened)).contains(&stem(path)) {
             return Err(ReadError::Replaced { path: path.to_owned() });

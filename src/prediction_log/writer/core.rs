@@ -112,7 +112,7 @@ impl Core {
     pub fn close_all(&mut self, now: SystemTime) {
         let mut outcome = Outcome::default();
         for (_, mut version) in self.open.drain() {
-            outcome.add(version.flush(&self.parts.wal, now));
+            outcome.add(version.flush(&self.parts.wal, &mut self.parts.rows_witnesses, now));
             outcome.add(version.close(now));
         }
         self.tell(outcome);
@@ -146,7 +146,7 @@ impl Core {
         self.numbered += version.push(entry, &context);
         version.last_used = self.turns;
         if version.is_full() {
-            let outcome = version.flush(&self.parts.wal, now);
+            let outcome = version.flush(&self.parts.wal, &mut self.parts.rows_witnesses, now);
             self.tell(outcome);
         }
     }
@@ -160,7 +160,7 @@ impl Core {
         if self.open.len() >= self.parts.max_open_segments.max(1) {
             let oldest = self.open.iter().min_by_key(|(_, version)| version.last_used).map(|(key, _)| *key);
             if let Some(mut version) = oldest.and_then(|key| self.open.remove(&key)) {
-                let mut outcome = version.flush(&self.parts.wal, now);
+                let mut outcome = version.flush(&self.parts.wal, &mut self.parts.rows_witnesses, now);
                 outcome.add(version.close(now));
                 self.tell(outcome);
             }
@@ -176,7 +176,7 @@ impl Core {
         let mut pending_bytes = 0;
         for version in self.open.values_mut() {
             if version.is_waited_for() {
-                outcome.add(version.flush(&self.parts.wal, now));
+                outcome.add(version.flush(&self.parts.wal, &mut self.parts.rows_witnesses, now));
                 outcome.add(version.sync(now, false));
             }
             pending_bytes += version.bytes();
@@ -191,7 +191,7 @@ impl Core {
         self.flushed = now;
         let mut outcome = Outcome::default();
         for version in self.open.values_mut() {
-            outcome.add(version.flush(&self.parts.wal, now));
+            outcome.add(version.flush(&self.parts.wal, &mut self.parts.rows_witnesses, now));
             outcome.add(version.sync(now, is_sync_due));
             if version.seal_due(now) {
                 outcome.add(version.close(now));

@@ -10,7 +10,7 @@ use arrow::array::RecordBatch;
 use tokio::sync::oneshot;
 
 use crate::prediction_log::columns::{RowContext, RowsBuilder, VersionLog};
-use crate::prediction_log::entry::Entry;
+use crate::prediction_log::entry::{Entry, RowsWitness};
 use crate::prediction_log::settings::Durability;
 use crate::prediction_log::stream::{Partition, Stream, Wal};
 use crate::prediction_log::table::{META_RULES, Table};
@@ -102,8 +102,9 @@ impl OpenVersion {
         if self.rows.rows() == 0 { 0 } else { self.rows.bytes() }
     }
 
-    /// Writes the collected rows to the segment; rows that the disk does not take are dropped and counted.
-    pub fn flush(&mut self, wal: &Wal, now: SystemTime) -> Outcome {
+    /// Writes the collected rows to the segment and shows them to the witnesses; rows that the disk does not take are
+    /// dropped and counted.
+    pub fn flush(&mut self, wal: &Wal, witnesses: &mut [Box<dyn RowsWitness>], now: SystemTime) -> Outcome {
         let mut outcome = Outcome::default();
         if self.stream.as_ref().is_some_and(|stream| stream.seal_due(now)) {
             outcome.add(self.close(now));
@@ -118,7 +119,10 @@ impl OpenVersion {
             start += part.num_rows();
             let rows = part.num_rows() as u64;
             match self.append(wal, &part, now) {
-                Ok(()) => drop(self.version.counts.written.fetch_add(rows, Relaxed)),
+                Ok(()) => {
+                    self.version.counts.written.fetch_add(rows, Relaxed);
+                    witnesses.iter_mut().for_each(|witness| witness.rows(&self.version, &part));
+                }
                 Err(cause) => {
                     self.version.counts.dropped_disk.fetch_add(rows, Relaxed);
                     outcome.dropped += rows;

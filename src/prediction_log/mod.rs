@@ -10,12 +10,17 @@
 //! was dropped for want of room is counted and shows as a gap in the rows' sequence numbers.
 
 pub mod columns;
+pub mod compact;
 pub mod config;
 pub mod destinations;
 pub mod disk;
 pub mod disk_policy;
 pub mod entry;
+pub mod export;
 pub mod feedback;
+pub mod quality;
+pub mod query;
+pub mod read;
 pub mod recovery;
 pub mod redaction;
 pub mod retention;
@@ -27,6 +32,8 @@ pub mod settings;
 pub mod stream;
 pub mod table;
 pub mod writer;
+#[cfg(test)]
+pub mod testing;
 
 pub use self::columns::{RowContext, RowsBuilder, RuleError, VersionLog};
 pub use self::destinations::{EventsConfig, EventsSettings, UploadConfig, UploadSettings};

@@ -161,3 +161,68 @@ fn folders(above: &Path) -> Vec<PathBuf> {
 fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prediction_log::seal::seal;
+    use crate::prediction_log::stream::{Partition, Stream};
+    use crate::prediction_log::testing::{FakeDisk, all_seqs, at, batch, partition, schema, wal};
+
+    const HOUR_S: u64 = 3600;
+
+    /// A file for each of these hours, its row in the hour's middle, of this model.
+    fn files(data_dir: &Path, partition: &Partition, hours: &[u64]) {
+        let wal = wal(data_dir, FakeDisk::default().shared(), 7);
+        for &hour in hours {
+            let time = hour * HOUR_S + HOUR_S / 2;
+            let mut stream = Stream::open(&wal, partition, &schema(), at(time)).unwrap();
+            stream.append(&batch(&[(hour, time)])).unwrap();
+            seal(data_dir, &wal.disk, &stream.close()).unwrap();
+        }
+    }
+
+    fn expire(retention: &Retention, data_dir: &Path, hours: u64) -> (u64, Vec<u64>) {
+        let expired = retention.expire(data_dir, &FakeDisk::default(), at(hours * HOUR_S));
+        (expired.files, all_seqs(data_dir))
+    }
+
+    fn hours(of: u64) -> Option<Duration> {
+        Some(Duration::from_secs(of * HOUR_S))
+    }
+
+    #[test]
+    fn files_go_when_their_newest_row_is_too_old() {
+        let dir = tempfile::tempdir().unwrap();
+        files(dir.path(), &partition("iris"), &[0, 1, 2, 40]);
+        let retention = Retention::new(None);
+        retention.tell("iris", hours(24));
+        assert_eq!(expire(&retention, dir.path(), 24), (0, vec![0, 1, 2, 40]));
+        assert_eq!(expire(&retention, dir.path(), 25), (1, vec![1, 2, 40]));
+        assert_eq!(expire(&retention, dir.path(), 48), (2, vec![40]));
+        assert_eq!(expire(&retention, dir.path(), 100), (1, vec![]));
+        // Empty folders went with them.
+        assert!(folders(&dir.path().join("predictions/model=iris/version=1")).is_empty());
+    }
+
+    #[test]
+    fn a_model_that_says_nothing_goes_by_the_servers_rule() {
+        let dir = tempfile::tempdir().unwrap();
+        files(dir.path(), &partition("iris"), &[0, 1]);
+        let retention = Retention::new(hours(10));
+        retention.tell("iris", hours(20));
+        assert_eq!(expire(&retention, dir.path(), 12).0, 0);
+        retention.tell("iris", None);
+        assert_eq!(expire(&retention, dir.path(), 12), (2, vec![]));
+    }
+
+    #[test]
+    fn files_of_a_model_that_is_not_loaded_say_themselves_how_long_they_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        files(dir.path(), &Partition { retain: hours(50), ..partition("long") }, &[0]);
+        files(dir.path(), &partition("plain"), &[1]);
+        assert_eq!(expire(&Retention::new(None), dir.path(), 45), (0, vec![0, 1]));
+        assert_eq!(expire(&Retention::new(hours(10)), dir.path(), 45), (1, vec![0]));
+        assert_eq!(expire(&Retention::new(hours(10)), dir.path(), 60), (1, vec![]));
+    }
+}

@@ -6,6 +6,7 @@ pub mod histogram;
 pub mod log_destinations;
 pub mod logging;
 pub mod metrics;
+pub mod quality;
 pub mod recorder;
 mod rollouts;
 pub mod settings;

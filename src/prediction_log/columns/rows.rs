@@ -145,40 +145,48 @@ impl RowsBuilder {
     }
 
     fn append_side(&mut self, side: Side, tensors: &[Tensor], rows: usize, context: &RowContext<'_>) {
-        let version = self.version.clone();
+        let Self { version, columns, starts, kept, .. } = self;
+        let most_bytes = version.settings.max_tensor_bytes;
         for (at, layout) in version.layouts(side).iter().enumerate() {
-            let slices = tensors.get(at).and_then(|tensor| Slices::of(tensor, layout.cut, rows, &mut self.starts));
-            if let Some(slices) = slices.as_ref().filter(|_| side == Side::Output) {
+            let tensor = tensors.get(at);
+            let fitting = tensor.filter(|tensor| tensor.dtype() == layout.dtype);
+            let slices = fitting.and_then(|tensor| Slices::of(tensor, layout.cut, rows, starts));
+            if let (Side::Output, Some(slices), Some(tensor)) = (side, &slices, tensor) {
                 let range = version.settings.output_ranges.get(&layout.name).copied();
-                mark_values(slices, &tensors[at], layout.cut, range, &mut self.kept);
+                mark_values(slices, tensor, layout.cut, range, kept);
             }
             let places = version.places(side, at);
-            let columns = version.plan.columns[places.clone()].iter().zip(&mut self.columns[places]);
-            for (column, builder) in columns {
-                for kept in &mut self.kept {
-                    let index = kept.index;
-                    let appended = match &slices {
-                        // The model failed, or its answer is not of the shape it declares.
-                        None if tensors.get(at).is_none() => None,
-                        None => Some(Appended::Left),
-                        Some(_) if !context.payload => {
-                            kept.flags |= flags::PAYLOAD_DROPPED;
-                            None
+            for (column, builder) in version.plan.columns[places.clone()].iter().zip(&mut columns[places]) {
+                for kept in kept.iter_mut() {
+                    let whole = slices.as_ref().filter(|slices| slices.row_bytes(kept.index) <= most_bytes);
+                    kept.flags |= match whole {
+                        Some(slices) if context.payload => {
+                            builder.push(slices, kept.index, column, context.hmac_key).flag()
                         }
-                        Some(slices) if slices.row_bytes(index) > version.settings.max_tensor_bytes => {
-                            kept.flags |= flags::TRUNCATED;
-                            None
+                        whole => {
+                            builder.push_null();
+                            match (tensor, whole) {
+                                // A model that failed gave nothing.
+                                (None, _) => 0,
+                                (Some(_), Some(_)) => flags::PAYLOAD_DROPPED,
+                                // Too large, or not of the shape that the model declares.
+                                (Some(_), None) => flags::TRUNCATED,
+                            }
                         }
-                        Some(slices) => Some(builder.push(slices, index, column, context.hmac_key)),
                     };
-                    match appended {
-                        None => builder.push_null(),
-                        Some(Appended::AsIs) => {}
-                        Some(Appended::Lossy) => kept.flags |= flags::LOSSY_TEXT,
-                        Some(Appended::Left) => kept.flags |= flags::TRUNCATED,
-                    }
                 }
             }
+        }
+    }
+}
+
+impl Appended {
+    /// The flag that it gives its row.
+    fn flag(self) -> u32 {
+        match self {
+            Self::AsIs => 0,
+            Self::Lossy => flags::LOSSY_TEXT,
+            Self::Left => flags::TRUNCATED,
         }
     }
 }

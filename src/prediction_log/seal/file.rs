@@ -96,9 +96,9 @@ impl NewFile {
         writer.write(batch).map_err(io_error)
     }
 
-    /// Bytes so far, with an estimate of what still waits in memory.
-    pub fn bytes(&self) -> u64 {
-        self.writer.as_ref().map_or(0, |writer| (writer.bytes_written() + writer.in_progress_size()) as u64)
+    /// Rows so far.
+    pub fn rows(&self) -> u64 {
+        self.facts.rows
     }
 
     /// Ends the file, makes it durable and gives it its name. What had that name is replaced. `replaces` are names, without

@@ -76,6 +76,12 @@ impl Core {
         self.stats.clone()
     }
 
+    /// Where ended segments go.
+    #[cfg(test)]
+    pub fn sealer(&self) -> &crate::prediction_log::seal::Sealer {
+        &self.parts.sealer
+    }
+
     /// Takes what waits in the ring and writes what is due. Says whether there was anything in the ring.
     pub fn turn(&mut self, now: SystemTime) -> bool {
         self.turns += 1;

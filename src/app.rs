@@ -27,6 +27,7 @@ use crate::health::Health;
 use crate::http::{HttpLimits, HttpService};
 use crate::outbound::Webhooks;
 use crate::prediction_log::PredictionLog;
+use crate::prediction_log::feedback::FeedbackLog;
 use crate::registry::engine_cache::EngineCache;
 use crate::registry::loader::LoaderConfig;
 use crate::registry::manager::{self, ClientControl, ManagerConfig, ManagerHandle, ScannerConfig, StartError};
@@ -317,6 +318,7 @@ fn data_plane(config: &Config, records: &Records, manager: &ManagerHandle, shado
         health: Health::default(),
         budget: ByteBudget::new(config.limits.max_bytes_in_flight),
         access_log: AccessLog::new(config.access_log),
+        feedback: FeedbackLog::off(),
         settings: WireSettings::new(logging::apply),
         gateway_id: records.gateway(),
         server_name: config.server_name.clone(),

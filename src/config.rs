@@ -16,6 +16,7 @@ use serde::Deserialize;
 pub use self::routes::RouteSettings;
 use self::values::{at_least_one, duration, positive};
 use crate::outbound::{WebhookConfig, WebhookError, WebhookSettings, config as outbound};
+use crate::prediction_log::config::{LogConfig as PredictionLogConfig, LogSection, LogSectionError};
 use crate::telemetry::access_log::AccessLogMode;
 use crate::telemetry::logging::{LogConfig, LogFormat};
 
@@ -144,10 +145,13 @@ pub struct Settings {
     /// Receivers of events: only in the file
     #[arg(skip)]
     pub webhooks: Option<Vec<WebhookSettings>>,
+    /// How predictions and feedback are written: only in the file
+    #[arg(skip)]
+    pub prediction_log: Option<LogSection>,
 }
 
 /// Keys of the file that are no flags.
-pub const FILE_ONLY: [&str; 2] = ["routes", "webhooks"];
+pub const FILE_ONLY: [&str; 3] = ["routes", "webhooks", "prediction_log"];
 
 /// When models are loaded and unloaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Deserialize)]
@@ -193,6 +197,8 @@ pub struct Config {
     pub log: LogConfig,
     pub access_log: AccessLogMode,
     pub webhooks: Vec<WebhookConfig>,
+    /// Of use where there is a data directory.
+    pub prediction_log: PredictionLogConfig,
 }
 
 /// What a client may cost.
@@ -253,6 +259,8 @@ pub enum ConfigError {
     AdminNotLoopback(SocketAddr),
     #[error("webhooks[{at}]: {cause}")]
     Webhook { at: usize, cause: WebhookError },
+    #[error(transparent)]
+    PredictionLog(#[from] LogSectionError),
     #[error("{key} expects {expected}, got {got}")]
     Value { key: &'static str, expected: &'static str, got: String },
 }
@@ -311,6 +319,7 @@ impl Settings {
             log_level,
             access_log,
             webhooks,
+            prediction_log,
         )
     }
 
@@ -366,6 +375,7 @@ impl Settings {
             grpc_address: self.grpc_address.unwrap_or(loopback(8001)),
             webhooks: outbound::read(self.webhooks.as_deref().unwrap_or_default())
                 .map_err(|(at, cause)| ConfigError::Webhook { at, cause })?,
+            prediction_log: self.prediction_log.unwrap_or_default().read()?,
             admin_address,
             metrics_address: self.metrics_address,
             data_dir: self.data_dir,

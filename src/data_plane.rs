@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::health::Health;
 use crate::inference::{Attributes, Deadline, ModelRef};
 use crate::prediction_log::PredictionLog;
+use crate::prediction_log::feedback::FeedbackLog;
 use crate::routing::shadow::Shadows;
 use crate::routing::{Backend, Lane, Routed, Serving};
 use crate::telemetry::access_log::AccessLog;
@@ -44,6 +45,8 @@ pub struct DataPlane {
     pub health: Health,
     pub budget: Arc<ByteBudget>,
     pub access_log: AccessLog,
+    /// Takes what really happened after predictions.
+    pub feedback: FeedbackLog,
     /// Trace and log settings that clients may read and change.
     pub settings: WireSettings,
     /// Twelve bits that tell this gateway's prediction ids from another's.

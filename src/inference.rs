@@ -343,6 +343,11 @@ impl PredictionId {
         (self.0 >> 80) as u64
     }
 
+    /// Whether the id has the version and variant of those that a gateway makes; any UUID parses.
+    pub fn is_well_formed(self) -> bool {
+        (self.0 >> 76) & 0xf == 8 && (self.0 >> 62) & 0b11 == 0b10
+    }
+
     /// The id as text, written into `buffer`; for a reader that needs no `String` of it.
     pub fn text(self, buffer: &mut [u8; 36]) -> &str {
         uuid::Uuid::from_u128(self.0).hyphenated().encode_lower(buffer)

@@ -59,9 +59,11 @@ pub mod health;
 // foundations
 pub mod budget;
 pub mod error;
+pub mod hmac;
 pub mod json;
 pub mod npz;
 pub mod proto;
+pub mod rfc3339;
 pub mod served_config;
 pub mod signature;
 pub mod telemetry;

@@ -15,6 +15,7 @@ use crate::data_plane::DataPlane;
 use crate::engine::{Model, RunError, RunOutput, RunTiming, Session};
 use crate::error::{Error, Result};
 use crate::health::{Health, Phase};
+use crate::prediction_log::feedback::FeedbackLog;
 use crate::prediction_log::ring::{Entries, RingConfig};
 use crate::prediction_log::{LogSettings, PredictionLog, VersionLog};
 use crate::proto::inference::ModelConfig;
@@ -131,6 +132,7 @@ pub fn data_plane_with_copies(models: &[(&str, u64, Arc<dyn Model>)]) -> (Arc<Da
         health: Health::default(),
         budget: ByteBudget::new(256 << 20),
         access_log: AccessLog::new(AccessLogMode::Off),
+        feedback: FeedbackLog::off(),
         settings: WireSettings::new(|_| ()),
         gateway_id: 1,
         server_name: "headgate".to_owned(),

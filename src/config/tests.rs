@@ -28,3 +28,14 @@ fn values_that_make_no_sense_are_refused_by_key() {
     assert!(small.to_string().starts_with("max_bytes_in_flight expects at least max_body_bytes"));
     assert!(matches!(Settings::default().into_config(), Err(ConfigError::NoRepository)));
 }
+
+#[test]
+fn the_prediction_log_has_a_section_of_its_own() {
+    let section = LogSection { sync_interval: Some("200ms".to_owned()), ..LogSection::default() };
+    let config = Settings { prediction_log: Some(section), ..here() }.into_config().unwrap();
+    assert_eq!(config.prediction_log.limits.sync_interval, Duration::from_millis(200));
+    assert_eq!(here().into_config().unwrap().prediction_log, PredictionLogConfig::default());
+    let section = LogSection { disk_share: Some(1.5), ..LogSection::default() };
+    let refused = Settings { prediction_log: Some(section), ..here() }.into_config().unwrap_err();
+    assert_eq!(refused.to_string(), "prediction_log.disk_share expects a number above 0 and up to 1, got 1.5");
+}

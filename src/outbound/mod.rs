@@ -9,12 +9,15 @@ pub mod event;
 pub mod outbox;
 mod retry_policy;
 mod signature;
+mod tls;
+pub mod upload;
 mod webhooks;
 
 pub use config::{WebhookConfig, WebhookError, WebhookSettings};
 pub use event::{Event, ROLLOUT_TRANSITION};
 pub use outbox::OutboxRow;
 pub use retry_policy::RetryPolicy;
+pub use upload::{UploadError, Uploads};
 pub use webhooks::Webhooks;
 
 #[cfg(test)]

@@ -10,14 +10,27 @@
 //! was dropped for want of room is counted and shows as a gap in the rows' sequence numbers.
 
 pub mod columns;
+pub mod config;
+pub mod destinations;
+pub mod disk;
+pub mod disk_policy;
 pub mod entry;
 pub mod feedback;
 pub mod quality;
+pub mod query;
+pub mod read;
+pub mod recovery;
+pub mod redaction;
 pub mod ring;
+pub mod sampling_policy;
+pub mod seal;
+pub mod segment;
 pub mod settings;
+pub mod stream;
 pub mod table;
 
-pub use self::columns::VersionLog;
-pub use self::entry::{Entry, Outcome, RolloutPart, Witness};
+pub use self::columns::{RowContext, RowsBuilder, RuleError, VersionLog};
+pub use self::destinations::{DestinationError, EventsConfig, EventsSettings, UploadConfig, UploadSettings};
+pub use self::entry::{Entry, Outcome, RolloutPart, RowsWitness, Witness};
 pub use self::ring::{Offered, PredictionLog, RowCounts};
 pub use self::settings::{Durability, LogSettings, QualitySettings};

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use crate::engine::padding::{DeclaredPadding, PaddingError};
 use crate::engine::{Engine, LoadError, Model};
+use crate::prediction_log::columns::{self, RuleError};
 use crate::prediction_log::quality;
 use crate::registry::declared::DeclaredError;
 use crate::registry::digest::Digest;
@@ -83,6 +84,8 @@ pub enum LoadFailure {
     ClassLabels { output: String },
     #[error("outputs names output '{output}', which the model does not have")]
     OutputRange { output: String },
+    #[error(transparent)]
+    Log(#[from] RuleError),
     #[error(transparent)]
     Quality(#[from] quality::PlanError),
     #[error(transparent)]
@@ -208,7 +211,7 @@ impl Worker {
 /// Checks what the files beside a model say of its inputs and outputs against the model.
 ///
 /// # Errors
-/// `Declared`, `Padding`, `ClassLabels`, `OutputRange` or `Quality`.
+/// `Declared`, `Padding`, `ClassLabels`, `OutputRange`, `Log` or `Quality`.
 pub fn check_settings(settings: &ModelSettings, signature: &Signature) -> Result<(), LoadFailure> {
     if let Some(declared) = &settings.declared {
         declared.check(signature)?;
@@ -223,6 +226,7 @@ pub fn check_settings(settings: &ModelSettings, signature: &Signature) -> Result
     if let Some(output) = settings.output_ranges.keys().find(is_unknown) {
         return Err(LoadFailure::OutputRange { output: output.clone() });
     }
+    columns::check(signature, &settings.log, settings.quality.as_ref())?;
     if let Some(quality) = &settings.quality {
         quality::Plan::new(signature, quality, &settings.log, &settings.class_labels)?;
     }

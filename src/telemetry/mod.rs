@@ -3,6 +3,7 @@
 pub mod access_log;
 pub mod exposition;
 pub mod histogram;
+pub mod log_destinations;
 pub mod logging;
 pub mod metrics;
 pub mod quality;

@@ -1,8 +1,23 @@
 //! What really happened, told later: one piece of feedback names a prediction and says what came of it.
 
+pub mod credit;
 pub mod item;
+pub mod keeper;
+pub mod log;
+mod recent;
+pub mod requests;
+pub mod rows;
+pub mod sink;
+#[cfg(test)]
+pub mod testing;
+pub mod told;
 
-pub use self::item::{Credit, Feedback, Subject, Value};
+pub use self::credit::Credits;
+pub use self::item::{Credit, Feedback, FeedbackId, Subject, Value};
+pub use self::log::{FeedbackLog, Taken};
+pub use self::requests::RequestIndex;
+pub use self::told::{ItemFault, Told, ToldTime, ToldValue};
+pub use super::stream::unix_us;
 
 /// Holds feedback against the predictions it is about, as it comes in. Called on the feedback log's thread, once an item
 /// is in its segment; must not block.

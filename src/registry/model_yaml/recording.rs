@@ -16,7 +16,7 @@ const MAX_FEATURES: usize = 10_000;
 /// Most columns that may be redacted.
 const MAX_REDACTED: usize = 10_000;
 /// Largest `log.max_tensor_bytes`.
-const MAX_TENSOR_BYTES: u64 = 1 << 30;
+const MAX_TENSOR_BYTES: u64 = 32 << 20;
 /// Most decimals that `round` keeps, and most places before the point that it clears.
 const MAX_DECIMALS: u32 = 15;
 /// Most characters that `mask` leaves.
@@ -297,7 +297,7 @@ log:
             ("log: {retain: 0s}", "log.retain: expected a time above 0, such as 30m or 30d, got '0s'".to_owned()),
             (
                 "log: {max_tensor_bytes: -1}",
-                "log.max_tensor_bytes: expected a whole number from 0 to 1073741824, got -1".to_owned(),
+                "log.max_tensor_bytes: expected a whole number from 0 to 33554432, got -1".to_owned(),
             ),
             ("features: {X: [a, a]}", "features.X[1]: expected another name than [0], got a".to_owned()),
             ("features: {X: []}", "features.X: expected at least one name, got a list of 0".to_owned()),

@@ -16,6 +16,7 @@ pub mod disk;
 pub mod disk_policy;
 pub mod entry;
 pub mod feedback;
+pub mod open;
 pub mod recovery;
 pub mod redaction;
 pub mod retention;

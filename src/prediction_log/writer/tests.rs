@@ -34,6 +34,7 @@ fn parts(dir: &Path, disk: &FakeDisk) -> WriterParts {
         wal,
         retention: Arc::new(Retention::new(None)),
         witnesses: vec![],
+        rows_witnesses: vec![],
         gateway: 3,
         hmac_key: vec![],
         disk_share: 0.8,
@@ -305,7 +306,11 @@ fn a_stop_writes_and_seals_all_that_was_taken() {
     let threads: Vec<_> = (0..3)
         .map(|_| {
             let (log, iris) = (log.clone(), iris.clone());
-            thread::spawn(move || (0..500).for_each(|_| drop(log.offer(entry(&iris, SystemTime::now(), 2)))))
+            thread::spawn(move || {
+                for _ in 0..500 {
+                    log.offer(entry(&iris, SystemTime::now(), 2));
+                }
+            })
         })
         .collect();
     threads.into_iter().for_each(|thread| thread.join().unwrap());

@@ -4,6 +4,7 @@
 mod disk_full;
 mod kill;
 mod late_labels;
+mod object_store;
 mod retraining;
 mod rows;
 mod secrets;

@@ -27,7 +27,6 @@ pub type SealNow = Arc<dyn Fn(Duration) -> bool + Send + Sync>;
 /// The log as an operator may see it.
 #[derive(Clone)]
 pub struct LogAdmin {
-    pub log: Arc<PredictionLog>,
     /// The data directory; `None`: there is no log.
     pub directory: Option<PathBuf>,
     /// When the process began, as in the rows' `incarnation`.
@@ -40,14 +39,14 @@ pub struct LogAdmin {
 impl LogAdmin {
     /// Of a process without a data directory.
     pub fn off() -> Self {
-        Self { log: Arc::new(PredictionLog::off()), directory: None, incarnation: 0, writer: None, seal: vec![] }
+        Self { directory: None, incarnation: 0, writer: None, seal: vec![] }
     }
 
-    fn stats(&self) -> LogStats {
+    fn stats(&self, log: &PredictionLog) -> LogStats {
         // A command asks with another working directory.
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
         let directory = self.directory.as_ref().map(|path| absolute(path).to_string_lossy().into_owned());
-        let models = self.log.counts().into_iter().map(|(model, counts)| (model, read(&counts)));
+        let models = log.counts().into_iter().map(|(model, counts)| (model, read(&counts)));
         LogStats {
             incarnation: directory.as_ref().map(|_| self.incarnation),
             directory,
@@ -90,7 +89,7 @@ fn writer(handle: &WriterHandle) -> LogWriter {
 }
 
 pub async fn stats(State(state): State<AdminState>) -> Json<LogStats> {
-    Json(state.log.stats())
+    Json(state.log.stats(&state.plane.log))
 }
 
 /// Ends all segments and waits until they are sealed.

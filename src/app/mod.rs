@@ -65,7 +65,6 @@ pub struct App {
     plane: Arc<DataPlane>,
     manager: ManagerHandle,
     audit: Arc<AuditLog>,
-    log: LogAdmin,
     rollouts: RolloutHandle,
     metrics: PrometheusHandle,
     limits: Limits,
@@ -193,7 +192,6 @@ impl App {
             plane,
             manager,
             audit,
-            log: LogAdmin { directory: config.data_dir, ..LogAdmin::off() },
             rollouts,
             metrics,
             limits: config.limits,
@@ -244,8 +242,6 @@ impl App {
 
     async fn serve(self, drain: CancellationToken, log: LogAdmin) {
         let Self { listeners, plane, manager, rollouts, audit, metrics, limits, drain_timeout, copies, .. } = self;
-    async fn serve(self, drain: CancellationToken) {
-        let Self { listeners, plane, manager, rollouts, audit, log, metrics, limits, drain_timeout, copies, .. } = self;
         // Admin and metrics answer until the data ports are done, so that a drain can be watched.
         let data_done = CancellationToken::new();
         let http = HttpService { plane: plane.clone(), limits: HttpLimits { body_timeout: limits.body_timeout } };

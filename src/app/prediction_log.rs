@@ -13,6 +13,7 @@ use crate::data_plane::DataPlane;
 use crate::health::Phase;
 use crate::outbound::row_events::RowEvents;
 use crate::outbound::upload::{self, Uploads};
+use crate::prediction_log::PredictionLog;
 use crate::prediction_log::config::{LogConfig, hmac_key};
 use crate::prediction_log::disk::RealDisk;
 use crate::prediction_log::entry::{RowsWitness, Witness};
@@ -23,7 +24,6 @@ use crate::prediction_log::retention::Retention;
 use crate::prediction_log::seal::Sealer;
 use crate::prediction_log::stream::{Wal, unix_us};
 use crate::prediction_log::writer::{self, WriterHandle, WriterParts};
-use crate::prediction_log::PredictionLog;
 use crate::routing::{LabelSample, Observation};
 use crate::store::Store;
 use crate::store::records::Records;
@@ -105,11 +105,9 @@ impl Log {
             judge: Box::new(predictions.quality().judge()),
         };
         let stop_feedback = CancellationToken::new();
-        let (feedback, thread) =
-            FeedbackLog::start(parts, stop_feedback.clone()).map_err(AppError::PredictionLog)?;
+        let (feedback, thread) = FeedbackLog::start(parts, stop_feedback.clone()).map_err(AppError::PredictionLog)?;
         let data_dir = data_dir.to_owned();
-        let running =
-            Running { data_dir, incarnation, writer, feedback: thread, stop_feedback, uploads, stop_sending };
+        let running = Running { data_dir, incarnation, writer, feedback: thread, stop_feedback, uploads, stop_sending };
         Ok(Self { predictions, feedback, running: Some(running) })
     }
 }

@@ -3,7 +3,6 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::prediction_log::PredictionLog;
 
 fn served(log: LogAdmin) -> impl FnOnce(Arc<DataPlane>, ManagerHandle, RolloutHandle) -> Router {
     let audit = Arc::new(AuditLog::open(None).unwrap());
@@ -12,11 +11,14 @@ fn served(log: LogAdmin) -> impl FnOnce(Arc<DataPlane>, ManagerHandle, RolloutHa
 
 #[tokio::test]
 async fn stats_say_where_the_log_lies_and_what_became_of_rows() {
-    let log = Arc::new(PredictionLog::off());
-    log.counts_of("iris").written.store(7, std::sync::atomic::Ordering::Relaxed);
-    log.counts_of("iris").dropped_ring.store(2, std::sync::atomic::Ordering::Relaxed);
-    let directory = Some("data".into());
-    let server = Server::serve(served(LogAdmin { log, directory, incarnation: 5, ..LogAdmin::off() })).await;
+    let serve = served(LogAdmin { directory: Some("data".into()), incarnation: 5, ..LogAdmin::off() });
+    let server = Server::serve(|plane, manager, rollouts| {
+        let counts = plane.log.counts_of("iris");
+        counts.written.store(7, std::sync::atomic::Ordering::Relaxed);
+        counts.dropped_ring.store(2, std::sync::atomic::Ordering::Relaxed);
+        serve(plane, manager, rollouts)
+    });
+    let server = server.await;
     let (status, stats) = server.call("GET", "/admin/v1/log/stats", "").await;
     assert_eq!(status, 200);
     let absolute = std::env::current_dir().unwrap().join("data");

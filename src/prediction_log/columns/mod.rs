@@ -44,7 +44,7 @@ pub use self::field_notes::Notes;
 pub use self::layout::{Column, Cut, Kind, Side, TensorLayout};
 pub use self::rows::{Pushed, RowContext, RowsBuilder};
 use self::rules::Plan;
-pub use self::rules::{RuleError, check};
+pub use self::rules::{RuleError, check, columns};
 pub use self::slices::{Slices, Starts};
 use super::quality;
 use super::ring::RowCounts;

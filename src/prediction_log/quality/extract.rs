@@ -200,7 +200,7 @@ mod tests {
             settings,
             output: 0,
             output_name: "y".into(),
-            output_column: "out_y".into(),
+            output_column: Some("out_y".into()),
             axis,
             classes,
             segments: vec![],

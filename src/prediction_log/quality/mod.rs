@@ -9,6 +9,7 @@ pub mod join;
 pub mod outcome;
 pub mod plan;
 pub mod ranks;
+pub mod read_back;
 pub mod record;
 pub mod restore;
 pub mod totals;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use super::outcome::{Class, Truth};
 use crate::error::nearest;
+use crate::prediction_log::columns::{Column, Kind, RuleError, Side, columns};
 use crate::prediction_log::feedback::Value;
-use crate::prediction_log::settings::{Exposure, LogSettings, MAX_SEGMENTS, QualitySettings, Task};
-use crate::signature::{Dim, Signature, TensorSpec};
+use crate::prediction_log::settings::{Exposure, LogSettings, MAX_SEGMENTS, QualitySettings, Redaction, Task};
+use crate::signature::{Signature, TensorSpec};
 use crate::tensor::DataType;
 
 /// How a version's predictions are read and held against feedback.
@@ -16,8 +17,8 @@ pub struct Plan {
     /// Place and name of the output that is read.
     pub output: usize,
     pub output_name: String,
-    /// Its column in the log's rows.
-    pub output_column: String,
+    /// Its column in the log's rows; `None` where these don't have what it said.
+    pub output_column: Option<String>,
     /// Along which its rows lie; `None` where a request is one row, or all rows share it.
     pub axis: Option<usize>,
     /// Names of its classes; empty where the settings have none.
@@ -50,6 +51,8 @@ pub enum PlanError {
     UnknownSegment { column: String, nearest: Option<String>, known: Vec<String> },
     #[error("quality.segments names column '{column}', which log.redact keeps from being shown")]
     RedactedSegment { column: String },
+    #[error(transparent)]
+    Rules(#[from] RuleError),
     #[error("quality.segments has {got} columns, at most {MAX_SEGMENTS} are possible")]
     TooManySegments { got: usize },
 }
@@ -72,13 +75,15 @@ impl Plan {
         let output = output(signature, settings, class_labels)?;
         let name = signature.outputs[output].name.clone();
         let axes = signature.batch_axes();
+        let columns = columns(signature, log)?;
+        let column = columns.iter().find(|column| column.side == Side::Output && column.tensor == output);
         Ok(Self {
             settings: settings.clone(),
             output,
             axis: axes.and_then(|axes| axes.outputs[output]),
             classes: class_labels.get(&name).cloned().unwrap_or_default(),
-            segments: segments(signature, settings, log)?,
-            output_column: format!("out_{}", plain(&name)),
+            segments: segments(signature, settings, &columns)?,
+            output_column: column.filter(|column| !is_hidden(column)).map(|column| column.name.clone()),
             output_name: name,
         })
     }
@@ -148,51 +153,30 @@ fn output(
         .ok_or_else(|| PlanError::NoOutput { expected, known: known() })
 }
 
-fn segments(signature: &Signature, settings: &QualitySettings, log: &LogSettings) -> Result<Vec<Segment>, PlanError> {
+/// Whether the log's rows don't have what was there.
+fn is_hidden(column: &Column) -> bool {
+    !matches!(column.redaction, None | Some(Redaction::Round(_)))
+}
+
+fn segments(signature: &Signature, settings: &QualitySettings, columns: &[Column]) -> Result<Vec<Segment>, PlanError> {
     if settings.segments.len() > MAX_SEGMENTS {
         return Err(PlanError::TooManySegments { got: settings.segments.len() });
     }
-    let columns = plain_columns(signature, log);
-    let find = |column: &String| {
-        if log.redact.contains_key(column) {
-            return Err(PlanError::RedactedSegment { column: column.clone() });
+    let plain = || columns.iter().filter(|column| column.side == Side::Input && column.kind == Kind::Value);
+    let axes = signature.batch_axes();
+    let find = |name: &String| {
+        let Some(column) = plain().find(|column| column.name == *name) else {
+            let known: Vec<String> = plain().map(|column| column.name.clone()).collect();
+            let nearest = nearest(name, known.iter().map(String::as_str));
+            return Err(PlanError::UnknownSegment { column: name.clone(), nearest, known });
+        };
+        if column.redaction.is_some() {
+            return Err(PlanError::RedactedSegment { column: name.clone() });
         }
-        let found = columns.iter().find(|segment| segment.column == *column).cloned();
-        found.ok_or_else(|| {
-            let known: Vec<String> = columns.iter().map(|segment| segment.column.clone()).collect();
-            let nearest = nearest(column, known.iter().map(String::as_str));
-            PlanError::UnknownSegment { column: column.clone(), nearest, known }
-        })
+        let (input, element) = (column.tensor, column.element);
+        Ok(Segment { column: name.clone(), input, axis: axes.and_then(|axes| axes.inputs[input]), element })
     };
     settings.segments.iter().map(find).collect()
-}
-
-/// The inputs' columns of one element a row, by the names that the log gives them.
-fn plain_columns(signature: &Signature, log: &LogSettings) -> Vec<Segment> {
-    let mut columns: Vec<Segment> = vec![];
-    for (input, spec) in signature.inputs.iter().enumerate() {
-        let axis = signature.batch_axes().and_then(|axes| axes.inputs[input]);
-        let names = match log.features.get(&spec.name) {
-            Some(features) => features.as_slice(),
-            None if elements_of_row(spec, axis) == Some(1) => std::slice::from_ref(&spec.name),
-            None => continue,
-        };
-        for (element, name) in names.iter().enumerate() {
-            columns.push(Segment { column: format!("in_{}", plain(name)), input, axis, element });
-        }
-    }
-    columns
-}
-
-/// A name as a column has it.
-fn plain(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
-}
-
-/// Elements of one row; `None` where that varies.
-fn elements_of_row(spec: &TensorSpec, axis: Option<usize>) -> Option<usize> {
-    let dims = spec.dims.as_ref()?.iter().enumerate().filter(|(at, _)| Some(*at) != axis);
-    dims.map(|(_, dim)| if let Dim::Fixed(size) = dim { Some(*size) } else { None }).product()
 }
 
 #[cfg(test)]
@@ -200,8 +184,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::prediction_log::settings::Redaction;
-    use crate::signature::{BatchAxes, Batching};
+    use crate::signature::{BatchAxes, Batching, Dim};
 
     fn settings(task: Task) -> QualitySettings {
         QualitySettings {

@@ -146,7 +146,7 @@ impl<'a> Cells<'a> {
 
     fn prediction(&self, plan: &Arc<Plan>, model: &str, version: u64) -> Option<RestoredPrediction> {
         let arm = Arm::ALL.into_iter().find(|arm| Some(arm.name()) == self.text("arm"))?;
-        let output = self.tensor(&plan.output_column)?;
+        let output = self.tensor(plan.output_column.as_deref()?)?;
         let segments = plan.segments.iter().map(|segment| self.tensor(&segment.column).unwrap_or_else(no_value));
         // Each column is a tensor of one row, whatever its place in the request was.
         let mut of_row = Plan { output: 0, axis: Some(0), ..(**plan).clone() };

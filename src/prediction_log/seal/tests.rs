@@ -238,7 +238,7 @@ fn a_newer_log_is_refused_by_name_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let wal = wal(dir.path(), FakeDisk::default().shared(), 7);
     let sealer = Sealer::start(wal.clone()).unwrap();
-    let newer = Schema::clone(&schema()).with_metadata([(META_SCHEMA_VERSION.to_owned(), "2".to_owned())].into());
+    let newer = Schema::clone(&schema()).with_metadata([(META_SCHEMA_VERSION, "2")]);
     let path = wal.folder(Table::Predictions).join("6-0.arrows");
     drop(Segment::create(&wal.disk, &path, &newer).unwrap());
     let refused = recover(&wal, &sealer).unwrap_err().to_string();

@@ -305,7 +305,11 @@ fn a_stop_writes_and_seals_all_that_was_taken() {
     let threads: Vec<_> = (0..3)
         .map(|_| {
             let (log, iris) = (log.clone(), iris.clone());
-            thread::spawn(move || (0..500).for_each(|_| drop(log.offer(entry(&iris, SystemTime::now(), 2)))))
+            thread::spawn(move || {
+                for _ in 0..500 {
+                    log.offer(entry(&iris, SystemTime::now(), 2));
+                }
+            })
         })
         .collect();
     threads.into_iter().for_each(|thread| thread.join().unwrap());

@@ -41,7 +41,7 @@ fn plan(settings: QualitySettings) -> Arc<Plan> {
     Arc::new(Plan {
         output: 0,
         output_name: "y".into(),
-        output_column: "out_y".into(),
+        output_column: Some("out_y".into()),
         axis: Some(0),
         classes: vec![],
         segments: settings.segments.iter().map(segment).collect(),

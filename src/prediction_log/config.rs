@@ -85,7 +85,9 @@ impl LogSection {
         let config = self.read()?;
         let asked = [("upload", config.upload.is_some()), ("events", config.events.is_some())];
         match asked.into_iter().find(|(_, is_asked)| *is_asked && !has_data_dir) {
-            Some((key, _)) => Err(LogSectionError { key, expected: "a data_dir to write the log in", got: "none".to_owned() }),
+            Some((key, _)) => {
+                Err(LogSectionError { key, expected: "a data_dir to write the log in", got: "none".to_owned() })
+            }
             None => Ok(config),
         }
     }

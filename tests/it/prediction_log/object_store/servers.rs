@@ -49,6 +49,13 @@ impl Moto {
         if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(std::io::Error::other(answer)) }
     }
 
+    /// How many objects there are.
+    pub async fn count(&self) -> usize {
+        let store = client(&format!("http://{}", self.address));
+        let listed: Vec<_> = object_store::ObjectStore::list(&store, None).try_collect().await.unwrap();
+        listed.len()
+    }
+
     /// Every object with its bytes.
     pub async fn objects(&self) -> BTreeMap<String, Vec<u8>> {
         let store = client(&format!("http://{}", self.address));

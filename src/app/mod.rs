@@ -104,7 +104,7 @@ pub enum AppError {
     Recovery(#[from] RecoveryError),
     #[error(transparent)]
     LogKey(#[from] KeyError),
-    #[error("prediction_log.upload: {0}")]
+    #[error(transparent)]
     Upload(#[from] UploadError),
     #[error("the model manager can't be started: {0}")]
     Manager(#[from] StartError),

@@ -12,7 +12,6 @@ mod lifecycle;
 mod limits;
 mod padding;
 mod load;
-mod object_store;
 mod partial_upload;
 mod repository_files;
 mod restart;

@@ -9,6 +9,8 @@ use std::time::Duration;
 use http::Uri;
 use serde::Deserialize;
 
+use super::config::LogSectionError;
+
 /// Events that may wait, where the settings don't say.
 pub const DEFAULT_MAX_WAITING: usize = 10_000;
 /// Most events that may be asked to wait.
@@ -106,32 +108,17 @@ pub struct EventsConfig {
     pub mode: EventMode,
 }
 
-/// Why a destination is refused. The keys are those under `prediction_log`.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DestinationError {
-    #[error("upload.retain_local expects a time such as 24h, or forever, got '{0}'")]
-    RetainLocal(String),
-    #[error("events.url expects an address such as http://broker:8080/default, got '{0}'")]
-    EventsUrl(String),
-    #[error("events.max_waiting expects 2 to {MOST_WAITING}, got {0}")]
-    MaxWaiting(usize),
-    #[error("events.timeout expects a time longer than 0, such as 10s or 500ms, got '{0}'")]
-    Timeout(String),
-    #[error("events.namespace expects a text that is not empty")]
-    Namespace,
-}
-
 impl UploadSettings {
     /// What it means. Whether the store knows the URL and the options is found when it is opened.
     ///
     /// # Errors
-    /// `RetainLocal`.
-    pub fn read(&self) -> Result<UploadConfig, DestinationError> {
+    /// `LogSectionError` for `retain_local`.
+    pub fn read(&self) -> Result<UploadConfig, LogSectionError> {
         let retain_local = match self.retain_local.as_deref() {
             None | Some(FOREVER) => None,
             Some(text) => {
-                let time = humantime::parse_duration(text);
-                Some(time.map_err(|_| DestinationError::RetainLocal(text.to_owned()))?)
+                let refused = |_| fault("upload.retain_local", "a time such as 24h, or forever", quoted(text));
+                Some(humantime::parse_duration(text).map_err(refused)?)
             }
         };
         Ok(UploadConfig { url: self.url.clone(), options: self.options.clone(), retain_local })
@@ -142,29 +129,37 @@ impl EventsSettings {
     /// What it means.
     ///
     /// # Errors
-    /// `DestinationError`, naming the key.
-    pub fn read(&self) -> Result<EventsConfig, DestinationError> {
-        let bad_url = || DestinationError::EventsUrl(self.url.clone());
+    /// `LogSectionError`, naming the key.
+    pub fn read(&self) -> Result<EventsConfig, LogSectionError> {
+        let bad_url = || fault("events.url", "an address such as http://broker:8080/default", quoted(&self.url));
         let url: Uri = self.url.parse().map_err(|_| bad_url())?;
         if !matches!(url.scheme_str(), Some("http" | "https")) || url.host().is_none_or(str::is_empty) {
             return Err(bad_url());
         }
         let max_waiting = self.max_waiting.unwrap_or(DEFAULT_MAX_WAITING);
         if !(2..=MOST_WAITING).contains(&max_waiting) {
-            return Err(DestinationError::MaxWaiting(max_waiting));
+            return Err(fault("events.max_waiting", "2 to 1000000", max_waiting.to_string()));
         }
         let timeout = match &self.timeout {
             None => DEFAULT_EVENT_TIMEOUT,
             Some(text) => match humantime::parse_duration(text) {
                 Ok(timeout) if !timeout.is_zero() => timeout,
-                _ => return Err(DestinationError::Timeout(text.clone())),
+                _ => return Err(fault("events.timeout", "a time longer than 0, such as 10s or 500ms", quoted(text))),
             },
         };
         if self.namespace.as_deref() == Some("") {
-            return Err(DestinationError::Namespace);
+            return Err(fault("events.namespace", "a text that is not empty", quoted("")));
         }
         Ok(EventsConfig { url, max_waiting, timeout, namespace: self.namespace.clone(), mode: self.mode })
     }
+}
+
+fn fault(key: &'static str, expected: &'static str, got: String) -> LogSectionError {
+    LogSectionError { key, expected, got }
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{text}'")
 }
 
 #[cfg(test)]
@@ -177,7 +172,7 @@ mod tests {
         serde_json::from_value(value).unwrap()
     }
 
-    fn events(value: serde_json::Value) -> Result<EventsConfig, DestinationError> {
+    fn events(value: serde_json::Value) -> Result<EventsConfig, LogSectionError> {
         serde_json::from_value::<EventsSettings>(value).unwrap().read()
     }
 
@@ -205,7 +200,8 @@ mod tests {
             assert_eq!(settings.read().unwrap().retain_local, expected.map(Duration::from_secs), "{text:?}");
         }
         let settings = upload(json!({"url": "s3://log", "retain_local": "a day"}));
-        assert_eq!(settings.read(), Err(DestinationError::RetainLocal("a day".to_owned())));
+        let fault = settings.read().unwrap_err().to_string();
+        assert_eq!(fault, "prediction_log.upload.retain_local expects a time such as 24h, or forever, got 'a day'");
     }
 
     #[test]

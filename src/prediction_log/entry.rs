@@ -78,9 +78,9 @@ pub trait Witness: Send {
     fn see(&mut self, entry: &Entry);
 }
 
-/// Sees every batch of rows that the writer has finished: sampled, redacted and numbered, with the columns of
-/// [`VersionLog::schema`]. Called on the writer's thread, once for each batch, before or after it reached its segment. Must
-/// not block: what it can't take at once it drops and counts.
+/// Sees every batch of rows that reached its segment: sampled, redacted and numbered, with the columns of
+/// [`VersionLog::schema`]. Called on the writer's thread, once for each batch. Must not block: what it can't take at once
+/// it drops and counts.
 pub trait RowsWitness: Send {
     fn rows(&mut self, version: &VersionLog, batch: &RecordBatch);
 }

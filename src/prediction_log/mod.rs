@@ -10,17 +10,20 @@
 //! was dropped for want of room is counted and shows as a gap in the rows' sequence numbers.
 
 pub mod columns;
+pub mod compact;
 pub mod config;
 pub mod destinations;
 pub mod disk;
 pub mod disk_policy;
 pub mod entry;
+pub mod export;
 pub mod feedback;
 pub mod quality;
 pub mod query;
 pub mod read;
 pub mod recovery;
 pub mod redaction;
+pub mod retention;
 pub mod ring;
 pub mod sampling_policy;
 pub mod seal;
@@ -28,9 +31,12 @@ pub mod segment;
 pub mod settings;
 pub mod stream;
 pub mod table;
+pub mod writer;
+#[cfg(test)]
+pub mod testing;
 
 pub use self::columns::{RowContext, RowsBuilder, RuleError, VersionLog};
-pub use self::destinations::{DestinationError, EventsConfig, EventsSettings, UploadConfig, UploadSettings};
+pub use self::destinations::{EventsConfig, EventsSettings, UploadConfig, UploadSettings};
 pub use self::entry::{Entry, Outcome, RolloutPart, RowsWitness, Witness};
 pub use self::ring::{Offered, PredictionLog, RowCounts};
 pub use self::settings::{Durability, LogSettings, QualitySettings};

@@ -149,8 +149,16 @@ pub struct Extent {
 /// # Errors
 /// `SegmentError`; a torn end is none.
 pub fn read_segment(path: &Path) -> Result<SegmentReader, SegmentError> {
+    let file = File::open(path).map_err(|cause| SegmentError::Io { path: path.to_owned(), cause })?;
+    read_opened(path, file)
+}
+
+/// The same of a segment that is open already, so that it may be removed meanwhile.
+///
+/// # Errors
+/// As [`read_segment`].
+pub fn read_opened(path: &Path, mut file: File) -> Result<SegmentReader, SegmentError> {
     let io_fault = |cause| SegmentError::Io { path: path.to_owned(), cause };
-    let mut file = File::open(path).map_err(io_fault)?;
     let extent = measure(&mut file, path)?;
     file.seek(SeekFrom::Start(0)).map_err(io_fault)?;
     let reader = StreamReader::try_new(file.take(extent.bytes), None)
@@ -272,4 +280,112 @@ fn next_message(file: &mut File, start: u64, length: u64) -> io::Result<Option<M
         _ => return Ok(None),
     };
     Ok((end <= length).then_some(Message { rows, end }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::prediction_log::testing::{FakeDisk, batch, column_of_seq, numbers, schema};
+
+    fn seqs(path: &Path) -> Vec<u64> {
+        read_segment(path).unwrap().flat_map(|batch| column_of_seq(&batch.unwrap())).collect()
+    }
+
+    #[test]
+    fn what_was_appended_is_read_back_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a").join("1-0.arrows");
+        let mut segment = Segment::create(&FakeDisk::default().shared(), &path, &schema()).unwrap();
+        segment.append(&numbers(0..3)).unwrap();
+        segment.append(&numbers(3..4)).unwrap();
+        // Also while it is open.
+        let reader = read_segment(&path).unwrap();
+        let extent = Extent { batches: 2, rows: 4, bytes: segment.bytes(), torn_bytes: 0 };
+        assert_eq!((reader.extent(), segment.rows()), (extent, 4));
+        assert_eq!(seqs(&path), [0, 1, 2, 3]);
+        assert_eq!(read_schema(&path).unwrap(), schema());
+    }
+
+    #[test]
+    fn cut_at_any_byte_it_gives_every_batch_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, cut) = (dir.path().join("1-0.arrows"), dir.path().join("1-1.arrows"));
+        let mut segment = Segment::create(&FakeDisk::default().shared(), &path, &schema()).unwrap();
+        let mut ends = vec![segment.bytes()];
+        for number in 0..3 {
+            segment.append(&batch(&[(number, 0)])).unwrap();
+            ends.push(segment.bytes());
+        }
+        let bytes = fs::read(&path).unwrap();
+        assert_eq!(ends[3], bytes.len() as u64);
+        for length in 0..=bytes.len() as u64 {
+            fs::write(&cut, &bytes[..length as usize]).unwrap();
+            let whole = ends.iter().filter(|&&end| end <= length).count();
+            if whole == 0 {
+                assert!(matches!(read_segment(&cut), Err(SegmentError::NoSchema { .. })), "{length}");
+                continue;
+            }
+            let extent = read_segment(&cut).unwrap().extent();
+            assert_eq!((extent.rows, extent.torn_bytes), (whole as u64 - 1, length - ends[whole - 1]), "{length}");
+            assert_eq!(seqs(&cut), (0..whole as u64 - 1).collect::<Vec<_>>(), "{length}");
+        }
+    }
+
+    #[test]
+    fn zeros_at_its_end_are_no_batch() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("1-0.arrows");
+        let mut segment = Segment::create(&FakeDisk::default().shared(), &path, &schema()).unwrap();
+        segment.append(&numbers(0..2)).unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.extend([0; 4096]);
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(read_segment(&path).unwrap().extent().torn_bytes, 4096);
+        assert_eq!(seqs(&path), [0, 1]);
+    }
+
+    #[test]
+    fn a_length_that_is_not_true_takes_no_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("1-0.arrows");
+        let mut segment = Segment::create(&FakeDisk::default().shared(), &path, &schema()).unwrap();
+        segment.append(&numbers(0..2)).unwrap();
+        let whole = segment.bytes();
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.extend([0xff, 0xff, 0xff, 0xff, 0xf0, 0xff, 0xff, 0x7f, 1, 2, 3]);
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(read_segment(&path).unwrap().extent().bytes, whole);
+    }
+
+    #[test]
+    fn a_file_of_another_kind_is_told_from_one_that_is_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("1-0.arrows");
+        fs::write(&path, "these are no rows at all").unwrap();
+        assert!(matches!(read_segment(&path), Err(SegmentError::Damaged { .. })));
+        assert!(matches!(read_schema(&path), Err(SegmentError::Damaged { .. })));
+        assert!(matches!(read_segment(&dir.path().join("none")), Err(SegmentError::Io { .. })));
+    }
+
+    #[test]
+    fn a_batch_that_finds_no_room_leaves_no_trace() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("1-0.arrows");
+        let disk = FakeDisk::default();
+        let mut segment = Segment::create(&disk.shared(), &path, &schema()).unwrap();
+        segment.append(&numbers(0..2)).unwrap();
+        let whole = segment.bytes();
+        for room in [0, 1, 8, 300, 700] {
+            disk.has_room_for(Some(room));
+            let refused = segment.append(&numbers(2..50)).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
+            assert_eq!(fs::metadata(&path).unwrap().len(), whole, "room for {room}");
+        }
+        disk.has_room_for(None);
+        segment.append(&numbers(50..52)).unwrap();
+        assert_eq!(seqs(&path), [0, 1, 50, 51]);
+        assert_eq!(segment.rows(), 4);
+    }
 }

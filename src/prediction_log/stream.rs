@@ -131,7 +131,7 @@ impl Stream {
 
     /// Whether there is something to sync, and it has waited for the interval.
     pub fn sync_due(&self, now: SystemTime) -> bool {
-        !self.is_synced && passed(self.synced, now) >= self.limits.sync_interval
+        !self.is_synced && is_due(self.synced, now, self.limits.sync_interval)
     }
 
     /// Makes what was appended durable.
@@ -151,7 +151,7 @@ impl Stream {
     /// hour whose folder it will lie in.
     pub fn seal_due(&self, now: SystemTime) -> bool {
         self.segment.bytes() >= self.limits.max_bytes
-            || passed(self.opened, now) >= self.limits.max_age
+            || is_due(self.opened, now, self.limits.max_age)
             || hour(self.opened) != hour(now)
     }
 
@@ -192,9 +192,9 @@ fn described(partition: &Partition, schema: &Schema, now: SystemTime) -> Schema 
     Schema::new_with_metadata(schema.fields().clone(), metadata)
 }
 
-/// Time since `start`; nothing if the clock was set back.
-fn passed(start: SystemTime, now: SystemTime) -> Duration {
-    now.duration_since(start).unwrap_or_default()
+/// Whether so much time has passed since `start`, or the clock was set back, so that nobody knows.
+pub fn is_due(start: SystemTime, now: SystemTime, interval: Duration) -> bool {
+    now.duration_since(start).is_ok_and(|passed| passed >= interval) || now < start
 }
 
 /// Unix time in µs.

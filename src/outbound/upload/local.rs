@@ -8,11 +8,10 @@ use std::time::UNIX_EPOCH;
 use bytes::Bytes;
 
 use super::upload_policy::LocalFile;
-use crate::prediction_log::table::Table;
+use crate::prediction_log::table::{SEALED_EXTENSION, Table};
 
 /// Folders below a table's own that are looked into: more than the layout has.
 const MAX_DEPTH: usize = 8;
-const SEALED_ENDING: &str = ".parquet";
 
 /// The data directory, as far as sealed files lie in it.
 #[derive(Debug, Clone)]
@@ -93,7 +92,8 @@ fn walk(folder: &Path, name: &str, depth: usize, found: &mut Vec<LocalFile>) -> 
 
 fn is_sealed(name: &str) -> bool {
     let file = name.rsplit('/').next().unwrap_or(name);
-    file.ends_with(SEALED_ENDING) && !file.starts_with('.')
+    let ending = file.rsplit_once('.').map(|(_, ending)| ending);
+    ending == Some(SEALED_EXTENSION) && !file.starts_with('.')
 }
 
 fn local_file(name: String, metadata: &fs::Metadata) -> LocalFile {

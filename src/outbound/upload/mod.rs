@@ -1,7 +1,7 @@
 //! Sealed files of the prediction log, uploaded to an object store or a folder.
 //!
 //! Each file goes whole, under a name that never changes, at least once: it is noted in the state after the store took it,
-//! and what is not noted is uploaded again. Files are found by looking at the log's folders, at start and once a minute;
+//! and what is not noted is uploaded again. Files are found by looking at the log's folders, at start and every half minute;
 //! being told of one ([`Uploads::notify`]) only makes it sooner. A local copy is deleted once it is uploaded and old.
 
 mod destination;

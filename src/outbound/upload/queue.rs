@@ -68,8 +68,8 @@ impl Queue {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_file_is_tried_again_after_its_wait_and_others_meanwhile() {
+    #[test]
+    fn a_file_is_tried_again_after_its_wait_and_others_meanwhile() {
         let (mut queue, start) = (Queue::default(), Instant::now());
         let policy = RetryPolicy { first: Duration::from_secs(2), ..RetryPolicy::default() };
         for name in ["b", "a", "a"] {

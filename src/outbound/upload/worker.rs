@@ -20,7 +20,7 @@ use crate::telemetry::log_destinations as metrics;
 /// Files under way at a time; each is in memory as a whole.
 const MAX_CONCURRENT: usize = 2;
 /// Time between two looks at all folders. What was told of does not wait for it.
-const SCAN_INTERVAL: Duration = Duration::from_secs(60);
+const SCAN_INTERVAL: Duration = Duration::from_secs(30);
 
 /// What uploading works with.
 pub struct Worker {

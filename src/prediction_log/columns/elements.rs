@@ -6,8 +6,8 @@ use arrow::array::BooleanBufferBuilder;
 use arrow::array::{ArrayRef, BooleanArray, PrimitiveArray, StringArray};
 use arrow::buffer::{Buffer, MutableBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{
-    ArrowPrimitiveType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type,
-    UInt32Type, UInt64Type,
+    ArrowNativeType, ArrowPrimitiveType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use half::{bf16, f16};
 
@@ -217,10 +217,7 @@ fn elements(dtype: DataType, raw: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 fn append_numbers(dtype: DataType, raw: &[u8], decimals: Option<i32>, out: &mut MutableBuffer) {
     /// Numbers with a fraction, perhaps through another width.
-    fn floats<T: Element, S: Element>(raw: &[u8], out: &mut MutableBuffer, change: impl Fn(T) -> S)
-    where
-        S: arrow::datatypes::ArrowNativeType,
-    {
+    fn floats<T: Element, S: ArrowNativeType>(raw: &[u8], out: &mut MutableBuffer, change: impl Fn(T) -> S) {
         raw.chunks_exact(size_of::<T>()).for_each(|element| out.push(change(T::read_le(element))));
     }
     let round32 = |value: f32| decimals.map_or(value, |decimals| rounded(value.into(), decimals) as f32);

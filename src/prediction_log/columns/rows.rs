@@ -1,5 +1,6 @@
 //! From entries to rows.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -70,11 +71,18 @@ impl RowsBuilder {
 
     /// Samples an entry's rows, redacts those that are kept and appends them. The entry is one of this version.
     pub fn push(&mut self, entry: &Entry, context: &RowContext<'_>) -> Pushed {
+        self.push_rows(entry, 0..entry.rows, context)
+    }
+
+    /// The same for some rows of an entry that has more than a batch should hold: a request of one byte a row can be of
+    /// millions, each of which takes some 300 bytes here.
+    pub fn push_rows(&mut self, entry: &Entry, rows: Range<usize>, context: &RowContext<'_>) -> Pushed {
+        let offered = rows.len();
         let always = entry.arm != Arm::Stable || entry.outcome != Outcome::Answered;
         let probability = if always { 1.0 } else { self.version.settings.sample };
-        self.sample(entry, probability);
+        self.sample(entry, rows, probability);
         if self.kept.is_empty() {
-            return Pushed { sampled_out: entry.rows, ..Pushed::default() };
+            return Pushed { sampled_out: offered, ..Pushed::default() };
         }
         self.append_side(Side::Input, &entry.inputs, entry.rows, context);
         self.append_side(Side::Output, &entry.outputs, entry.rows, context);
@@ -90,7 +98,7 @@ impl RowsBuilder {
         let is_truncated = |kept: &&Kept| kept.flags & flags::TRUNCATED != 0;
         Pushed {
             written: self.kept.len(),
-            sampled_out: entry.rows - self.kept.len(),
+            sampled_out: offered - self.kept.len(),
             truncated: self.kept.iter().filter(is_truncated).count(),
         }
     }
@@ -117,8 +125,8 @@ impl RowsBuilder {
         RecordBatch::try_new(version.schema.clone(), arrays).expect("columns and schema come from one plan")
     }
 
-    /// Fills `kept` with the rows that are written.
-    fn sample(&mut self, entry: &Entry, probability: f64) {
+    /// Fills `kept` with those of these rows that are written.
+    fn sample(&mut self, entry: &Entry, rows: Range<usize>, probability: f64) {
         let version = &self.version;
         let flags = self.flags;
         self.kept.clear();
@@ -126,7 +134,7 @@ impl RowsBuilder {
         let column = version.plan.sample_by.filter(|_| probability < 1.0).map(|at| &version.plan.columns[at]);
         let Some(column) = column else {
             if keeps(entry.sample_hash, probability) {
-                self.kept.extend((0..entry.rows).map(row));
+                self.kept.extend(rows.map(row));
             }
             return;
         };
@@ -141,44 +149,52 @@ impl RowsBuilder {
             Some(slices) => hash_of(&slices.row(index)),
             None => entry.sample_hash,
         };
-        self.kept.extend((0..entry.rows).filter(|&index| keeps(hash(index), probability)).map(row));
+        self.kept.extend(rows.filter(|&index| keeps(hash(index), probability)).map(row));
     }
 
     fn append_side(&mut self, side: Side, tensors: &[Tensor], rows: usize, context: &RowContext<'_>) {
-        let version = self.version.clone();
+        let Self { version, columns, starts, kept, .. } = self;
+        let most_bytes = version.settings.max_tensor_bytes;
         for (at, layout) in version.layouts(side).iter().enumerate() {
-            let slices = tensors.get(at).and_then(|tensor| Slices::of(tensor, layout.cut, rows, &mut self.starts));
-            if let Some(slices) = slices.as_ref().filter(|_| side == Side::Output) {
+            let tensor = tensors.get(at);
+            let fitting = tensor.filter(|tensor| tensor.dtype() == layout.dtype);
+            let slices = fitting.and_then(|tensor| Slices::of(tensor, layout.cut, rows, starts));
+            if let (Side::Output, Some(slices), Some(tensor)) = (side, &slices, tensor) {
                 let range = version.settings.output_ranges.get(&layout.name).copied();
-                mark_values(slices, &tensors[at], layout.cut, range, &mut self.kept);
+                mark_values(slices, tensor, layout.cut, range, kept);
             }
             let places = version.places(side, at);
-            let columns = version.plan.columns[places.clone()].iter().zip(&mut self.columns[places]);
-            for (column, builder) in columns {
-                for kept in &mut self.kept {
-                    let index = kept.index;
-                    let appended = match &slices {
-                        // The model failed, or its answer is not of the shape it declares.
-                        None if tensors.get(at).is_none() => None,
-                        None => Some(Appended::Left),
-                        Some(_) if !context.payload => {
-                            kept.flags |= flags::PAYLOAD_DROPPED;
-                            None
+            for (column, builder) in version.plan.columns[places.clone()].iter().zip(&mut columns[places]) {
+                for kept in kept.iter_mut() {
+                    let whole = slices.as_ref().filter(|slices| slices.row_bytes(kept.index) <= most_bytes);
+                    kept.flags |= match whole {
+                        Some(slices) if context.payload => {
+                            builder.push(slices, kept.index, column, context.hmac_key).flag()
                         }
-                        Some(slices) if slices.row_bytes(index) > version.settings.max_tensor_bytes => {
-                            kept.flags |= flags::TRUNCATED;
-                            None
+                        whole => {
+                            builder.push_null();
+                            match (tensor, whole) {
+                                // A model that failed gave nothing.
+                                (None, _) => 0,
+                                (Some(_), Some(_)) => flags::PAYLOAD_DROPPED,
+                                // Too large, or not of the shape that the model declares.
+                                (Some(_), None) => flags::TRUNCATED,
+                            }
                         }
-                        Some(slices) => Some(builder.push(slices, index, column, context.hmac_key)),
                     };
-                    match appended {
-                        None => builder.push_null(),
-                        Some(Appended::AsIs) => {}
-                        Some(Appended::Lossy) => kept.flags |= flags::LOSSY_TEXT,
-                        Some(Appended::Left) => kept.flags |= flags::TRUNCATED,
-                    }
                 }
             }
+        }
+    }
+}
+
+impl Appended {
+    /// The flag that it gives its row.
+    fn flag(self) -> u32 {
+        match self {
+            Self::AsIs => 0,
+            Self::Lossy => flags::LOSSY_TEXT,
+            Self::Left => flags::TRUNCATED,
         }
     }
 }

@@ -64,6 +64,9 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::*;
+    use crate::registry::digest::Digest;
+    use crate::store::MemoryStore;
+    use crate::store::records::Records;
 
     const GATEWAY: u16 = 0xabc;
 
@@ -93,6 +96,25 @@ mod tests {
             }
         }
         assert!(credits.at_hand.len() <= MAX_SLOTS_AT_HAND);
+    }
+
+    /// The slots of a data directory, whatever process asks.
+    #[test]
+    fn slots_of_the_state_credit_the_same_after_a_restart() {
+        let store = Arc::new(MemoryStore::default());
+        let open = || Arc::new(Records::open(store.clone()).unwrap());
+        let records = open();
+        let slots: Vec<u32> =
+            (1..=300).map(|version| records.slot_for("m", version, Digest::of(b"files")).unwrap()).collect();
+        for records in [records, open()] {
+            let gateway = records.gateway();
+            let lookup = move |slot| records.slot(slot).unwrap().map(|row| (row.model, row.version));
+            let mut credits = Credits::new(gateway, Box::new(lookup));
+            for (slot, version) in slots.iter().zip(1..) {
+                let credit = credits.of(id(gateway, *slot, Arm::Control.number())).unwrap();
+                assert_eq!(credit, Credit { model: "m".to_owned(), version, arm: Arm::Control });
+            }
+        }
     }
 
     #[test]

@@ -34,8 +34,8 @@ pub trait Sink: Send {
     /// Time passes: syncs and seals what is due at `now_us`, Unix time in µs.
     fn tick(&mut self, now_us: i64);
 
-    /// Seals everything; nothing is appended after it.
-    fn finish(&mut self);
+    /// Ends every segment and has it sealed. Rows that come later begin new ones.
+    fn close_all(&mut self);
 }
 
 /// The items of one call, and who waits for them.
@@ -127,11 +127,11 @@ impl Keeper {
         self.parts.judge.tick(now_us);
     }
 
-    /// Writes and answers what still waits, and seals everything.
-    pub fn finish(&mut self, now_us: i64) {
+    /// Writes and answers what still waits, and has everything sealed.
+    pub fn close_all(&mut self, now_us: i64) {
         let early = std::mem::take(&mut self.early);
         self.write(early.into(), now_us);
-        self.parts.sink.finish();
+        self.parts.sink.close_all();
     }
 
     fn is_early(&self, call: &Call, now_us: i64) -> bool {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
@@ -35,8 +35,14 @@ pub struct FeedbackLog {
 }
 
 struct Door {
-    calls: SyncSender<Call>,
+    messages: SyncSender<Message>,
     waiting_items: Arc<AtomicUsize>,
+}
+
+enum Message {
+    Take(Call),
+    /// End all segments, then tell.
+    Close(oneshot::Sender<()>),
 }
 
 /// What became of a call.
@@ -69,10 +75,10 @@ impl FeedbackLog {
     pub fn start(parts: Parts, stop: CancellationToken) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (sender, receiver) = sync_channel(MAX_WAITING_CALLS);
         let waiting_items = Arc::new(AtomicUsize::new(0));
-        let inbox = Inbox { calls: receiver, waiting_items: waiting_items.clone() };
+        let inbox = Inbox { messages: receiver, waiting_items: waiting_items.clone() };
         let run = move || inbox.run(Keeper::new(parts), &stop);
         let thread = std::thread::Builder::new().name("feedback".to_owned()).spawn(run)?;
-        Ok((Self { door: Some(Door { calls: sender, waiting_items }) }, thread))
+        Ok((Self { door: Some(Door { messages: sender, waiting_items }) }, thread))
     }
 
     pub fn is_on(&self) -> bool {
@@ -97,6 +103,18 @@ impl FeedbackLog {
         let Counts { accepted, unknown } = if sound.is_empty() { Counts::default() } else { door.take(sound).await? };
         Ok(Taken { accepted, unknown, errors })
     }
+
+    /// Ends all open segments, so that what has come so far is sealed without waiting for their size or age. The sealing
+    /// itself goes on when this returns.
+    ///
+    /// # Errors
+    /// `Unsupported` without a log, `Unavailable` if too much waits.
+    pub async fn close_segments(&self) -> Result<()> {
+        let Some(door) = &self.door else { return Err(off()) };
+        let (done, told) = oneshot::channel();
+        door.send(Message::Close(done))?;
+        told.await.map_err(|_| stopped())
+    }
 }
 
 impl Door {
@@ -105,17 +123,29 @@ impl Door {
         let waiting = self.waiting_items.fetch_add(count, Relaxed);
         let (answer, answered) = oneshot::channel();
         let fits = waiting == 0 || waiting + count <= MAX_WAITING_ITEMS;
-        if !fits || self.calls.try_send(Call { items, answer }).is_err() {
+        let sent = if fits { self.send(Message::Take(Call { items, answer })) } else { Err(full(waiting)) };
+        if let Err(error) = sent {
             self.waiting_items.fetch_sub(count, Relaxed);
             metrics::count_feedback("refused", count as u64);
-            return Err(full(waiting));
+            return Err(error);
         }
-        answered.await.unwrap_or_else(|_| Err(Error::Unavailable("the feedback log has stopped".to_owned())))
+        answered.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    fn send(&self, message: Message) -> Result<()> {
+        self.messages.try_send(message).map_err(|cause| match cause {
+            TrySendError::Full(_) => full(self.waiting_items.load(Relaxed)),
+            TrySendError::Disconnected(_) => stopped(),
+        })
     }
 }
 
 fn off() -> Error {
     Error::Unsupported("this server keeps no feedback: it runs without a data directory (--data-dir)".to_owned())
+}
+
+fn stopped() -> Error {
+    Error::Unavailable("the feedback log has stopped".to_owned())
 }
 
 fn full(waiting: usize) -> Error {
@@ -124,7 +154,7 @@ fn full(waiting: usize) -> Error {
 
 /// The thread's end of the door.
 struct Inbox {
-    calls: Receiver<Call>,
+    messages: Receiver<Message>,
     waiting_items: Arc<AtomicUsize>,
 }
 
@@ -138,37 +168,57 @@ impl Inbox {
                 (false, true) => EARLY_TICK,
                 (false, false) => TICK,
             };
-            let (calls, is_closed) = self.next(sleep);
+            let Came { calls, closings, is_closed } = self.next(sleep);
             let is_idle = calls.is_empty();
             let now_us = unix_us(SystemTime::now());
             keeper.take(calls, now_us);
+            if !closings.is_empty() {
+                keeper.close_all(now_us);
+            }
+            // Whoever left doesn't want to know.
+            closings.into_iter().for_each(|done| _ = done.send(()));
             if (now_us - last_tick_us).unsigned_abs() >= TICK.as_micros() as u64 {
                 last_tick_us = now_us;
                 keeper.tick(now_us);
             }
             if is_closed || (is_last && is_idle) {
-                return keeper.finish(now_us);
+                return keeper.close_all(now_us);
             }
         }
     }
 
-    /// What has come within this time, and whether nothing can come any more.
-    fn next(&self, sleep: Duration) -> (Vec<Call>, bool) {
-        let first = match self.calls.recv_timeout(sleep) {
-            Ok(call) => call,
-            Err(closed) => return (vec![], closed == RecvTimeoutError::Disconnected),
+    /// What has come within this time.
+    fn next(&self, sleep: Duration) -> Came {
+        let mut came = Came::default();
+        let mut message = match self.messages.recv_timeout(sleep) {
+            Ok(first) => Some(first),
+            Err(cause) => {
+                came.is_closed = cause == RecvTimeoutError::Disconnected;
+                None
+            }
         };
-        let mut count = first.items.len();
-        let mut calls = vec![first];
-        while count < ROUND_ITEMS
-            && let Ok(call) = self.calls.try_recv()
-        {
-            count += call.items.len();
-            calls.push(call);
+        let mut count = 0;
+        while let Some(next) = message {
+            match next {
+                Message::Take(call) => {
+                    count += call.items.len();
+                    came.calls.push(call);
+                }
+                Message::Close(done) => came.closings.push(done),
+            }
+            message = if count < ROUND_ITEMS { self.messages.try_recv().ok() } else { None };
         }
         self.waiting_items.fetch_sub(count, Relaxed);
-        (calls, false)
+        came
     }
+}
+
+#[derive(Default)]
+struct Came {
+    calls: Vec<Call>,
+    closings: Vec<oneshot::Sender<()>>,
+    /// Nothing more can come.
+    is_closed: bool,
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What really happened, told later: one piece of feedback names a prediction and says what came of it.
 
+pub mod back;
 pub mod credit;
 pub mod item;
 pub mod keeper;
@@ -12,10 +13,13 @@ pub mod sink;
 pub mod testing;
 pub mod told;
 
+pub use self::back::items;
 pub use self::credit::Credits;
 pub use self::item::{Credit, Feedback, FeedbackId, Subject, Value};
+pub use self::keeper::Parts;
 pub use self::log::{FeedbackLog, Taken};
 pub use self::requests::RequestIndex;
+pub use self::sink::Segments;
 pub use self::told::{ItemFault, Told, ToldTime, ToldValue};
 pub use super::stream::unix_us;
 

@@ -10,8 +10,8 @@ use crate::inference::PredictionId;
 use crate::prediction_log::entry::{Entry, Outcome, Witness};
 use crate::routing::Arm;
 
-/// Requests that are remembered: at most about 100 MB of them.
-pub const MAX_REQUESTS: usize = 1 << 20;
+/// Ids of requests that are remembered: at most about 25 MB of them.
+pub const MAX_REQUESTS: usize = 1 << 18;
 
 /// Ids of requests and the rows that they stand for. Cloning shares it.
 #[derive(Debug, Clone)]

@@ -76,7 +76,7 @@ impl Sink for Segments {
         broken.iter().for_each(|key| self.close(key));
     }
 
-    fn finish(&mut self) {
+    fn close_all(&mut self) {
         self.close_if(|_| true);
     }
 }
@@ -84,3 +84,6 @@ impl Sink for Segments {
 fn moment(now_us: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_micros(now_us.max(0).unsigned_abs())
 }
+
+#[cfg(test)]
+mod tests;

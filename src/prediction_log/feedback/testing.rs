@@ -40,7 +40,7 @@ struct State {
     rows: Vec<Row>,
     judged: Vec<(Feedback, Option<Credit>)>,
     refuses: bool,
-    is_finished: bool,
+    is_closed: bool,
 }
 
 impl Kept {
@@ -78,8 +78,9 @@ impl Kept {
         self.state().refuses = refuses;
     }
 
-    pub fn is_finished(&self) -> bool {
-        self.state().is_finished
+    /// Whether all segments were ended at some time.
+    pub fn is_closed(&self) -> bool {
+        self.state().is_closed
     }
 }
 
@@ -96,8 +97,8 @@ impl Sink for Kept {
 
     fn tick(&mut self, _now_us: i64) {}
 
-    fn finish(&mut self) {
-        self.state().is_finished = true;
+    fn close_all(&mut self) {
+        self.state().is_closed = true;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Query, QueryError};
 use crate::error::nearest;
-use crate::prediction_log::read::{ReadError, Scan, list, time_column};
+use crate::prediction_log::read::{ReadError, Scan, list};
 
 /// The columns of the files that a scan would read, in the order of their first file.
 ///
@@ -41,7 +41,7 @@ pub fn needed(query: &Query) -> Option<Vec<String>> {
         return None;
     }
     // Something must be read for rows to be counted.
-    Some([named(query), vec![time_column(query.scan.table).to_owned()]].concat())
+    Some([named(query), vec![query.scan.table.time_column().to_owned()]].concat())
 }
 
 fn named(query: &Query) -> Vec<String> {

@@ -43,6 +43,14 @@ pub struct Answer {
     pub is_cut: bool,
 }
 
+impl Answer {
+    /// Each row as an object by its columns' names.
+    pub fn objects(&self) -> Vec<Value> {
+        let object = |row: &Vec<Value>| self.columns.iter().cloned().zip(row.iter().cloned()).collect();
+        self.rows.iter().map(object).collect()
+    }
+}
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
@@ -82,25 +90,6 @@ impl Query {
             groups.add(&self.matching(&batch?)?)?;
         }
         Ok(groups.answer(self.limit))
-    }
-
-    /// Calls `each` with the matching rows of each batch until it is content.
-    ///
-    /// # Errors
-    /// `QueryError`; that of `each` is passed on.
-    pub fn each_batch<E: From<QueryError>>(
-        &self,
-        mut each: impl FnMut(RecordBatch) -> Result<bool, E>,
-    ) -> Result<(), E> {
-        columns::check(self)?;
-        let batches = self.scan.batches().map_err(QueryError::from)?;
-        for batch in batches {
-            let batch = self.matching(&batch.map_err(QueryError::from)?)?;
-            if batch.num_rows() > 0 && each(batch)? {
-                break;
-            }
-        }
-        Ok(())
     }
 
     fn rows(&self) -> Result<Answer, QueryError> {

@@ -7,18 +7,23 @@
 mod error;
 mod listing;
 mod lookup;
+mod newest;
 mod place;
 mod rows;
 mod scan;
 mod sealed;
 mod segment;
+mod told;
+mod verify;
 
 pub use self::error::ReadError;
-pub use self::listing::{META_REPLACES, Source, list};
+pub use self::listing::{Source, list};
 pub use self::lookup::lookup;
+pub use self::newest::newest;
 pub use self::place::Place;
-pub(super) use self::rows::time_column;
 pub use self::scan::{Batches, Scan};
+pub use self::told::feedback_on;
+pub use self::verify::{Fault, Incarnation, Report, Torn, verify};
 
 #[cfg(test)]
 pub(crate) mod tests;

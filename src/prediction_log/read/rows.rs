@@ -9,15 +9,7 @@ use arrow::error::ArrowError;
 
 use super::error::ReadError;
 use super::scan::Scan;
-use crate::prediction_log::table::{META_SCHEMA_VERSION, SCHEMA_VERSION, Table};
-
-/// The column that says when a row was written: its folder goes by it.
-pub fn time_column(table: Table) -> &'static str {
-    match table {
-        Table::Predictions => "ts",
-        Table::Feedback => "received_time",
-    }
-}
+use crate::prediction_log::table::{META_SCHEMA_VERSION, SCHEMA_VERSION};
 
 /// Refuses a file that a newer program wrote, and one that does not say what wrote it.
 pub(super) fn check_version(path: &Path, metadata: &Metadata) -> Result<(), ReadError> {
@@ -46,7 +38,7 @@ fn within(batch: &RecordBatch, scan: &Scan) -> Result<RecordBatch, ArrowError> {
     if scan.since_us.is_none() && scan.until_us.is_none() {
         return Ok(batch.clone());
     }
-    let column = time_column(scan.table);
+    let column = scan.table.time_column();
     let times =
         batch.column_by_name(column).and_then(|times| times.as_any().downcast_ref::<TimestampMicrosecondArray>());
     let times =

@@ -11,7 +11,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 
 use super::error::ReadError;
-use super::rows::{check_version, narrow, time_column};
+use super::rows::{check_version, narrow};
 use super::scan::Scan;
 
 /// Rows of a batch as it is read.
@@ -65,7 +65,7 @@ pub(super) fn batches(
 fn row_groups(opened: &Opened, scan: &Scan) -> parquet::errors::Result<Vec<usize>> {
     let groups = opened.metadata().row_groups();
     let all = || (0..groups.len()).collect();
-    let column = time_column(scan.table);
+    let column = scan.table.time_column();
     if (scan.since_us.is_none() && scan.until_us.is_none()) || opened.schema().field_with_name(column).is_err() {
         return Ok(all());
     }
@@ -85,7 +85,7 @@ fn row_groups(opened: &Opened, scan: &Scan) -> parquet::errors::Result<Vec<usize
 /// The columns asked for, and the time that rows are chosen by.
 fn projection(opened: &Opened, scan: &Scan) -> ProjectionMask {
     let Some(columns) = &scan.columns else { return ProjectionMask::all() };
-    let wanted = |name: &str| name == time_column(scan.table) || columns.iter().any(|column| column == name);
+    let wanted = |name: &str| name == scan.table.time_column() || columns.iter().any(|column| column == name);
     let fields = opened.schema().fields().iter().enumerate();
     let roots = fields.filter(|(_, field)| wanted(field.name())).map(|(at, _)| at);
     ProjectionMask::roots(opened.parquet_schema(), roots)

@@ -1,5 +1,7 @@
 //! A Parquet file on its way to its place: written under a name that no reader takes for a part of the log, then renamed.
 
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
+use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::ColumnPath;
 
 use crate::prediction_log::disk::{Disk, DiskFile};
@@ -93,9 +96,9 @@ impl NewFile {
         writer.write(batch).map_err(io_error)
     }
 
-    /// Bytes so far, with an estimate of what still waits in memory.
-    pub fn bytes(&self) -> u64 {
-        self.writer.as_ref().map_or(0, |writer| (writer.bytes_written() + writer.in_progress_size()) as u64)
+    /// Rows so far.
+    pub fn rows(&self) -> u64 {
+        self.facts.rows
     }
 
     /// Ends the file, makes it durable and gives it its name. What had that name is replaced. `replaces` are names, without
@@ -243,4 +246,14 @@ fn io_error(cause: ParquetError) -> io::Error {
         },
         cause => io::Error::other(cause),
     }
+}
+
+/// The key-value metadata of a sealed file. Reads no more than its end.
+///
+/// # Errors
+/// What the disk says, or that it is no Parquet file.
+pub fn metadata_of(path: &Path) -> io::Result<BTreeMap<String, String>> {
+    let file = SerializedFileReader::new(File::open(path)?).map_err(io_error)?;
+    let list = file.metadata().file_metadata().key_value_metadata().into_iter().flatten();
+    Ok(list.filter_map(|pair| Some((pair.key.clone(), pair.value.clone()?))).collect())
 }

@@ -183,3 +183,19 @@ fn limits(settings: &ModelSettings) -> ServingLimits {
 fn max_batch_size(settings: &ModelSettings) -> Option<usize> {
     settings.max_batch_size.filter(|&size| size > 0).map(|size| size as usize)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::model_config::Lineage;
+
+    #[test]
+    fn a_backend_is_made_anew_for_rules_of_its_log_but_not_for_where_the_model_comes_from() {
+        let plain = ModelSettings::default();
+        let mut sampled = plain.clone();
+        sampled.log.sample = 0.5;
+        assert!(!same_backend(&plain, &sampled));
+        let lineage = Lineage { dataset: Some("sha256:00".to_owned()), ..Lineage::default() };
+        assert!(same_backend(&plain, &ModelSettings { lineage, ..plain.clone() }));
+    }
+}

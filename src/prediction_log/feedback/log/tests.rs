@@ -29,10 +29,21 @@ async fn what_has_come_is_written_before_the_thread_ends() {
     log.take(vec![about(1)]).await.unwrap();
     stop.cancel();
     tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap();
-    assert!(kept.is_finished());
+    assert!(kept.is_closed());
     let error = log.take(vec![about(2)]).await.unwrap_err();
-    assert!(matches!(error, Error::Unavailable(_)), "{error}");
+    assert_eq!(error.to_string(), "the feedback log has stopped");
     assert_eq!(kept.rows().len(), 1);
+}
+
+#[tokio::test]
+async fn segments_are_ended_on_demand_and_the_log_goes_on() {
+    let (log, kept) = feedback_log();
+    log.take(vec![about(1)]).await.unwrap();
+    assert!(!kept.is_closed());
+    log.close_segments().await.unwrap();
+    assert!(kept.is_closed());
+    assert_eq!(log.take(vec![about(2)]).await.unwrap().accepted, 1);
+    assert!(matches!(FeedbackLog::off().close_segments().await, Err(Error::Unsupported(_))));
 }
 
 /// A disk that does not come back until it is let go.
@@ -57,7 +68,7 @@ impl Sink for Stalled {
 
     fn tick(&mut self, _: i64) {}
 
-    fn finish(&mut self) {}
+    fn close_all(&mut self) {}
 }
 
 struct NoJudge;

@@ -9,7 +9,7 @@ use arrow::array::{Array, RecordBatch, UInt64Array};
 
 use self::fixture::*;
 use super::*;
-use crate::prediction_log::table::{META_SCHEMA_VERSION, Table};
+use crate::prediction_log::table::{META_REPLACES, META_SCHEMA_VERSION, Table};
 
 /// The sequence numbers of a scan's rows, in the order that they come.
 fn seqs(scan: &Scan) -> Vec<u64> {
@@ -114,9 +114,37 @@ fn a_torn_segment_gives_its_whole_batches() {
 #[test]
 fn files_that_a_compacted_one_replaces_are_left_out() {
     let log = log();
-    let replaces = [(META_REPLACES, "[\"1000-1\", \"1000-2\"]")];
+    let replaces = [(META_REPLACES, "1000-1,1000-2")];
     seal(log.path(), Table::Predictions, &format!("{SEVEN}/1000-1-c.parquet"), &[predictions(&rows(0..15))], &replaces);
     assert_eq!(seqs(&all(log.path())), (0..15).collect::<Vec<u64>>());
+}
+
+/// The folder of an hour of the same day.
+fn hour(hour: u32) -> String {
+    SEVEN.replace("hour=07", &format!("hour={hour:02}"))
+}
+
+#[test]
+fn a_file_merged_from_a_day_is_read_for_each_of_its_hours() {
+    let log = tempfile::tempdir().unwrap();
+    let at = |n: u32, hours: i64| Row { ts_us: SEVEN_US + hours * HOUR_US, ..row(n) };
+    let (early, late) = (predictions(&[at(0, 0)]), predictions(&[at(1, 9)]));
+    seal(log.path(), Table::Predictions, &format!("{}/1000-1.parquet", hour(7)), &[early.clone()], &[]);
+    let last = format!("{}/1000-2.parquet", hour(16));
+    seal(log.path(), Table::Predictions, &last, &[late.clone()], &[]);
+    let mut batches = all(log.path()).batches().unwrap();
+    // The merged file takes the place of the last one; the others go a little later, or after a crash.
+    let replaces = [(META_REPLACES, "1000-1,1000-2")];
+    seal(log.path(), Table::Predictions, &last, &[early, late], &replaces);
+    assert_eq!(batches.next().unwrap().unwrap().num_rows(), 1);
+    assert!(matches!(batches.next(), Some(Err(ReadError::Replaced { .. }))));
+    assert_eq!(seqs(&all(log.path())), [0, 1]);
+    for (since, until, expected) in [(None, Some(1), vec![0]), (Some(5), None, vec![1]), (Some(0), Some(2), vec![0])] {
+        let us = |hours: Option<i64>| hours.map(|hours| SEVEN_US + hours * HOUR_US);
+        let scan = Scan { since_us: us(since), until_us: us(until), ..all(log.path()) };
+        assert_eq!(seqs(&scan), expected, "{since:?} {until:?}");
+    }
+    assert!(lookup(log.path(), row(0).id).unwrap().is_some());
 }
 
 #[test]
@@ -124,7 +152,7 @@ fn a_file_replaced_after_it_was_listed_is_no_silent_loss() {
     let log = log();
     let old = log.path().join("predictions").join(SEVEN).join("1000-1.parquet");
     let mut batches = all(log.path()).batches().unwrap();
-    let replaces = [(META_REPLACES, "[\"1000-1\"]")];
+    let replaces = [(META_REPLACES, "1000-1")];
     seal(log.path(), Table::Predictions, &format!("{SEVEN}/1000-1-c.parquet"), &[predictions(&rows(0..10))], &replaces);
     fs::remove_file(&old).unwrap();
     assert!(matches!(batches.next(), Some(Err(ReadError::Replaced { path })) if path == old));

@@ -304,6 +304,23 @@ async fn a_version_that_failed_for_its_settings_is_tried_again_when_they_are_men
 }
 
 #[tokio::test]
+async fn rules_of_the_log_that_fit_no_column_fail_the_version() {
+    let fixture = Fixture::new(ModelControlMode::Poll);
+    fixture.write("iris/model.yaml", "log: {redact: {in_Y: drop}}\n");
+    fixture.add("iris_logreg", "iris/1");
+    let entry = fixture.until("iris", |entry| Fixture::state(entry, 1) == Some(State::Failed)).await;
+    let reason = &entry.statuses[&1].reason;
+    assert!(reason.contains("log.redact names column 'in_Y'") && reason.contains("did you mean 'in_X'?"), "{reason}");
+    fixture.write("iris/model.yaml", "log: {redact: {in_X: {round: 1}}}\n");
+    fixture.until("iris", |entry| entry.default == Some(1)).await;
+    // And rules that don't fit a version that serves are refused.
+    fixture.write("iris/model.yaml", "features: {X: [one, two]}\n");
+    let entry = fixture.until("iris", |entry| !entry.fault.is_empty()).await;
+    assert!(entry.fault.contains("features.X has 2 names, and a row of that input has 4 elements"), "{}", entry.fault);
+    assert_eq!(entry.default, Some(1));
+}
+
+#[tokio::test]
 async fn a_label_can_not_move_to_a_version_of_a_model_that_is_out_of_service() {
     let fixture = Fixture::new(ModelControlMode::Poll);
     fixture.add("iris_logreg", "iris/1");

@@ -156,7 +156,7 @@ impl App {
         let (running, to) = (log.running, (shadows, log.predictions, log.feedback));
         let plane = Arc::new(data_plane(&config, &records, &manager, to));
         if let Some(log) = &running {
-            log.join(&plane);
+            log.join(&plane)?;
         }
         let stop_manager = CancellationToken::new();
         let source = format!("/headgate/gateway/{}", records.gateway());

@@ -17,8 +17,10 @@ use crate::prediction_log::PredictionLog;
 use crate::prediction_log::config::{LogConfig, hmac_key};
 use crate::prediction_log::disk::RealDisk;
 use crate::prediction_log::entry::{RowsWitness, Witness};
+use crate::prediction_log::feedback::requests::MAX_REQUESTS;
 use crate::prediction_log::feedback::{Credits, FeedbackLog, Parts, RequestIndex, Segments};
-use crate::prediction_log::quality::{RestoreBounds, Tracker};
+use crate::prediction_log::quality::Plan;
+use crate::prediction_log::quality::read_back::{self, Versions};
 use crate::prediction_log::recovery::recover;
 use crate::prediction_log::retention::Retention;
 use crate::prediction_log::seal::Sealer;
@@ -28,8 +30,6 @@ use crate::routing::{LabelSample, Observation};
 use crate::store::Store;
 use crate::store::records::Records;
 
-/// Requests whose ids are remembered, so that feedback may name them.
-const MAX_REMEMBERED_REQUESTS: usize = 1 << 18;
 /// What ending may take: writing what is in the ring, and sealing.
 const END_PATIENCE: Duration = Duration::from_secs(20);
 /// What uploading the last files may take.
@@ -79,7 +79,7 @@ impl Log {
         }
         let (predictions, entries) = PredictionLog::new(config.ring);
         let gateway = records.gateway();
-        let requests = RequestIndex::new(MAX_REMEMBERED_REQUESTS);
+        let requests = RequestIndex::new(MAX_REQUESTS);
         let witnesses: Vec<Box<dyn Witness>> =
             vec![Box::new(predictions.quality().witness()), Box::new(requests.clone())];
         let stop_sending = CancellationToken::new();
@@ -134,18 +134,21 @@ fn destinations(
 impl Running {
     /// What only works once there are models: evidence finds its rollout, and predictions of the process before are known
     /// again.
-    pub fn join(&self, plane: &Arc<DataPlane>) {
+    ///
+    /// # Errors
+    /// `AppError::PredictionLog` when a thread can't be had.
+    pub fn join(&self, plane: &Arc<DataPlane>) -> Result<(), AppError> {
         let tracker = plane.log.quality().clone();
         let to = plane.clone();
         tracker.send_evidence_to(Box::new(move |rollout, sample| tell(&to, rollout, sample)));
-        let (plane, data_dir) = (plane.clone(), self.data_dir.clone());
-        tokio::spawn(async move {
-            let mut phase = plane.health.watch();
-            // An error is the end of the process.
-            if phase.wait_for(|phase| *phase != Phase::Starting).await.is_ok_and(|phase| *phase == Phase::Ready) {
-                tokio::task::spawn_blocking(move || restore(&plane, &tracker, &data_dir));
-            }
-        });
+        let (health, serving) = (plane.clone(), plane.clone());
+        let versions = Versions {
+            are_there: Box::new(move || health.health.phase() != Phase::Starting),
+            plan_of: Box::new(move |model, version| plan_of(&serving, model, version)),
+        };
+        let stop = self.stop_feedback.clone();
+        let now_us = unix_us(SystemTime::now());
+        read_back::start(tracker, self.data_dir.clone(), now_us, versions, stop).map_err(AppError::PredictionLog)
     }
 
     /// What an operator may see and ask.
@@ -190,17 +193,8 @@ fn tell(plane: &DataPlane, rollout: &str, sample: LabelSample) {
     }
 }
 
-/// Reads the newest rows and their feedback back into the live join.
-fn restore(plane: &DataPlane, tracker: &Tracker, data_dir: &Path) {
-    let plan_of = |model: &str, version: u64| {
-        let serving = plane.serving.load();
-        let backend = serving.models.get(model)?.backends.get(&version)?;
-        backend.servable.log.as_ref()?.quality.clone()
-    };
-    let now_us = unix_us(SystemTime::now());
-    match tracker.restore_from(data_dir, &RestoreBounds::default(), now_us, plan_of) {
-        Ok((0, 0)) => {}
-        Ok((rows, told)) => tracing::info!(rows, feedback = told, "predictions of the process before are known again"),
-        Err(cause) => tracing::error!(%cause, "predictions of the process before can't be read back"),
-    }
+fn plan_of(plane: &DataPlane, model: &str, version: u64) -> Option<Arc<Plan>> {
+    let serving = plane.serving.load();
+    let backend = serving.models.get(model)?.backends.get(&version)?;
+    backend.servable.log.as_ref()?.quality.clone()
 }

@@ -34,6 +34,7 @@ fn parts(dir: &Path, disk: &FakeDisk) -> WriterParts {
         wal,
         retention: Arc::new(Retention::new(None)),
         witnesses: vec![],
+        rows_witnesses: vec![],
         gateway: 3,
         hmac_key: vec![],
         disk_share: 0.8,

@@ -1,11 +1,14 @@
-//! Reads what an earlier process has logged.
+//! Reads what an earlier process has logged, on a thread of its own.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{Array, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::{Float64Type, TimestampMicrosecondType, UInt32Type};
+use tokio_util::sync::CancellationToken;
 
 use super::plan::Plan;
 use super::restore::{RestoreBounds, restored};
@@ -14,10 +17,49 @@ use crate::prediction_log::feedback::{Feedback, Subject, Value};
 use crate::prediction_log::read::{ReadError, Scan};
 use crate::prediction_log::table::Table;
 
+/// Time between two looks whether the versions are there.
+const LOOK: Duration = Duration::from_millis(200);
 /// When a prediction was answered.
 const TIME: &str = "ts";
 /// Rows are counted by whole seconds to find where the newest begin.
 const SECOND_US: i64 = 1_000_000;
+
+/// What is asked of whoever knows the versions.
+pub struct Versions {
+    /// Whether those that are served at the start are there, so that their plans are known.
+    pub are_there: Box<dyn Fn() -> bool + Send>,
+    pub plan_of: Box<dyn Fn(&str, u64) -> Option<Arc<Plan>> + Send>,
+}
+
+/// Starts the thread. It waits until the versions are there, reads once and ends. `now_us`: the start of this process,
+/// Unix time in µs; what is younger is known from itself.
+///
+/// # Errors
+/// The operating system's, when a thread can't be started.
+pub fn start(
+    tracker: Arc<Tracker>,
+    data_dir: PathBuf,
+    now_us: i64,
+    versions: Versions,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let work = move || {
+        while !(versions.are_there)() {
+            if stop.is_cancelled() {
+                return;
+            }
+            std::thread::sleep(LOOK);
+        }
+        match tracker.restore_from(&data_dir, &RestoreBounds::default(), now_us, &versions.plan_of) {
+            Ok((0, 0)) => {}
+            Ok((predictions, feedback)) => {
+                tracing::info!(predictions, feedback, "realised quality goes on from the prediction log");
+            }
+            Err(cause) => tracing::error!(%cause, "the prediction log can't be read: realised quality begins anew"),
+        }
+    };
+    std::thread::Builder::new().name("quality".to_owned()).spawn(work).map(|_| ())
+}
 
 impl Tracker {
     /// Takes in the newest rows of the log before `now_us`, Unix time in µs, and the feedback that came since the oldest

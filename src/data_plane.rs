@@ -11,6 +11,8 @@ use crate::control::ModelControl;
 use crate::error::{Error, Result};
 use crate::health::Health;
 use crate::inference::{Attributes, Deadline, ModelRef};
+use crate::prediction_log::PredictionLog;
+use crate::prediction_log::feedback::FeedbackLog;
 use crate::routing::shadow::Shadows;
 use crate::routing::{Backend, Lane, Routed, Serving};
 use crate::telemetry::access_log::AccessLog;
@@ -38,9 +40,13 @@ pub struct DataPlane {
     pub control: Arc<dyn ModelControl>,
     /// Takes the copies of requests that a rollout compares.
     pub shadows: Shadows,
+    /// Takes what requests leave behind to be written down.
+    pub log: PredictionLog,
     pub health: Health,
     pub budget: Arc<ByteBudget>,
     pub access_log: AccessLog,
+    /// Takes what really happened after predictions.
+    pub feedback: FeedbackLog,
     /// Trace and log settings that clients may read and change.
     pub settings: WireSettings,
     /// Twelve bits that tell this gateway's prediction ids from another's.

@@ -317,6 +317,16 @@ impl PredictionId {
         Self(self.0 + u128::from(k))
     }
 
+    /// The id of the batch's first row, where this is that of row `k`.
+    pub fn first_of(self, k: u64) -> Self {
+        Self(self.0.wrapping_sub(u128::from(k)))
+    }
+
+    /// XXH3 of the id.
+    pub fn hash(self) -> u64 {
+        xxhash_rust::xxh3::xxh3_64(&self.0.to_le_bytes())
+    }
+
     pub fn slot(self) -> u32 {
         (self.0 >> 38) as u32 & 0xff_ffff
     }
@@ -331,6 +341,11 @@ impl PredictionId {
 
     pub fn time_ms(self) -> u64 {
         (self.0 >> 80) as u64
+    }
+
+    /// Whether the id has the version and variant of those that a gateway makes; any UUID parses.
+    pub fn is_well_formed(self) -> bool {
+        (self.0 >> 76) & 0xf == 8 && (self.0 >> 62) & 0b11 == 0b10
     }
 
     /// The id as text, written into `buffer`; for a reader that needs no `String` of it.

@@ -63,6 +63,7 @@ pub mod hmac;
 pub mod json;
 pub mod npz;
 pub mod proto;
+pub mod rfc3339;
 pub mod served_config;
 pub mod signature;
 pub mod telemetry;

@@ -1,15 +1,13 @@
-//! THE path of a prediction: route, look, decode, check, admit, run, encode, copy, record.
+//! THE path of a prediction: route, look, decode, check, pad, admit, run, cut, encode, copy, record.
 
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use crate::batching::{Answer, NoAnswer, Work};
 use crate::classification::classify;
 use crate::data_plane::DataPlane;
 use crate::engine::RunError;
 use crate::error::{Error, Result};
-use crate::inference::{
-    Attributes, Deadline, InferRequest, InferResponse, PredictionId, RequestContext, RequestedOutput,
-};
+use crate::inference::{Attributes, Deadline, InferRequest, InferResponse, RequestContext, RequestedOutput};
 use crate::record::Record;
 use crate::routing::shadow::Copied;
 use crate::routing::{Backend, Lane};
@@ -33,6 +31,7 @@ pub async fn infer<R>(
 ) -> Result<R> {
     let mut record = Record::open(plane, context);
     let outcome = serve(&mut record, caller, decode, encode).await;
+    let outcome = record.synced(outcome).await;
     record.close(outcome.as_ref().err());
     outcome
 }
@@ -53,7 +52,7 @@ async fn serve<R>(
 
     let started = Instant::now();
     let request = decode(&lane.backend.servable)?;
-    record.decoded(started);
+    record.decoded(started, caller, &request);
     if lane.settle(caller, &request.parameters) {
         record.routed(&lane);
     }
@@ -63,7 +62,7 @@ async fn serve<R>(
     let deadline = deadline(context, &request);
     let priority = context.priority.or(request.priority).unwrap_or_default();
     let checked = servable.check(request)?;
-    record.checked(checked.rows);
+    record.checked(&id, &checked);
 
     let now = Instant::now();
     if deadline.passed(now) {
@@ -80,11 +79,14 @@ async fn serve<R>(
 
     let started = Instant::now();
     let outputs = wanted_outputs(servable, checked.outputs, &answer)?;
-    let response = respond(plane, context, &backend, id, outputs);
-    let encoded = encode(response)?;
+    let encoded = encode(respond(record, &backend, id, outputs))?;
     record.encoded(started);
-    if let Some(copied) = copied {
-        plane.shadows.offer(copied, answer);
+    match copied {
+        None => record.keep(|| answer.tensors, answer.batch_size),
+        Some(copied) => {
+            record.keep(|| answer.tensors.clone(), answer.batch_size);
+            plane.shadows.offer(copied, answer);
+        }
     }
     Ok(encoded)
 }
@@ -118,21 +120,15 @@ fn wanted_outputs(
     wanted.into_iter().map(output).collect()
 }
 
-fn respond(
-    plane: &DataPlane,
-    context: &RequestContext,
-    backend: &Backend,
-    id: String,
-    outputs: Vec<(String, Tensor)>,
-) -> InferResponse {
+fn respond(record: &mut Record<'_>, backend: &Backend, id: String, outputs: Vec<(String, Tensor)>) -> InferResponse {
     let Backend { arm, servable, .. } = backend;
-    let random = fastrand::u64(..);
+    let context = record.context;
     InferResponse {
         model: context.model.asked.clone(),
         version: servable.id.version,
         id,
         outputs,
-        prediction_id: PredictionId::new(SystemTime::now(), plane.gateway_id, servable.slot, arm.number(), random),
+        prediction_id: record.prediction_id(),
         arm: arm.name(),
         request_id: context.request_id.clone(),
     }

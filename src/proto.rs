@@ -9,6 +9,14 @@ pub mod inference {
     tonic::include_proto!("inference");
 }
 
+/// Package `headgate.v1`: feedback.
+pub mod headgate {
+    /// Its first version.
+    pub mod v1 {
+        tonic::include_proto!("headgate.v1");
+    }
+}
+
 /// Every file of proto/ and what it imports, as an encoded `google.protobuf.FileDescriptorSet`.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/headgate_descriptor.bin"));
 

@@ -5,10 +5,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::engine::Model;
 use crate::engine::padding::{DeclaredPadding, PaddedLength};
 use crate::error::{Error, Fault, Result, nearest};
 use crate::inference::{InferRequest, RequestedOutput, printable};
+use crate::prediction_log::VersionLog;
 use crate::proto::inference::ModelConfig;
 use crate::signature::{Batching, NOTHING_VARIES, Signature};
 use crate::telemetry::stats::ServableStats;
@@ -121,6 +124,20 @@ pub struct OutputRange {
     pub max: Option<f64>,
 }
 
+/// Where a version comes from, in the words of whoever trained it. Shown and written down, never followed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lineage {
+    /// Usually the digest of its training set, from the manifest of an export.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<String>,
+    /// Commit of the code that trained it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<String>,
+}
+
 /// A loaded version. Requests hold it while they run; the last one to let go unloads it.
 pub struct Servable {
     pub id: ServableId,
@@ -131,12 +148,15 @@ pub struct Servable {
     /// Size of the version's files, its recorded examples apart.
     pub file_bytes: u64,
     pub model: Arc<dyn Model>,
+    pub lineage: Lineage,
     pub limits: ServingLimits,
     /// Sequence padding as the settings declare it; `None` where they don't.
     pub padding: Option<DeclaredPadding>,
     /// The configuration as clients read it.
     pub config: ModelConfig,
     pub stats: Arc<ServableStats>,
+    /// How its predictions are written down; `None` where there is no log.
+    pub log: Option<Arc<VersionLog>>,
 }
 
 impl fmt::Debug for Servable {

@@ -15,12 +15,15 @@ use crate::data_plane::DataPlane;
 use crate::engine::{Model, RunError, RunOutput, RunTiming, Session};
 use crate::error::{Error, Result};
 use crate::health::{Health, Phase};
+use crate::prediction_log::feedback::FeedbackLog;
+use crate::prediction_log::ring::{Entries, RingConfig};
+use crate::prediction_log::{LogSettings, PredictionLog, VersionLog};
 use crate::proto::inference::ModelConfig;
 use crate::routing::shadow::{ShadowJob, Shadows};
 use crate::routing::{
     Arm, Assignment, Backend, Dial, ModelEntry, Observation, Route, Serving, ShadowTolerance, Split, Unit, split,
 };
-use crate::servable::{Servable, ServableId, ServingLimits, State, VersionStatus};
+use crate::servable::{Lineage, Servable, ServableId, ServingLimits, State, VersionStatus};
 use crate::signature::{BatchAxes, Batching, Dim, Signature, TensorSpec};
 use crate::telemetry::access_log::{AccessLog, AccessLogMode};
 use crate::telemetry::settings::WireSettings;
@@ -95,7 +98,29 @@ pub fn data_plane(models: &[(&str, u64, Arc<dyn Model>)]) -> Arc<DataPlane> {
     data_plane_with_copies(models).0
 }
 
-/// The same, and where the copies of its requests come out.
+/// A data plane that serves version 1 of one model `m` and writes its predictions down with these settings, and where
+/// their entries come out.
+pub fn data_plane_with_log(
+    model: Arc<dyn Model>,
+    settings: LogSettings,
+    ring: RingConfig,
+) -> (Arc<DataPlane>, Entries) {
+    let (log, entries) = PredictionLog::new(ring);
+    let version = VersionLog::new(("m", 1, "digest"), model.signature(), settings, log.counts_of("m"));
+    let plane = Arc::into_inner(data_plane(&[])).expect("nobody else holds it yet");
+    let plane = Arc::new(DataPlane { log, ..plane });
+    let backend = Arc::into_inner(backend("m", 1, model.clone())).expect("nobody else holds it yet");
+    let servable = Arc::into_inner(backend.servable).expect("nobody else holds it yet");
+    let servable = Arc::new(Servable { log: Some(Arc::new(version.expect("a test's settings fit"))), ..servable });
+    let mut serving = serving(&[("m", 1, model)]);
+    let entry = Arc::make_mut(serving.models.get_mut("m").expect("it was just put there"));
+    entry.backends.insert(1, Arc::new(Backend { servable, ..backend }));
+    plane.publish(serving);
+    plane.health.advance(Phase::Ready);
+    (plane, entries)
+}
+
+/// The plane of [`data_plane`], and where the copies of its requests come out.
 pub fn data_plane_with_copies(models: &[(&str, u64, Arc<dyn Model>)]) -> (Arc<DataPlane>, mpsc::Receiver<ShadowJob>) {
     let (shadows, copies) = Shadows::channel();
     let plane = Arc::new(DataPlane {
@@ -103,9 +128,11 @@ pub fn data_plane_with_copies(models: &[(&str, u64, Arc<dyn Model>)]) -> (Arc<Da
         served: watch::Sender::new(0),
         control: Arc::new(NoControl),
         shadows,
+        log: PredictionLog::off(),
         health: Health::default(),
         budget: ByteBudget::new(256 << 20),
         access_log: AccessLog::new(AccessLogMode::Off),
+        feedback: FeedbackLog::off(),
         settings: WireSettings::new(|_| ()),
         gateway_id: 1,
         server_name: "headgate".to_owned(),
@@ -152,11 +179,13 @@ pub fn backend(name: &str, version: u64, model: Arc<dyn Model>) -> Arc<Backend> 
         slot: 0,
         digest: String::new(),
         file_bytes: 0,
+        lineage: Lineage::default(),
         model,
         limits: ServingLimits { default_timeout: Some(Duration::from_secs(60)), ..ServingLimits::default() },
         padding: None,
         config: ModelConfig { name: name.to_owned(), ..ModelConfig::default() },
         stats,
+        log: None,
     });
     Arc::new(Backend { arm: Arm::Stable, servable, pool })
 }

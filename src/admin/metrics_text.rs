@@ -10,7 +10,7 @@ use crate::data_plane::DataPlane;
 use crate::rollout::RolloutHandle;
 use crate::servable::State as VersionState;
 use crate::telemetry::exposition::{self, Labelled};
-use crate::telemetry::metrics;
+use crate::telemetry::{metrics, quality};
 
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -42,5 +42,6 @@ fn text(plane: &DataPlane, rollouts: &RolloutHandle, handle: &PrometheusHandle) 
         .collect();
     exposition::write(&mut text, &versions);
     exposition::write_rollouts(&mut text, &rollouts.readings());
+    quality::write(&mut text, &super::log_quality::readings(&plane.log));
     text
 }

@@ -10,6 +10,9 @@ mod change;
 pub use change::ACTOR_HEADER;
 mod guard;
 mod json_body;
+mod log;
+pub use log::{LogAdmin, SealNow};
+mod log_quality;
 mod metrics_text;
 mod models;
 mod openapi;
@@ -47,6 +50,7 @@ struct AdminState {
     rollouts: RolloutHandle,
     metrics: PrometheusHandle,
     audit: Arc<AuditLog>,
+    log: LogAdmin,
 }
 
 /// What the metrics handler reads.
@@ -58,15 +62,15 @@ struct MetricsState {
 }
 
 /// Metrics and the admin API, for the loopback listener. `metrics` is what [`crate::telemetry::recorder::install`] gives.
-/// Every change is written to `audit`.
+/// Every change is written to `audit`; `log` is the prediction log.
 pub fn router(
     plane: Arc<DataPlane>,
     manager: ManagerHandle,
     rollouts: RolloutHandle,
     metrics: PrometheusHandle,
-    audit: Arc<AuditLog>,
+    (audit, log): (Arc<AuditLog>, LogAdmin),
 ) -> Router {
-    let state = AdminState { plane, manager, rollouts, metrics, audit };
+    let state = AdminState { plane, manager, rollouts, metrics, audit, log };
     let router = routes().into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));
     with_fallbacks(router)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -88,6 +92,9 @@ fn routes() -> Vec<(&'static str, MethodRouter<AdminState>)> {
         ("/metrics/", get(metrics_text::serve_admin)),
         ("/admin/openapi.json", get(openapi::serve)),
         ("/admin/v1/audit", get(audit::list)),
+        ("/admin/v1/log/seal", post(log::seal)),
+        ("/admin/v1/log/stats", get(log::stats)),
+        ("/admin/v1/log/quality", get(log_quality::list)),
         ("/admin/v1/models", get(models::list)),
         ("/admin/v1/models/{model}", get(models::show)),
         ("/admin/v1/models/{model}/load", post(change::load)),

@@ -37,8 +37,10 @@ impl Server {
     }
 
     async fn serve_with(audit: Arc<AuditLog>) -> Self {
-        Self::serve(|plane, manager, rollouts| router(plane, manager, rollouts, recorder::install().unwrap(), audit))
-            .await
+        Self::serve(|plane, manager, rollouts| {
+            router(plane, manager, rollouts, recorder::install().unwrap(), (audit, LogAdmin::off()))
+        })
+        .await
     }
 
     async fn serve(make: impl FnOnce(Arc<DataPlane>, ManagerHandle, RolloutHandle) -> Router) -> Self {
@@ -340,6 +342,7 @@ async fn the_metrics_listener_answers_metrics_only_and_to_any_host() {
     assert_eq!(server.call("POST", "/metrics", "").await.0, 405);
 }
 
+mod log;
 mod rollouts;
 
 /// Checks a text of format 0.0.4 and gives its series. Each family is announced once and stands together, names and

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::Head;
 use crate::audit::line::Line;
+use crate::prediction_log::quality::{Fill, QualityReport};
 use crate::routing::{Backend, ModelEntry, Serving};
-use crate::servable::VersionStatus;
+use crate::servable::{Lineage, VersionStatus};
 use crate::signature::{Batching, Dim, TensorSpec};
 
 /// The answer of `/admin/v1/audit`.
@@ -17,6 +18,67 @@ pub struct AuditList {
     pub entries: Vec<Line>,
     /// The log's newest line; noted elsewhere, it shows later that no line was cut off the end.
     pub head: Head,
+}
+
+/// The answer of `/admin/v1/log/stats`. Counts are those of this process.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct LogStats {
+    /// The data directory, absolute; `None` where there is none, and so no log.
+    pub directory: Option<String>,
+    /// When the process began, as its rows have it; Unix time in ms.
+    pub incarnation: Option<u64>,
+    pub models: BTreeMap<String, LogCounts>,
+    pub writer: Option<LogWriter>,
+}
+
+/// What became of one model's rows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogCounts {
+    pub written: u64,
+    pub sampled_out: u64,
+    /// There was no room in memory.
+    pub dropped_ring: u64,
+    /// The disk did not take them, or has too little room left.
+    pub dropped_disk: u64,
+    /// Written without tensors that were too large.
+    pub truncated: u64,
+    /// Requests that were refused, expired or left by their client: counted and never written.
+    pub refused: u64,
+}
+
+/// What the writer does.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct LogWriter {
+    /// Segments that are being appended to.
+    pub open_segments: u64,
+    /// Bytes of rows that are only in memory.
+    pub pending_bytes: u64,
+    /// Ended segments that wait to be sealed.
+    pub waiting_segments: u64,
+    pub sealed_files: u64,
+    pub sealed_rows: u64,
+    /// Segments that could not be read and were set aside.
+    pub set_aside: u64,
+    /// Share of the file system in use, 0 to 1; `None` before the first look.
+    pub disk_share: Option<f64>,
+    /// Of the disk.
+    pub errors: u64,
+    pub last_error: Option<String>,
+}
+
+impl LogStats {
+    /// Rows that were dropped since the process began; `None` where no log is kept.
+    pub fn dropped(&self) -> Option<u64> {
+        self.directory.as_ref()?;
+        Some(self.models.values().map(|counts| counts.dropped_ring + counts.dropped_disk).sum())
+    }
+}
+
+/// The answer of `POST /admin/v1/log/seal`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogSealed {
+    /// Whether all that was written when it was asked is sealed; what is not is sealed later.
+    pub sealed: bool,
 }
 
 /// The answer of `/admin/v1/models`.
@@ -55,6 +117,8 @@ pub struct VersionView {
 pub struct LoadedView {
     /// sha256 of the version's files, hexadecimal.
     pub digest: String,
+    /// Where it comes from, as far as it was told.
+    pub lineage: Lineage,
     /// Estimate of the memory that it takes.
     pub memory_bytes: u64,
     pub engine: String,
@@ -138,6 +202,7 @@ impl LoadedView {
         let signature = servable.signature();
         Self {
             digest: servable.digest.clone(),
+            lineage: servable.lineage.clone(),
             memory_bytes: servable.memory_bytes(),
             engine: servable.model.engine().to_owned(),
             notes: servable.notes(),
@@ -197,6 +262,32 @@ impl BatchingView {
             Batching::Unproven(reason) => {
                 Self { proven: false, input_axes: vec![], output_axes: vec![], reason: reason.clone() }
             }
+        }
+    }
+}
+/// The answer of `/admin/v1/log/quality`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QualityList {
+    /// By model, version and arm.
+    pub quality: Vec<QualityReport>,
+    /// Predictions that feedback still finds, and feedback that waits for its prediction.
+    pub predictions_held: usize,
+    pub feedback_waiting: usize,
+    /// Predictions and waiting feedback that had to make room, and feedback whose value says nothing, since the start.
+    pub predictions_forgotten: u64,
+    pub feedback_dropped: u64,
+    pub feedback_unreadable: u64,
+}
+
+impl QualityList {
+    pub fn of(quality: Vec<QualityReport>, fill: Fill) -> Self {
+        Self {
+            quality,
+            predictions_held: fill.predictions,
+            feedback_waiting: fill.early,
+            predictions_forgotten: fill.forgotten,
+            feedback_dropped: fill.dropped,
+            feedback_unreadable: fill.unreadable,
         }
     }
 }

@@ -94,7 +94,7 @@ impl Runner<'_> {
                 _ => tensor.clone(),
             };
             let tensors = output.tensors.iter().enumerate().map(cut).collect();
-            let part = Part { tensors, count: piece.count, timing: output.timing, started };
+            let part = Part { tensors, count: piece.count, timing: output.timing, started, batch_size: run_rows };
             piece.request.answer_part(piece.start, part, self.axes);
             start += piece.count;
         }

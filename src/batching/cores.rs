@@ -110,7 +110,7 @@ struct Slot {
     gone: bool,
 }
 
-/// A pool's handle on its place. Dropped, the place is given up once its last turn is done.
+/// A pool's handle on its place, which [`Place::leave`] gives up once its last turn is done.
 pub struct Place {
     shared: Arc<Shared>,
     slot: usize,
@@ -186,11 +186,6 @@ impl Cores {
         }
         drop(schedule);
         self.shared.changed.notify_all();
-    }
-
-    /// Cores that turns hold now.
-    pub fn busy(&self) -> u32 {
-        self.shared.lock().slots.iter().flatten().map(|slot| slot.running).sum()
     }
 }
 

@@ -212,7 +212,8 @@ impl Shared {
             Err(error) => Err(NoAnswer::Run(error)),
             Ok(output) => {
                 self.stats.record_execution(work.rows, &output.timing);
-                Ok(Answer { tensors: output.tensors, timing: output.timing, queue: Duration::ZERO })
+                let (batch_size, queue) = (work.rows, Duration::ZERO);
+                Ok(Answer { tensors: output.tensors, timing: output.timing, queue, batch_size })
             }
         })
     }

@@ -49,6 +49,8 @@ pub struct Answer {
     pub timing: RunTiming,
     /// From admission to its first run.
     pub queue: Duration,
+    /// Rows that were run together, those of other requests and of padding among them; the most of its runs.
+    pub batch_size: usize,
 }
 
 /// Why a request has no answer.
@@ -88,14 +90,21 @@ struct Progress {
     rows_done: usize,
     timing: RunTiming,
     started: Option<Instant>,
+    batch_size: usize,
 }
 
 impl Request {
     /// A request and the place where its outcome will arrive. `axes` are those of the signature.
     pub fn new(number: u64, work: Work, axes: Option<&BatchAxes>, now: Instant) -> (Self, oneshot::Receiver<Outcome>) {
         let (reply, outcome) = oneshot::channel();
-        let progress =
-            Progress { reply: Some(reply), parts: vec![], rows_done: 0, timing: RunTiming::default(), started: None };
+        let progress = Progress {
+            reply: Some(reply),
+            parts: vec![],
+            rows_done: 0,
+            timing: RunTiming::default(),
+            started: None,
+            batch_size: 0,
+        };
         let request = Self {
             number,
             bytes: bytes_of(&work.inputs),
@@ -144,23 +153,25 @@ impl Request {
     /// Takes the answer to `count` rows from `start` on; the last part sends the whole.
     pub fn answer_part(&self, start: usize, part: Part, axes: Option<&BatchAxes>) {
         let mut progress = self.progress();
-        let Part { tensors, count, timing, started } = part;
+        let Part { tensors, count, timing, started, batch_size } = part;
         progress.rows_done += count;
         progress.timing.input += timing.input;
         progress.timing.infer += timing.infer;
         progress.timing.output += timing.output;
         let started = *progress.started.get_or_insert(started);
+        progress.batch_size = progress.batch_size.max(batch_size);
         progress.parts.push((start, tensors));
         if progress.rows_done < self.work.rows {
             return;
         }
         let Some(reply) = progress.reply.take() else { return };
-        let (timing, parts) = (progress.timing, std::mem::take(&mut progress.parts));
+        let (timing, batch_size) = (progress.timing, progress.batch_size);
+        let parts = std::mem::take(&mut progress.parts);
         drop(progress);
         let answer = join(parts, axes).map_err(NoAnswer::Run);
         let queue = started.saturating_duration_since(self.admitted);
         // A client that left meanwhile doesn't need it.
-        let _ = reply.send(answer.map(|tensors| Answer { tensors, timing, queue }));
+        let _ = reply.send(answer.map(|tensors| Answer { tensors, timing, queue, batch_size }));
     }
 
     /// Ends it without an answer; its other parts count for nothing.
@@ -189,6 +200,8 @@ pub struct Part {
     pub timing: RunTiming,
     /// When their run began.
     pub started: Instant,
+    /// Rows of the whole run.
+    pub batch_size: usize,
 }
 
 /// Bytes that these tensors hold.
@@ -248,6 +261,7 @@ mod tests {
             count: values.len(),
             timing: RunTiming::default(),
             started: Instant::now(),
+            batch_size: values.len(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The command line: one file a subcommand.
 //!
-//! `serve` is the server, `inspect` and `audit verify` look at a file; every other command asks a running server over HTTP. Exit status:
+//! `serve` is the server, `inspect`, `audit verify` and `log` look at files; every other command asks a running server over HTTP. Exit status:
 //! 0 done, 1 refused or failed, 2 usage, 3 not found, 4 unreachable.
 
 mod admin_api;
@@ -12,6 +12,7 @@ mod failure;
 mod inspect;
 mod label;
 mod load;
+mod log;
 mod models;
 mod predict;
 mod rollout;
@@ -56,6 +57,8 @@ enum Command {
     ClearQuarantine(clear_quarantine::Args),
     /// Show or check the log of who changed what
     Audit(audit::Args),
+    /// Look at the prediction log, check it, and make training sets of it
+    Log(log::Args),
     /// Give a new version a growing share of a model's traffic, by evidence
     Rollout(rollout::Args),
     /// Print a completion script for a shell
@@ -89,6 +92,7 @@ fn run(args: impl IntoIterator<Item = OsString>, out: &mut dyn Write) -> Result<
         Command::Label(args) => args.run(out),
         Command::ClearQuarantine(args) => args.run(out),
         Command::Audit(args) => args.run(out),
+        Command::Log(args) => args.run(out),
         Command::Rollout(args) => args.run(out),
         Command::Completions(args) => args.run(out),
     }

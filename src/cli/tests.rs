@@ -10,6 +10,7 @@ use axum::routing::{get, post};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::admin::LogAdmin;
 use crate::audit::{AuditLog, Entry};
 use crate::error::Error;
 use crate::registry::manager::{Command as Asked, ManagerHandle};
@@ -76,7 +77,8 @@ fn admin(outcome: Result<(), Error>) -> (String, Arc<Mutex<Vec<String>>>) {
     });
     let audit = Arc::new(AuditLog::open(None).unwrap());
     let (rollouts, ..) = crate::rollout::RolloutHandle::channel();
-    let address = serve(crate::admin::router(plane, manager, rollouts, recorder::install().unwrap(), audit));
+    let address =
+        serve(crate::admin::router(plane, manager, rollouts, recorder::install().unwrap(), (audit, LogAdmin::off())));
     (format!("http://{address}"), asked)
 }
 

@@ -11,7 +11,8 @@ use tonic::Status;
 use tonic::codec::{DecodeBuf, Decoder};
 use tonic_prost::ProstEncoder;
 
-/// Most fields at the top of one message: every input, output, parameter and raw content is one.
+/// Most fields at the top of one message: every input, output, parameter and raw content is one, and every item of
+/// feedback.
 pub const MAX_FIELDS: usize = 8192;
 
 /// The codec of every message that is generated from proto/.

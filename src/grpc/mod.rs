@@ -1,4 +1,4 @@
-//! DECODE / ENCODE over gRPC: the Open Inference Protocol, health and reflection.
+//! DECODE / ENCODE over gRPC: the Open Inference Protocol, feedback, health and reflection.
 //!
 //! [`GrpcService`] is the door: it frames each request's body ([`framing`]), sends the call to the service its path
 //! names, and holds the call's share of the byte budget until the answer is out. Predictions, in one call or in a
@@ -11,6 +11,7 @@ mod context;
 mod decode;
 mod deframer;
 mod encode;
+mod feedback;
 mod framing;
 mod health;
 mod infer;
@@ -45,6 +46,7 @@ use tonic::{Status, body};
 
 use crate::data_plane::DataPlane;
 use crate::proto::FILE_DESCRIPTOR_SET;
+use crate::proto::headgate::v1::feedback_service_server::FeedbackServiceServer;
 use crate::proto::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
 use context::Received;
 use deframer::Leases;
@@ -96,6 +98,10 @@ impl GrpcService {
         // compressed only where the request was.
         let compressing =
             inference.clone().send_compressed(CompressionEncoding::Gzip).send_compressed(CompressionEncoding::Deflate);
+        let feedback = FeedbackServiceServer::new(feedback::Service::new(plane.clone(), drain.clone()))
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Deflate)
+            .max_decoding_message_size(limit);
         let health =
             tonic_health::pb::health_server::HealthServer::new(health::HealthService::new(plane.clone(), drain));
         let described = || {
@@ -105,7 +111,7 @@ impl GrpcService {
         };
         let v1 = described().build_v1().expect("the build script made a readable descriptor set");
         let v1alpha = described().build_v1alpha().expect("the build script made a readable descriptor set");
-        let routes = vec![named(inference), named(health), named(v1), named(v1alpha)];
+        let routes = vec![named(inference), named(feedback), named(health), named(v1), named(v1alpha)];
         Self { shared: Arc::new(Shared { plane, config, routes, compressing: route(compressing) }) }
     }
 
@@ -194,7 +200,7 @@ fn is_compressed(headers: &HeaderMap) -> bool {
 
 /// Methods whose requests come as a stream, which may pause for as long as its client likes.
 fn sends_a_stream(method: &str) -> bool {
-    matches!(method, "ModelStreamInfer" | "ServerReflectionInfo")
+    matches!(method, "ModelStreamInfer" | "SendFeedback" | "ServerReflectionInfo")
 }
 
 fn unknown(path: &str) -> Response<AnswerBody> {

@@ -1,6 +1,7 @@
 //! Whole calls over real sockets: a tonic client, or frames by hand where a client would be too well-behaved.
 
 mod calls;
+mod feedback;
 mod health;
 mod limits;
 mod splits;

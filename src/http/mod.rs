@@ -6,6 +6,7 @@
 mod body;
 mod call;
 mod coding;
+mod feedback;
 mod generate;
 pub mod headers;
 pub mod infer_request;
@@ -147,6 +148,7 @@ async fn read(call: &Call<'_>, route: Route, deadline: Deadline) -> Result<Respo
 async fn write(call: &Call<'_>, route: Route, body: &Received) -> Result<Response<Body>> {
     let plane = call.plane;
     match route {
+        Route::Feedback => feedback::take(plane, body).await,
         Route::RepositoryIndex => repository::index(plane, &body.bytes),
         Route::Load(model) => repository::load(plane, model, &body.bytes).await,
         Route::Unload(model) => repository::unload(plane, model, &body.bytes).await,

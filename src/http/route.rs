@@ -21,6 +21,7 @@ pub enum Route {
     /// About one model, or some versions of it.
     Model(ModelRef, ModelCall),
     AllStatistics,
+    Feedback,
     RepositoryIndex,
     Load(String),
     Unload(String),
@@ -103,6 +104,7 @@ pub fn find(method: &Method, path: &str) -> Result<Route, Miss> {
         ["v2", "health", "live"] => (Verb::Get, Ok(Route::Live)),
         ["v2", "health", "ready"] => (Verb::Get, Ok(Route::Ready)),
         ["v2", "models", "stats"] => (Verb::Get, Ok(Route::AllStatistics)),
+        ["v2", "feedback"] => (Verb::Post, Ok(Route::Feedback)),
         ["v2", "trace", "setting"] => (Verb::GetOrPost, Ok(Route::GlobalTrace(access))),
         ["v2", "models", model, "trace", "setting"] => {
             (Verb::GetOrPost, plain_name(model).map(|model| Route::ModelTrace(model, access)))
@@ -279,6 +281,7 @@ mod tests {
             ("/v2/models/m/versions/3/infer", Model(model("m", "3"), Infer)),
             ("/v2/models/m/generate", Model(model("m", ""), Generate)),
             ("/v2/models/m/generate_stream", Model(model("m", ""), GenerateStream)),
+            ("/v2/feedback", Feedback),
             ("/v2/repository/index", RepositoryIndex),
             ("/v2/repository/models/m/load", Load("m".into())),
             ("/v2/repository/models/m/unload", Unload("m".into())),
@@ -347,6 +350,7 @@ mod tests {
     fn a_wrong_verb_is_told_the_right_one() {
         assert!(matches!(post("/v2"), Err(Miss::MethodNotAllowed("GET, HEAD"))));
         assert!(matches!(get("/v2/models/m/infer"), Err(Miss::MethodNotAllowed("POST"))));
+        assert!(matches!(get("/v2/feedback"), Err(Miss::MethodNotAllowed("POST"))));
         assert!(matches!(get("/v2/repository/index"), Err(Miss::MethodNotAllowed("POST"))));
         assert!(matches!(find(&Method::DELETE, "/v2/logging"), Err(Miss::MethodNotAllowed("GET, HEAD, POST"))));
         assert!(matches!(get("/v1/models/m:predict"), Err(Miss::MethodNotAllowed("POST"))));

@@ -55,10 +55,8 @@ impl fmt::Debug for WebhookConfig {
 /// Why a webhook is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WebhookError {
-    #[error("url expects an address such as http://127.0.0.1:9000/hook, got '{0}'")]
+    #[error("url expects an address such as https://example.org/hook, got '{0}'")]
     Url(String),
-    #[error("url '{0}': this build sends to http only; name a relay on this machine that sends on over https")]
-    Https(String),
     #[error("url '{0}' is named twice")]
     Twice(String),
     #[error("secret expects whsec_ and 24 to 64 bytes in base64, got {0}")]
@@ -92,8 +90,7 @@ impl WebhookSettings {
     fn read(&self) -> Result<WebhookConfig, WebhookError> {
         let url: Uri = self.url.parse().map_err(|_| WebhookError::Url(self.url.clone()))?;
         match url.scheme_str() {
-            Some("http") => {}
-            Some("https") => return Err(WebhookError::Https(self.url.clone())),
+            Some("http" | "https") => {}
             _ => return Err(WebhookError::Url(self.url.clone())),
         }
         let timeout = match &self.timeout {

@@ -4,21 +4,16 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::join_all;
-use http::header::{CONTENT_TYPE, USER_AGENT};
-use http::{Request, StatusCode};
-use http_body_util::Full;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use http::header::CONTENT_TYPE;
+use reqwest::Client;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use super::config::WebhookConfig;
 use super::outbox::{self, OutboxRow};
 use super::retry_policy::RetryPolicy;
-use super::{event, signature};
+use super::{client, event, signature};
 use crate::store::{Store, StoreError};
 use crate::telemetry::metrics;
 
@@ -56,17 +51,16 @@ impl Delivery {
     }
 
     /// Delivers to each receiver by itself, for ever.
-    pub async fn run(self, config: Vec<WebhookConfig>) {
-        join_all(config.iter().map(|webhook| self.serve(webhook))).await;
+    pub async fn run(self, receivers: Vec<(WebhookConfig, Client)>) {
+        join_all(receivers.iter().map(|(webhook, client)| self.serve(webhook, client))).await;
     }
 
-    async fn serve(&self, webhook: &WebhookConfig) {
-        let client = Client::builder(TokioExecutor::new()).build_http();
+    async fn serve(&self, webhook: &WebhookConfig, client: &Client) {
         let mut news = self.news.subscribe();
         let mut refused = HashMap::new();
         loop {
             news.borrow_and_update();
-            let next = match self.pass(webhook, &client, &mut refused).await {
+            let next = match self.pass(webhook, client, &mut refused).await {
                 Ok(()) => refused.values().map(|refused: &Refused| refused.next).min(),
                 Err(error) => {
                     tracing::error!(%error, "the outbox of webhooks can't be read or written");
@@ -90,7 +84,7 @@ impl Delivery {
     async fn pass(
         &self,
         webhook: &WebhookConfig,
-        client: &HttpClient,
+        client: &Client,
         refused: &mut HashMap<String, Refused>,
     ) -> Result<(), StoreError> {
         let rows = outbox::waiting_for(&*self.store, &webhook.url.to_string())?;
@@ -127,27 +121,20 @@ impl Delivery {
     }
 
     /// Sends one event once. Any status of success is success; a redirect is not followed.
-    async fn attempt(&self, webhook: &WebhookConfig, client: &HttpClient, row: &OutboxRow) -> Result<(), String> {
+    async fn attempt(&self, webhook: &WebhookConfig, client: &Client, row: &OutboxRow) -> Result<(), String> {
         let body = row.event.to_string();
         let timestamp_s = (self.now)() / 1000;
-        let request = Request::post(&webhook.url)
+        let request = client
+            .post(webhook.url.to_string())
+            .timeout(webhook.timeout)
             .header(CONTENT_TYPE, event::CONTENT_TYPE)
-            .header(USER_AGENT, concat!("headgate/", env!("CARGO_PKG_VERSION")))
             .header("webhook-id", &row.id)
             .header("webhook-timestamp", timestamp_s)
             .header("webhook-signature", signature::sign(&webhook.key, &row.id, timestamp_s, body.as_bytes()))
-            .body(Full::new(Bytes::from(body)))
-            .map_err(|cause| cause.to_string())?;
-        let answer = match timeout(webhook.timeout, client.request(request)).await {
-            Err(_) => return Err(format!("no answer within {}", humantime::format_duration(webhook.timeout))),
-            Ok(Err(cause)) => return Err(root_cause(&cause)),
-            Ok(Ok(answer)) => answer.status(),
-        };
-        if answer.is_success() { Ok(()) } else { Err(status_text(answer)) }
+            .body(body);
+        client::taken(request.send().await).await
     }
 }
-
-type HttpClient = Client<HttpConnector, Full<Bytes>>;
 
 fn note_refused(webhook: &WebhookConfig, row: &OutboxRow, cause: &str, wait: Option<Duration>) {
     // The path may hold a token.
@@ -156,17 +143,4 @@ fn note_refused(webhook: &WebhookConfig, row: &OutboxRow, cause: &str, wait: Opt
         Some(wait) => tracing::warn!(receiver, id, cause, retry_in_s = wait.as_secs_f64(), "a webhook was not taken"),
         None => tracing::error!(receiver, id, cause, "a webhook was given up: its receiver did not take it in time"),
     }
-}
-
-fn status_text(status: StatusCode) -> String {
-    format!("expected a status of success, got {status}")
-}
-
-/// The operating system's words, without the layers around them.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }

@@ -248,7 +248,7 @@ fn webhooks_that_cannot_be_are_refused_without_showing_the_secret() {
     let read = config::read(&[good()]).unwrap();
     assert_eq!((read[0].timeout, read[0].key.len()), (Duration::from_millis(500), 24));
     for (list, at, text) in [
-        (vec![good(), settings("https://example.org/h", SECRET, None)], 1, "this build sends to http only"),
+        (vec![good(), settings("ftp://example.org/h", SECRET, None)], 1, "url expects an address such as"),
         (vec![settings("127.0.0.1:9000", SECRET, None)], 0, "url expects an address such as"),
         (vec![settings("/hook", SECRET, None)], 0, "url expects an address such as"),
         (vec![good(), good()], 1, "is named twice"),
@@ -263,4 +263,14 @@ fn webhooks_that_cannot_be_are_refused_without_showing_the_secret() {
         assert!(got == at && fault.to_string().contains(text), "{got}: {fault}");
         assert!(!fault.to_string().contains("sesame") && !format!("{list:?}").contains("sesame"), "{fault}");
     }
+}
+
+#[test]
+fn a_receiver_over_https_is_accepted_and_has_a_client() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let stop = CancellationToken::new();
+    let source = String::new();
+    let webhooks = Webhooks::start(vec![configured("https://example.org/hook")], store, source, stop.clone()).unwrap();
+    assert_eq!(webhooks.rows(&event("digits-1")).len(), 1);
+    stop.cancel();
 }

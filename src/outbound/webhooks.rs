@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::client;
 use super::config::WebhookConfig;
 use super::delivery::Delivery;
 use super::event::Event;
@@ -33,7 +34,7 @@ impl Webhooks {
     /// gateway in its events. Without a configured receiver nothing is started.
     ///
     /// # Errors
-    /// The operating system's, when the thread can't be started.
+    /// The operating system's, when the thread can't be started, and what keeps TLS from working for a receiver over https.
     pub fn start(
         config: Vec<WebhookConfig>,
         store: Arc<dyn Store>,
@@ -60,11 +61,16 @@ impl Webhooks {
         let delivery = Delivery { store, policy, now: now_ms, news };
         delivery.forget_others(&shared.urls);
         if !config.is_empty() {
+            let receivers: io::Result<Vec<_>> = config
+                .into_iter()
+                .map(|webhook| client::client(&webhook.url).map(|client| (webhook, client)))
+                .collect();
+            let receivers = receivers?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let run = move || {
                 runtime.block_on(async {
                     tokio::select! {
-                        () = delivery.run(config) => {}
+                        () = delivery.run(receivers) => {}
                         () = stop.cancelled() => {}
                     }
                 });

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::destinations::{EventsConfig, EventsSettings, UploadConfig, UploadSettings};
 use super::disk::RealDisk;
 use super::ring::RingConfig;
 use super::stream::SegmentLimits;
@@ -24,6 +25,8 @@ pub struct LogSection {
     pub retain: Option<String>,
     pub max_open_segments: Option<usize>,
     pub hmac_key_file: Option<PathBuf>,
+    pub upload: Option<UploadSettings>,
+    pub events: Option<EventsSettings>,
 }
 
 /// How the log is written, for all models.
@@ -39,6 +42,10 @@ pub struct LogConfig {
     pub max_open_segments: usize,
     /// Where the key of redaction by HMAC lies; `None`: one is made and kept in the data directory.
     pub hmac_key_file: Option<PathBuf>,
+    /// Where sealed files are uploaded to.
+    pub upload: Option<UploadConfig>,
+    /// Who is told of rows.
+    pub events: Option<EventsConfig>,
 }
 
 impl Default for LogConfig {
@@ -50,6 +57,8 @@ impl Default for LogConfig {
             retain: None,
             max_open_segments: 64,
             hmac_key_file: None,
+            upload: None,
+            events: None,
         }
     }
 }
@@ -99,6 +108,8 @@ impl LogSection {
             retain: time("retain", self.retain.as_deref())?,
             max_open_segments: count("max_open_segments", self.max_open_segments, default.max_open_segments)?,
             hmac_key_file: self.hmac_key_file.clone(),
+            upload: self.upload.as_ref().map(UploadSettings::read).transpose()?,
+            events: self.events.as_ref().map(EventsSettings::read).transpose()?,
         })
     }
 }

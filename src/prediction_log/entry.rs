@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use arrow::array::RecordBatch;
 use tokio::sync::oneshot;
 
 use super::columns::VersionLog;
@@ -75,4 +76,11 @@ impl Entry {
 /// Must not block: what it can't take at once it drops and counts.
 pub trait Witness: Send {
     fn see(&mut self, entry: &Entry);
+}
+
+/// Sees every batch of rows that reached its segment: sampled, redacted and numbered, with the columns of
+/// [`VersionLog::schema`]. Called on the writer's thread, once for each batch. Must not block: what it can't take at once
+/// it drops and counts.
+pub trait RowsWitness: Send {
+    fn rows(&mut self, version: &VersionLog, batch: &RecordBatch);
 }

@@ -12,11 +12,15 @@
 pub mod columns;
 pub mod compact;
 pub mod config;
+pub mod destinations;
 pub mod disk;
 pub mod disk_policy;
 pub mod entry;
+pub mod export;
 pub mod feedback;
-pub mod open;
+pub mod quality;
+pub mod query;
+pub mod read;
 pub mod recovery;
 pub mod redaction;
 pub mod retention;
@@ -32,6 +36,7 @@ pub mod writer;
 pub mod testing;
 
 pub use self::columns::{RowContext, RowsBuilder, RuleError, VersionLog};
-pub use self::entry::{Entry, Outcome, RolloutPart, Witness};
+pub use self::destinations::{EventsConfig, EventsSettings, UploadConfig, UploadSettings};
+pub use self::entry::{Entry, Outcome, RolloutPart, RowsWitness, Witness};
 pub use self::ring::{Offered, PredictionLog, RowCounts};
 pub use self::settings::{Durability, LogSettings, QualitySettings};

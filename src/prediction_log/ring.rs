@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::entry::Entry;
+use super::quality::{Bounds, Tracker};
 
 /// How much may wait for the writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,7 @@ pub struct RowCounts {
 pub struct PredictionLog {
     /// `None`: there is no log.
     ring: Option<Ring>,
+    quality: Arc<Tracker>,
     counts: Mutex<BTreeMap<String, Arc<RowCounts>>>,
 }
 
@@ -77,7 +79,7 @@ pub struct Entries {
 impl PredictionLog {
     /// A log that keeps nothing: there is no data directory.
     pub fn off() -> Self {
-        Self { ring: None, counts: Mutex::default() }
+        Self { ring: None, quality: Tracker::new(Bounds::default()), counts: Mutex::default() }
     }
 
     /// A log, and the end from which its writer reads.
@@ -85,11 +87,19 @@ impl PredictionLog {
         let (sender, receiver) = sync_channel(config.max_entries);
         let load = Arc::new(Load::default());
         let ring = Ring { entries: sender, load: load.clone(), max_bytes: config.max_bytes };
-        (Self { ring: Some(ring), counts: Mutex::default() }, Entries { entries: receiver, load })
+        (
+            Self { ring: Some(ring), quality: Tracker::new(Bounds::default()), counts: Mutex::default() },
+            Entries { entries: receiver, load },
+        )
     }
 
     pub fn is_on(&self) -> bool {
         self.ring.is_some()
+    }
+
+    /// How good the predictions that are written turn out to be. Its halves are for those who see predictions and feedback.
+    pub fn quality(&self) -> &Arc<Tracker> {
+        &self.quality
     }
 
     /// The counters of a model; one set for all of its versions, which outlives them. For models of the repository, never

@@ -149,8 +149,16 @@ pub struct Extent {
 /// # Errors
 /// `SegmentError`; a torn end is none.
 pub fn read_segment(path: &Path) -> Result<SegmentReader, SegmentError> {
+    let file = File::open(path).map_err(|cause| SegmentError::Io { path: path.to_owned(), cause })?;
+    read_opened(path, file)
+}
+
+/// The same of a segment that is open already, so that it may be removed meanwhile.
+///
+/// # Errors
+/// As [`read_segment`].
+pub fn read_opened(path: &Path, mut file: File) -> Result<SegmentReader, SegmentError> {
     let io_fault = |cause| SegmentError::Io { path: path.to_owned(), cause };
-    let mut file = File::open(path).map_err(io_fault)?;
     let extent = measure(&mut file, path)?;
     file.seek(SeekFrom::Start(0)).map_err(io_fault)?;
     let reader = StreamReader::try_new(file.take(extent.bytes), None)

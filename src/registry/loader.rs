@@ -11,13 +11,15 @@ use std::time::SystemTime;
 use crate::engine::padding::{DeclaredPadding, PaddingError};
 use crate::engine::{Engine, LoadError, Model};
 use crate::prediction_log::columns::{self, RuleError};
+use crate::prediction_log::quality;
 use crate::registry::declared::DeclaredError;
 use crate::registry::digest::Digest;
 use crate::registry::examples::{ExampleError, run_examples};
+use crate::registry::lineage;
 use crate::registry::listing::{MODEL_FILE, VersionFiles};
 use crate::registry::model_config::ModelSettings;
 use crate::registry::probe::{ProbeConfig, ProbeError, probe};
-use crate::servable::{ServableId, State};
+use crate::servable::{Lineage, ServableId, State};
 use crate::signature::Signature;
 use crate::store::records::Records;
 
@@ -54,6 +56,8 @@ pub struct LoadedVersion {
     pub examples: usize,
     /// The sequence padding that the settings declare, with what the check found.
     pub padding: Option<DeclaredPadding>,
+    /// What the version says of itself; `None`: what its settings say.
+    pub lineage: Option<Lineage>,
 }
 
 /// A load that failed.
@@ -83,7 +87,11 @@ pub enum LoadFailure {
     #[error(transparent)]
     Log(#[from] RuleError),
     #[error(transparent)]
+    Quality(#[from] quality::PlanError),
+    #[error(transparent)]
     Example(#[from] ExampleError),
+    #[error("lineage.json is not a lineage: {0}")]
+    Lineage(String),
     #[error("its files changed while it was loaded")]
     Changed,
     #[error("loading it panicked; the log has the cause")]
@@ -184,6 +192,7 @@ impl Worker {
             probe(&self.config.probe, &path)?;
             self.records.set_known_good(&digest, &self.config.build, SystemTime::now()).map_err(store)?;
         }
+        let lineage = lineage::read(&job.files).map_err(LoadFailure::Lineage)?;
         let model = self.engine.load(&path)?;
         check_settings(&job.settings, model.signature())?;
         let (id, attempt) = (job.id.clone(), job.attempt);
@@ -195,14 +204,14 @@ impl Worker {
             return Err(LoadFailure::Changed);
         }
         let slot = self.records.slot_for(&job.id.model, job.id.version, digest).map_err(store)?;
-        Ok(LoadedVersion { model, digest, file_bytes: job.files.model_bytes(), slot, examples, padding })
+        Ok(LoadedVersion { model, digest, file_bytes: job.files.model_bytes(), slot, examples, padding, lineage })
     }
 }
 
 /// Checks what the files beside a model say of its inputs and outputs against the model.
 ///
 /// # Errors
-/// `Declared`, `Padding`, `ClassLabels`, `OutputRange` or `Log`.
+/// `Declared`, `Padding`, `ClassLabels`, `OutputRange`, `Log` or `Quality`.
 pub fn check_settings(settings: &ModelSettings, signature: &Signature) -> Result<(), LoadFailure> {
     if let Some(declared) = &settings.declared {
         declared.check(signature)?;
@@ -218,5 +227,8 @@ pub fn check_settings(settings: &ModelSettings, signature: &Signature) -> Result
         return Err(LoadFailure::OutputRange { output: output.clone() });
     }
     columns::check(signature, &settings.log, settings.quality.as_ref())?;
+    if let Some(quality) = &settings.quality {
+        quality::Plan::new(signature, quality, &settings.log, &settings.class_labels)?;
+    }
     Ok(())
 }

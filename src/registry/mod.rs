@@ -13,6 +13,7 @@ pub mod engine_cache;
 pub mod example_json;
 pub mod examples;
 pub mod labels;
+pub mod lineage;
 pub mod listing;
 pub mod loader;
 pub mod manager;

@@ -12,7 +12,7 @@ use crate::engine::padding::PaddingRule;
 use crate::prediction_log::settings::{LogSettings, QualitySettings};
 use crate::registry::declared::Declared;
 use crate::registry::version_policy::{OnNewVersion, VersionPolicy};
-use crate::servable::OutputRange;
+use crate::servable::{Lineage, OutputRange};
 
 /// Most workers a version may be given.
 pub const MAX_WORKERS: u32 = 1024;
@@ -94,16 +94,6 @@ pub struct ModelSettings {
     pub lineage: Lineage,
     /// Keys that are valid but that this build doesn't act on, to be reported when the model is loaded.
     pub not_honoured: Vec<String>,
-}
-
-/// Where a model comes from, in the words of whoever trained it. Shown and written down, never followed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Lineage {
-    /// Usually the digest of its training set's manifest.
-    pub dataset: Option<String>,
-    /// Commit of the code that trained it.
-    pub git: Option<String>,
-    pub run_id: Option<String>,
 }
 
 /// Triton's `dynamic_batching`, less its queue policy.

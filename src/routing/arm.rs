@@ -18,6 +18,8 @@ pub enum Arm {
 }
 
 impl Arm {
+    pub const ALL: [Self; 4] = [Self::Stable, Self::Candidate, Self::Control, Self::Shadow];
+
     /// The word in headers, logs and metrics.
     pub fn name(self) -> &'static str {
         match self {
@@ -31,5 +33,10 @@ impl Arm {
     /// The four bits of a prediction id.
     pub fn number(self) -> u8 {
         self as u8
+    }
+
+    /// The arm with this number; `None` for a number that no arm has.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|arm| arm.number() == number)
     }
 }

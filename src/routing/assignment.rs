@@ -8,6 +8,9 @@ use crate::inference::Attributes;
 /// The header by which a client asks for an arm itself; like a force rule, and after those of the settings.
 pub const ARM_HEADER: &str = "headgate-arm";
 
+/// The header, and the request parameter, that says whose request it is: what sampling and most splits go by.
+pub const KEY_HEADER: &str = "headgate-key";
+
 /// How a split route's requests are divided. The first unit that a request has decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assignment {

@@ -21,6 +21,12 @@ pub struct Weights {
 impl Weights {
     pub const ALL_STABLE: Self = Self { candidate: 0, control: 0 };
 
+    /// The shares of candidate and control; what is too much is cut.
+    pub fn new(candidate: u16, control: u16) -> Self {
+        let candidate = candidate.min(BASIS_POINTS);
+        Self { candidate, control: control.min(BASIS_POINTS - candidate) }
+    }
+
     /// The candidate's share, cut to all there is, and a control of the same size or what is left.
     pub fn of_candidate(candidate: u16) -> Self {
         let candidate = candidate.min(BASIS_POINTS);
@@ -81,11 +87,28 @@ pub struct ShadowSample {
     pub shadow_us: u32,
 }
 
+/// What turned out of one answer, told later.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LabelSample {
+    pub arm: Arm,
+    /// In force when the request was assigned.
+    pub weights: Weights,
+    /// Hash of the sticky key; `None` for a request that was assigned at random.
+    pub key: Option<u64>,
+    /// The answer was a bad one.
+    pub wrong: bool,
+    /// XXH3 of the feedback's name.
+    pub feedback: u64,
+    /// Whether that is the feedback that the model's quality goes by.
+    pub is_truth: bool,
+}
+
 /// What the data plane tells the control plane of a split route.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Observation {
     Served(Sample),
     Mirrored(ShadowSample),
+    Labelled(LabelSample),
 }
 
 /// Observations that may wait to be read; more are dropped and counted.

@@ -18,9 +18,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use self::arm::Arm;
-pub use self::assignment::{ARM_HEADER, Assigned, Assignment, Choice, ForceRule, Match, Unit};
+pub use self::assignment::{ARM_HEADER, Assigned, Assignment, Choice, ForceRule, KEY_HEADER, Match, Unit};
 pub use self::breaker::{Trip, TripCause};
-pub use self::dial::{BASIS_POINTS, Dial, MAX_WAITING_OBSERVATIONS, Observation, Sample, ShadowSample, Weights};
+pub use self::dial::{
+    BASIS_POINTS, Dial, LabelSample, MAX_WAITING_OBSERVATIONS, Observation, Sample, ShadowSample, Weights,
+};
 pub use self::lane::{Lane, Share};
 pub use self::route::{Route, ShadowTolerance, Split, SplitPlan};
 use crate::batching::Pool;

@@ -49,11 +49,13 @@ pub enum Table {
     RouteHistory,
     /// Events that webhooks have not taken yet.
     Outbox,
+    /// Log files that were uploaded and are still here.
+    Uploads,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Gateway,
         Self::LabelMoves,
         Self::Answers,
@@ -66,6 +68,7 @@ impl Table {
         Self::RolloutCheckpoints,
         Self::RouteHistory,
         Self::Outbox,
+        Self::Uploads,
     ];
 
     /// The table's name in files; never changes.
@@ -83,6 +86,7 @@ impl Table {
             Self::RolloutCheckpoints => "rollout_checkpoints",
             Self::RouteHistory => "route_history",
             Self::Outbox => "outbox",
+            Self::Uploads => "uploads",
         }
     }
 
@@ -95,7 +99,7 @@ impl Table {
             Self::Slots => (1 << 24) - 1,
             // Old rows of these are taken away long before.
             Self::Rollouts | Self::RolloutCheckpoints => 10_000,
-            Self::RolloutJournal | Self::RouteHistory => 1_000_000,
+            Self::RolloutJournal | Self::RouteHistory | Self::Uploads => 1_000_000,
             Self::Outbox => 20_000,
         }
     }

@@ -24,10 +24,12 @@ const MEMORY_LIMIT: &str = "headgate_model_memory_limit_bytes";
 const AUDIT_ENTRIES: &str = "headgate_audit_entries_total";
 const WEBHOOKS: &str = "headgate_webhooks_total";
 const WEBHOOK_OUTBOX: &str = "headgate_webhook_outbox";
+const FEEDBACK: &str = "headgate_feedback_total";
 const ROLLOUTS_ENDED: &str = "headgate_rollouts_ended_total";
 
 /// Says once what each metric means.
 pub fn describe() {
+    super::log_destinations::describe();
     describe_counter!(REQUESTS, "Inference requests by protocol and outcome");
     describe_gauge!(CONNECTIONS, "Open connections by listener");
     describe_counter!(CONNECTIONS_REFUSED, "Connections closed at once because the limit was reached, by listener");
@@ -43,6 +45,7 @@ pub fn describe() {
     describe_counter!(AUDIT_ENTRIES, "Entries added to the audit log");
     describe_counter!(WEBHOOKS, "Attempts to deliver an event, and events that were lost, by outcome");
     describe_gauge!(WEBHOOK_OUTBOX, "Events that wait for their receivers");
+    describe_counter!(FEEDBACK, "Items of feedback by outcome");
 }
 
 /// Counts an inference request; `None` is success.
@@ -107,6 +110,12 @@ pub fn count_webhooks(outcome: &'static str, count: u64) {
 /// Sets how many events wait for their receivers.
 pub fn set_webhook_outbox(waiting: usize) {
     gauge!(WEBHOOK_OUTBOX).set(waiting as f64);
+}
+
+/// Counts items of feedback: `accepted` (kept, and credited to who answered), `unknown` (kept, and nobody here answered),
+/// `duplicate` (told before in the same words) or `refused` (at fault, or there was no room).
+pub fn count_feedback(outcome: &'static str, items: u64) {
+    counter!(FEEDBACK, "outcome" => outcome).increment(items);
 }
 
 /// How a rollout can end.

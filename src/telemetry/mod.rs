@@ -3,8 +3,10 @@
 pub mod access_log;
 pub mod exposition;
 pub mod histogram;
+pub mod log_destinations;
 pub mod logging;
 pub mod metrics;
+pub mod quality;
 pub mod recorder;
 mod rollouts;
 pub mod settings;

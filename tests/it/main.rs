@@ -12,6 +12,7 @@ mod lifecycle;
 mod limits;
 mod padding;
 mod load;
+mod object_store;
 mod partial_upload;
 mod repository_files;
 mod restart;

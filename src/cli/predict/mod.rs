@@ -1,8 +1,8 @@
 //! `headgate predict`: one prediction from a running server, over the Open Inference Protocol.
 
-mod input;
-mod values;
-mod wire;
+pub mod input;
+pub mod values;
+pub mod wire;
 
 use std::io::Write;
 use std::time::Duration;

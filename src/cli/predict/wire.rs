@@ -13,6 +13,7 @@ use super::input::{Input, InputValue};
 use crate::cli::client::Answer;
 use crate::cli::failure::Failure;
 use crate::error::nearest;
+use crate::signature::{Batching, Signature, TensorSpec};
 use crate::tensor::{DataType, Tensor, parse_shape};
 
 /// Length of the JSON in front of binary tensors, in a request and in an answer.
@@ -51,6 +52,16 @@ impl Metadata {
     /// `Refused` when the answer is no model metadata.
     pub fn read(body: &[u8]) -> Result<Self, Failure> {
         serde_json::from_slice(body).map_err(|cause| strange(&format!("no model metadata ({cause})")))
+    }
+
+    /// The inputs' names and datatypes as a signature; their shapes are not read.
+    pub fn signature(&self) -> Signature {
+        let spec = |input: &MetadataInput| {
+            let dtype = DataType::from_name(&input.datatype).unwrap_or(DataType::Fp32);
+            TensorSpec { name: input.name.clone(), dtype, dims: None }
+        };
+        let batching = Batching::Unproven(String::new());
+        Signature { inputs: self.inputs.iter().map(spec).collect(), outputs: vec![], batching }
     }
 
     fn datatype(&self, input: &str) -> Result<&str, Failure> {

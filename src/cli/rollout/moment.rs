@@ -1,6 +1,6 @@
 //! Moments as people type them.
 
-use std::time::UNIX_EPOCH;
+use crate::rfc3339;
 
 /// Unix seconds end here and ms begin: seconds of the year 5138, ms of 1973.
 const FIRST_MS: u64 = 100_000_000_000;
@@ -14,40 +14,9 @@ pub fn parse(text: &str) -> Result<u64, String> {
     if let Ok(number) = text.parse::<u64>() {
         return Ok(if number < FIRST_MS { number * 1000 } else { number });
     }
-    rfc3339(text).ok_or_else(|| {
+    rfc3339::parse_us(text).and_then(|us| u64::try_from(us / 1000).ok()).ok_or_else(|| {
         "expected a time such as 2026-03-01T12:00:00Z, 2026-03-01T14:00:00+02:00, or a Unix time in s or ms".to_owned()
     })
-}
-
-fn rfc3339(text: &str) -> Option<u64> {
-    let (local, offset_ms) = split_offset(text)?;
-    let local = humantime::parse_rfc3339(&format!("{local}Z")).ok()?;
-    let local_ms = i64::try_from(local.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()?;
-    u64::try_from(local_ms - offset_ms).ok()
-}
-
-/// The date and time of day, and how far east of UTC they are told, in ms.
-///
-/// Source: RFC 3339 section 5.6, `time-offset`.
-fn split_offset(text: &str) -> Option<(&str, i64)> {
-    if let Some(local) = text.strip_suffix(['Z', 'z']) {
-        return Some((local, 0));
-    }
-    let at = text.len().checked_sub("+00:00".len())?;
-    let (local, offset) = (text.get(..at)?, text.get(at..)?);
-    let (hours, minutes) = offset.get(1..)?.split_once(':')?;
-    let is_number = |part: &str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit());
-    let (hours, minutes): (i64, i64) = if is_number(hours) && is_number(minutes) {
-        (hours.parse().ok()?, minutes.parse().ok()?)
-    } else {
-        return None;
-    };
-    let ms = (hours < 24 && minutes < 60).then_some((hours * 60 + minutes) * 60_000)?;
-    match offset.as_bytes()[0] {
-        b'+' => Some((local, ms)),
-        b'-' => Some((local, -ms)),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

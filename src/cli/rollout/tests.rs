@@ -46,7 +46,7 @@ fn admin(rollouts: Vec<RolloutView>, refusal: Option<Error>) -> (String, Arc<Mut
         manager,
         handle,
         recorder::install().unwrap(),
-        std::sync::Arc::new(crate::audit::AuditLog::open(None).unwrap()),
+        (std::sync::Arc::new(crate::audit::AuditLog::open(None).unwrap()), crate::admin::LogAdmin::off()),
     ));
     (format!("http://{address}"), world)
 }

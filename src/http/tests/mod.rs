@@ -2,6 +2,7 @@
 
 mod agreement;
 mod bad_input;
+mod feedback;
 mod infer;
 mod splits;
 mod surface;

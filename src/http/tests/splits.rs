@@ -38,7 +38,7 @@ fn split(candidate: Arc<dyn Model>, candidate_bp: u16) -> (Client, SplitPlane) {
 fn samples(observations: &mut mpsc::Receiver<Observation>) -> Vec<Sample> {
     let each = |observation| match observation {
         Observation::Served(sample) => sample,
-        Observation::Mirrored(sample) => panic!("{sample:?}"),
+        other => panic!("{other:?}"),
     };
     std::iter::from_fn(|| observations.try_recv().ok()).map(each).collect()
 }

@@ -44,8 +44,9 @@ pub use self::field_notes::Notes;
 pub use self::layout::{Column, Cut, Kind, Side, TensorLayout};
 pub use self::rows::{Pushed, RowContext, RowsBuilder};
 use self::rules::Plan;
-pub use self::rules::{RuleError, check};
+pub use self::rules::{RuleError, check, columns};
 pub use self::slices::{Slices, Starts};
+use super::quality;
 use super::ring::RowCounts;
 use super::settings::LogSettings;
 use super::table::{
@@ -63,6 +64,8 @@ pub struct VersionLog {
     pub digest: String,
     pub settings: LogSettings,
     pub schema: SchemaRef,
+    /// `None` where the settings say nothing of quality.
+    pub quality: Option<Arc<quality::Plan>>,
     pub counts: Arc<RowCounts>,
     plan: Plan,
 }
@@ -85,6 +88,7 @@ impl VersionLog {
             digest: digest.to_owned(),
             settings,
             schema: Arc::new(Schema::empty()),
+            quality: None,
             counts,
             plan,
         };
@@ -140,5 +144,10 @@ impl VersionLog {
         ];
         let notes: HashMap<String, String> = notes.map(|(key, value)| (key.to_owned(), value)).into();
         Schema::new_with_metadata(fields, notes)
+    }
+
+    /// The same, with its predictions held against feedback.
+    pub fn with_quality(self, quality: Option<quality::Plan>) -> Self {
+        Self { quality: quality.map(Arc::new), ..self }
     }
 }

@@ -1,5 +1,6 @@
 //! From entries to rows.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -70,11 +71,18 @@ impl RowsBuilder {
 
     /// Samples an entry's rows, redacts those that are kept and appends them. The entry is one of this version.
     pub fn push(&mut self, entry: &Entry, context: &RowContext<'_>) -> Pushed {
+        self.push_rows(entry, 0..entry.rows, context)
+    }
+
+    /// The same for some rows of an entry that has more than a batch should hold: a request of one byte a row can be of
+    /// millions, each of which takes some 300 bytes here.
+    pub fn push_rows(&mut self, entry: &Entry, rows: Range<usize>, context: &RowContext<'_>) -> Pushed {
+        let offered = rows.len();
         let always = entry.arm != Arm::Stable || entry.outcome != Outcome::Answered;
         let probability = if always { 1.0 } else { self.version.settings.sample };
-        self.sample(entry, probability);
+        self.sample(entry, rows, probability);
         if self.kept.is_empty() {
-            return Pushed { sampled_out: entry.rows, ..Pushed::default() };
+            return Pushed { sampled_out: offered, ..Pushed::default() };
         }
         self.append_side(Side::Input, &entry.inputs, entry.rows, context);
         self.append_side(Side::Output, &entry.outputs, entry.rows, context);
@@ -90,7 +98,7 @@ impl RowsBuilder {
         let is_truncated = |kept: &&Kept| kept.flags & flags::TRUNCATED != 0;
         Pushed {
             written: self.kept.len(),
-            sampled_out: entry.rows - self.kept.len(),
+            sampled_out: offered - self.kept.len(),
             truncated: self.kept.iter().filter(is_truncated).count(),
         }
     }
@@ -117,8 +125,8 @@ impl RowsBuilder {
         RecordBatch::try_new(version.schema.clone(), arrays).expect("columns and schema come from one plan")
     }
 
-    /// Fills `kept` with the rows that are written.
-    fn sample(&mut self, entry: &Entry, probability: f64) {
+    /// Fills `kept` with those of these rows that are written.
+    fn sample(&mut self, entry: &Entry, rows: Range<usize>, probability: f64) {
         let version = &self.version;
         let flags = self.flags;
         self.kept.clear();
@@ -126,7 +134,7 @@ impl RowsBuilder {
         let column = version.plan.sample_by.filter(|_| probability < 1.0).map(|at| &version.plan.columns[at]);
         let Some(column) = column else {
             if keeps(entry.sample_hash, probability) {
-                self.kept.extend((0..entry.rows).map(row));
+                self.kept.extend(rows.map(row));
             }
             return;
         };
@@ -141,7 +149,7 @@ impl RowsBuilder {
             Some(slices) => hash_of(&slices.row(index)),
             None => entry.sample_hash,
         };
-        self.kept.extend((0..entry.rows).filter(|&index| keeps(hash(index), probability)).map(row));
+        self.kept.extend(rows.filter(|&index| keeps(hash(index), probability)).map(row));
     }
 
     fn append_side(&mut self, side: Side, tensors: &[Tensor], rows: usize, context: &RowContext<'_>) {

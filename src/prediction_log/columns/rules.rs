@@ -141,6 +141,14 @@ impl Plan {
     }
 }
 
+/// The columns of a model's tensors, in a row's order.
+///
+/// # Errors
+/// `RuleError` for settings that don't fit the signature.
+pub fn columns(signature: &Signature, settings: &LogSettings) -> Result<Vec<Column>, RuleError> {
+    Plan::of(signature, settings).map(|plan| plan.columns)
+}
+
 /// Checks settings without making anything of them.
 ///
 /// # Errors

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use self::core::Core;
 pub use self::core::WriterStats;
-use super::entry::Witness;
+use super::entry::{RowsWitness, Witness};
 use super::retention::Retention;
 use super::ring::Entries;
 use super::seal::{SealStats, Sealer};
@@ -37,6 +37,8 @@ pub struct WriterParts {
     pub retention: Arc<Retention>,
     /// See every entry before its rows are written.
     pub witnesses: Vec<Box<dyn Witness>>,
+    /// See the rows that were written.
+    pub rows_witnesses: Vec<Box<dyn RowsWitness>>,
     /// Number of the gateway, as in its prediction ids.
     pub gateway: u16,
     /// Of redaction.

@@ -107,7 +107,7 @@ pub fn start(
     }
     let cores = Cores::start(config.serving.cores.try_into().unwrap_or(u32::MAX))?;
     batching::autoscale(&cores, AutoscaleSettings::default())?;
-    let backends = BackendFactory { defaults: config.serving, cores };
+    let backends = BackendFactory { defaults: config.serving, cores, plane: plane.clone() };
     let measurer = Measurer::start(engine_cache, MeasureLimits::default())?;
     let actor = Actor {
         wanted: records.wanted()?,

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use crate::batching::{BatchConfig, Cores, Pool, PoolConfig, QueueLimits};
 use crate::config::ServingDefaults;
+use crate::data_plane::DataPlane;
 use crate::engine::padding::{DeclaredPadding, PaddingRule};
+use crate::prediction_log::{VersionLog, quality};
 use crate::registry::loader::LoadedVersion;
 use crate::registry::model_config::{ModelSettings, TimeoutAction};
 use crate::routing::{Arm, Backend};
 use crate::servable::{Servable, ServableId, ServingLimits};
 use crate::served_config::served_config;
+use crate::signature::Signature;
 use crate::telemetry::stats::ServableStats;
 
 /// Makes backends.
@@ -17,6 +20,8 @@ pub struct BackendFactory {
     /// What a version gets where its settings say nothing.
     pub defaults: ServingDefaults,
     pub cores: Arc<Cores>,
+    /// The data plane, whose log takes what its backends answer.
+    pub plane: Arc<DataPlane>,
 }
 
 impl BackendFactory {
@@ -28,13 +33,16 @@ impl BackendFactory {
         settings: &ModelSettings,
         counted: Option<Arc<ServableStats>>,
     ) -> Arc<Backend> {
+        let digest = loaded.digest.to_string();
         let servable = Servable {
             config: served_config(&id.model, loaded.model.signature(), settings, self.workers(settings)),
             limits: limits(settings),
+            log: self.log(&id, &digest, loaded.model.signature(), settings),
             id,
             slot: loaded.slot,
-            digest: loaded.digest.to_string(),
+            digest,
             file_bytes: loaded.file_bytes,
+            lineage: loaded.lineage.unwrap_or_else(|| settings.lineage.clone()),
             model: loaded.model,
             padding: loaded.padding,
             stats: counted.unwrap_or_default(),
@@ -49,10 +57,12 @@ impl BackendFactory {
         let servable = Servable {
             config: served_config(&old.id.model, old.signature(), settings, self.workers(settings)),
             limits: limits(settings),
+            log: self.log(&old.id, &old.digest, old.signature(), settings),
             id: old.id.clone(),
             slot: old.slot,
             digest: old.digest.clone(),
             file_bytes: old.file_bytes,
+            lineage: old.lineage.clone(),
             model: old.model.clone(),
             padding: settings.sequence_padding.as_ref().map(|rule| repadded(old.padding.as_ref(), rule)),
             stats: old.stats.clone(),
@@ -60,6 +70,28 @@ impl BackendFactory {
         let backend = self.backend(servable, settings);
         backend.pool.set_curve(curve);
         backend
+    }
+
+    /// How a version's predictions are written down.
+    fn log(
+        &self,
+        id: &ServableId,
+        digest: &str,
+        signature: &Signature,
+        settings: &ModelSettings,
+    ) -> Option<Arc<VersionLog>> {
+        let log = Some(&self.plane.log).filter(|log| log.is_on())?;
+        let (id, counts) = ((id.model.as_str(), id.version, digest), log.counts_of(&id.model));
+        // Settings that don't fit the model are refused before it comes to this, but for those that change under a
+        // version in service.
+        let made = VersionLog::new(id, signature, settings.log.clone(), counts);
+        let made = made.inspect_err(|cause| tracing::error!(model = id.0, version = id.1, %cause, "nothing is logged"));
+        let quality = settings.quality.as_ref().and_then(|quality| {
+            let made = quality::Plan::new(signature, quality, &settings.log, &settings.class_labels);
+            let ignored = |cause: &quality::PlanError| tracing::error!(model = id.0, version = id.1, %cause, "quality is not known");
+            made.inspect_err(ignored).ok()
+        });
+        made.ok().map(|log| Arc::new(log.with_quality(quality)))
     }
 
     /// An arm around a version in service, with a queue of its own.

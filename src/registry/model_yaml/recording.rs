@@ -7,7 +7,8 @@ use super::texts;
 use crate::prediction_log::settings::{
     Durability, Exposure, LogSettings, MAX_SEGMENTS, QualitySettings, Redaction, SampleBy, Task,
 };
-use crate::registry::model_config::{Lineage, ModelFile};
+use crate::registry::model_config::ModelFile;
+use crate::servable::Lineage;
 use crate::yaml::{Entry, Section, SettingsError};
 
 /// Most names that an input's rows may be split into.

@@ -62,6 +62,11 @@ impl Controller {
         }
         tracing::info!(rollout = active.row.id, from = row.from, to = row.to, actor, cause = row.cause, "rollout");
         let step_before = before.state.step();
+        let mut after = json!({"state": row.to, "weights": row.weights});
+        if transition.to.state.is_terminal() {
+            // Before the effects, which may take it out of service.
+            after["candidate"] = self.candidate(active);
+        }
         active.row = remembered;
         active.progress = transition.to;
         active.transitions = row.number;
@@ -75,13 +80,22 @@ impl Controller {
         self.audit(Entry {
             reason: if reason.is_empty() { row.cause.clone() } else { reason.to_owned() },
             before: json!({"state": before.state.name(), "weights": weights_before}),
-            after: json!({"state": row.to, "weights": row.weights}),
+            after,
             evidence: row.evidence.clone(),
             ..Entry::now(actor, "rollout.transition", &active.row.id)
         });
         active.last_transition = Some(row);
         self.parts.webhooks.wake();
         true
+    }
+
+    /// What was tried, down to the data set that it was trained on.
+    fn candidate(&self, active: &Active) -> Value {
+        let serving = self.parts.plane.serving.load();
+        let entry = serving.models.get(&active.row.model);
+        let backend = entry.and_then(|entry| entry.backends.get(&active.row.candidate));
+        let lineage = backend.map(|backend| backend.servable.lineage.clone());
+        json!({"version": active.row.candidate, "digest": active.row.candidate_digest, "lineage": lineage})
     }
 
     fn row(&self, active: &Active, transition: &Transition, actor: &str) -> TransitionRow {

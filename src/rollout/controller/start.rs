@@ -9,10 +9,11 @@ use super::route_log::labelled;
 use super::{Controller, logged, now_ms};
 use crate::audit::Entry;
 use crate::error::{Error, Result};
+use crate::prediction_log::settings::Task;
 use crate::registry::version_policy::STABLE;
 use crate::rollout::handle::Reply;
 use crate::rollout::journal::{RolloutRow, rollout_id};
-use crate::rollout::spec::{self, RolloutSpec};
+use crate::rollout::spec::{self, Event, RolloutSpec};
 use crate::rollout::state_machine::{Progress, State};
 use crate::rollout::view::{RolloutView, StartRequest};
 use crate::routing::{ModelEntry, Serving, split};
@@ -55,6 +56,7 @@ impl Controller {
         let spec = spec.map_err(|fault| Error::invalid(fault.to_string()))?;
         let (stable, candidate) = (spec.stable.unwrap_or(target.stable), spec.candidate.unwrap_or_default());
         check_versions(&target, entry, stable, candidate)?;
+        check_feedback(&spec, entry, stable)?;
         if let Some(other) = self.active.get(&request.route) {
             return Err(Error::Conflict(format!(
                 "rollout '{}' is under way on route '{}': promote or abort it first",
@@ -172,4 +174,20 @@ fn check_versions(target: &Target, entry: &ModelEntry, stable: u64, candidate: u
         )));
     }
     Ok(())
+}
+
+/// Refuses a check on feedback that nothing could ever answer.
+fn check_feedback(spec: &RolloutSpec, entry: &ModelEntry, stable: u64) -> Result<()> {
+    let Some(at) = spec.analysis.checks.iter().position(|check| check.event == Event::Feedback) else { return Ok(()) };
+    // One that is cold says nothing yet.
+    let Some(backend) = entry.backends.get(&stable) else { return Ok(()) };
+    let quality = backend.servable.log.as_ref().and_then(|log| log.quality.as_ref());
+    let missing = match quality.map(|plan| &plan.settings) {
+        None => "quality in the model's settings, and a prediction log (--data-dir)",
+        Some(settings) if settings.task == Task::Regression && settings.tolerance.is_none() => {
+            "quality.tolerance in the model's settings, beyond which an error is an event"
+        }
+        Some(_) => return Ok(()),
+    };
+    Err(Error::invalid(format!("spec: analysis.checks[{at}].event: feedback needs {missing}, got nothing")))
 }

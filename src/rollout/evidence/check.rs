@@ -1,13 +1,15 @@
 //! The evidence of one check.
 
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::prediction_log::quality::name_hash;
 use crate::rollout::spec::{Against, Analysis, Check, Event};
 use crate::rollout::statistics::{
     self, AbsoluteCertificate, Judgement, KeyedEvents, Observed, RateRatio, RatioBounds, RatioInterval, forecast, judge,
 };
 use crate::rollout::view::CountView;
-use crate::routing::{Arm, Sample, ShadowSample, Weights};
+use crate::routing::{Arm, LabelSample, Sample, ShadowSample, Weights};
 
 /// Slow answers of one arm within such a time are one event as far as harm goes.
 const STALL_MS: u64 = 50;
@@ -26,6 +28,9 @@ pub struct CheckEvidence {
     stalled: [Option<u64>; 2],
     pub candidate: CountView,
     pub comparator: CountView,
+    /// Labels that have come: for the candidate, for the comparator.
+    #[serde(default)]
+    pub labels: [u64; 2],
     /// The candidate's share of what is compared, at the last unit.
     q: f64,
 }
@@ -47,12 +52,17 @@ impl CheckEvidence {
             stalled: [None; 2],
             candidate: CountView::default(),
             comparator: CountView::default(),
+            labels: [0; 2],
             q: 0.0,
         }
     }
 
-    /// Keys count anew.
-    pub fn next_step(&mut self) {
+    /// Keys count anew. Of labels they don't: these come in a later step than their requests, and go by the weights of
+    /// those.
+    pub fn next_step(&mut self, check: &Check) {
+        if check.event == Event::Feedback {
+            return;
+        }
         self.units.next_step();
         self.events.next_step();
     }
@@ -66,13 +76,9 @@ impl CheckEvidence {
                 Some(slow_us) if !sample.error => u64::from(sample.latency_us) > slow_us,
                 _ => return,
             },
-            Event::ShadowDisagreement => return,
+            Event::ShadowDisagreement | Event::Feedback => return,
         };
-        let in_candidate = match (sample.arm, check.against) {
-            (Arm::Candidate, _) => true,
-            (Arm::Control, _) | (Arm::Stable, Against::Stable) => false,
-            (Arm::Stable, Against::Control) | (Arm::Shadow, _) => return,
-        };
+        let Some(in_candidate) = side(sample.arm, check.against) else { return };
         self.q = share_of_candidate(sample.weights, check.against);
         if self.units.first(sample.key) {
             self.count(in_candidate, 1, 0);
@@ -92,6 +98,29 @@ impl CheckEvidence {
     fn is_another_stall(&mut self, in_candidate: bool, now_ms: u64) -> bool {
         let slot = Some(now_ms / STALL_MS);
         std::mem::replace(&mut self.stalled[usize::from(in_candidate)], slot) != slot
+    }
+
+    /// One label. A key counts once for all of its requests under the same weights, that is of one step, whenever their
+    /// labels come: each key met one arm then.
+    pub fn observe_label(&mut self, check: &Check, sample: &LabelSample) {
+        let is_asked_for = match (check.event, &check.feedback) {
+            (Event::Feedback, None) => sample.is_truth,
+            (Event::Feedback, Some(name)) => sample.feedback == name_hash(name),
+            _ => false,
+        };
+        let Some(in_candidate) = side(sample.arm, check.against).filter(|_| is_asked_for) else { return };
+        self.labels[usize::from(!in_candidate)] += 1;
+        let key = sample.key.map(|key| key_in_step(key, sample.weights));
+        self.q = share_of_candidate(sample.weights, check.against);
+        if self.units.first(key) {
+            self.count(in_candidate, 1, 0);
+        }
+        if sample.wrong && self.events.first(key) {
+            self.count(in_candidate, 0, 1);
+            self.harm.observe(in_candidate, self.q);
+            self.safe.observe(in_candidate, self.q);
+            self.interval.observe(in_candidate, self.q);
+        }
     }
 
     /// One compared copy.
@@ -156,6 +185,21 @@ impl CheckEvidence {
             absolute,
         }
     }
+}
+
+/// Whether an answer counts for the candidate or for its comparator; `None`: for neither.
+fn side(arm: Arm, against: Against) -> Option<bool> {
+    match (arm, against) {
+        (Arm::Candidate, _) => Some(true),
+        (Arm::Control, _) | (Arm::Stable, Against::Stable) => Some(false),
+        (Arm::Stable, Against::Control) | (Arm::Shadow, _) => None,
+    }
+}
+
+/// A key under the weights of a step, which rise from step to step: another number in each.
+fn key_in_step(key: u64, weights: Weights) -> u64 {
+    let weights = [weights.candidate().to_le_bytes(), weights.control().to_le_bytes()].concat();
+    xxh3_64_with_seed(&weights, key)
 }
 
 /// The probability that an event of equal rates falls to the candidate.

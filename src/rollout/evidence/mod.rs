@@ -15,7 +15,7 @@ use self::recent::{Recent, index};
 use super::spec::{Event, RolloutSpec};
 use super::state_machine::{Harm, Overall, ShadowFacts};
 use super::statistics::{AbsoluteCertificate, KeyedEvents, LatencyHistogram, SampleRatio, Verdict};
-use crate::routing::{Arm, Observation, Sample, ShadowSample};
+use crate::routing::{Arm, LabelSample, Observation, Sample, ShadowSample};
 
 /// The sum of a rollout's observations.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -103,7 +103,9 @@ impl Evidence {
             keys: std::mem::take(&mut self.step.keys),
             ..Step::default()
         };
-        self.checks.iter_mut().for_each(CheckEvidence::next_step);
+        for (evidence, check) in self.checks.iter_mut().zip(&spec.analysis.checks) {
+            evidence.next_step(check);
+        }
         self.shadow.units.next_step();
         self.shadow.events.next_step();
     }
@@ -113,6 +115,7 @@ impl Evidence {
         match observation {
             Observation::Served(sample) => self.served(spec, sample, now_ms),
             Observation::Mirrored(sample) => self.mirrored(spec, sample),
+            Observation::Labelled(sample) => self.labelled(spec, sample),
         }
     }
 
@@ -167,6 +170,16 @@ impl Evidence {
         shadow.event_count += u64::from(is_event);
         for (evidence, check) in self.checks.iter_mut().zip(&spec.analysis.checks) {
             evidence.observe_shadow(check, sample);
+        }
+    }
+
+    /// Says nothing of the step: the request may have been answered in an earlier one.
+    fn labelled(&mut self, spec: &RolloutSpec, sample: &LabelSample) {
+        if sample.weights.candidate() == 0 {
+            return;
+        }
+        for (evidence, check) in self.checks.iter_mut().zip(&spec.analysis.checks) {
+            evidence.observe_label(check, sample);
         }
     }
 

@@ -85,13 +85,28 @@ impl Evidence {
             e_safe: judgement.e_safe,
             line: judgement.harm_line,
             safe_line: judgement.safe_line,
-            note: self.note(check, &judgement),
+            note: self.note(check, evidence, &judgement),
             samples_to_verdict: samples,
             seconds_to_verdict: samples.zip(rate).map(|(samples, rate)| samples as f64 / rate),
         }
     }
 
-    fn note(&self, check: &Check, judgement: &Judgement) -> String {
+    fn note(&self, check: &Check, evidence: &CheckEvidence, judgement: &Judgement) -> String {
+        let maturity = (check.event == Event::Feedback).then(|| self.maturity(check, evidence));
+        let verdict = self.note_on_verdict(check, judgement);
+        [Some(verdict).filter(|text| !text.is_empty()), maturity].into_iter().flatten().collect::<Vec<_>>().join("; ")
+    }
+
+    /// How much of the truth is in. A request of several instances has as many labels.
+    fn maturity(&self, check: &Check, evidence: &CheckEvidence) -> String {
+        let [stable, candidate, control] = self.arms.each_ref().map(|tally| tally.requests);
+        let others = if check.against == Against::Control { control } else { stable + control };
+        let of = |labels: u64, answers: u64| format!("{labels} labels for {answers} answers");
+        let [in_candidate, in_comparator] = evidence.labels;
+        format!("candidate: {}, comparator: {}", of(in_candidate, candidate), of(in_comparator, others))
+    }
+
+    fn note_on_verdict(&self, check: &Check, judgement: &Judgement) -> String {
         if !judgement.decided_by.is_empty() {
             let words: Vec<&str> = judgement.decided_by.iter().map(|evidence| evidence.as_str()).collect();
             return format!("by {}", words.join(" and "));
@@ -114,6 +129,7 @@ impl Evidence {
         };
         let what = match (check.event, self.slow_us) {
             (Event::SlowerThanStableP95, Some(us)) => format!("slower than {} ms", us as f64 / 1e3),
+            (Event::Feedback, _) => "bad answers by feedback".to_owned(),
             (event, _) => event.name().to_owned(),
         };
         format!(

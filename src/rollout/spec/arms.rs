@@ -2,11 +2,9 @@
 
 use super::AssignmentSpec;
 use crate::inference::MAX_NAME_BYTES;
-use crate::routing::{Arm, ForceRule, Match, Unit};
+use crate::routing::{Arm, ForceRule, KEY_HEADER, Match, Unit};
 use crate::yaml::{Entry, Section, SettingsError};
 
-/// The header and parameter that keep a client on one arm.
-const KEY: &str = "headgate-key";
 /// The header that asks for an arm.
 const ARM: &str = "headgate-arm";
 /// Most units and most rules.
@@ -19,7 +17,7 @@ const ARMS: [(&str, Arm); 3] = [("stable", Arm::Stable), ("candidate", Arm::Cand
 
 impl Default for AssignmentSpec {
     fn default() -> Self {
-        let units = vec![Unit::Header(KEY.to_owned()), Unit::Param(KEY.to_owned()), Unit::Request];
+        let units = vec![Unit::Header(KEY_HEADER.to_owned()), Unit::Param(KEY_HEADER.to_owned()), Unit::Request];
         Self { units, salt: None, force: own_rules() }
     }
 }

@@ -169,6 +169,8 @@ pub struct Check {
     /// Unique in the spec.
     pub name: String,
     pub event: Event,
+    /// Of [`Event::Feedback`]: the feedback's name; `None`: the one that the model's quality goes by.
+    pub feedback: Option<String>,
     /// Not used by [`Event::ShadowDisagreement`], nor are the ratios.
     pub against: Against,
     /// Harm: the candidate's rate is more than this times the comparator's.
@@ -202,10 +204,13 @@ pub enum Event {
     InvalidOutput,
     /// A copy's answer differs from the one that was given.
     ShadowDisagreement,
+    /// What really happened shows that the answer was a bad one.
+    Feedback,
 }
 
 impl Event {
-    pub const ALL: [Self; 4] = [Self::Error, Self::SlowerThanStableP95, Self::InvalidOutput, Self::ShadowDisagreement];
+    pub const ALL: [Self; 5] =
+        [Self::Error, Self::SlowerThanStableP95, Self::InvalidOutput, Self::ShadowDisagreement, Self::Feedback];
 
     /// The word in the spec.
     pub fn name(self) -> &'static str {
@@ -214,6 +219,7 @@ impl Event {
             Self::SlowerThanStableP95 => "slower_than_stable_p95",
             Self::InvalidOutput => "invalid_output",
             Self::ShadowDisagreement => "shadow_disagreement",
+            Self::Feedback => "feedback",
         }
     }
 }

@@ -165,15 +165,19 @@ fn each_refusal_names_the_key_and_the_reason() {
         ),
         (
             "analysis: {checks: [{name: a}]}",
-            "analysis.checks[0].event: expected one of error, slower_than_stable_p95, invalid_output, shadow_disagreement, got nothing",
+            "analysis.checks[0].event: expected one of error, slower_than_stable_p95, invalid_output, shadow_disagreement, feedback, got nothing",
         ),
         (
             "analysis: {checks: [{event: shadow_disagreement}]}",
             "analysis.checks[0].event: expected a shadow phase (key shadow) as the source of this event, got 'shadow_disagreement'",
         ),
         (
-            "analysis: {checks: [{event: feedback}]}",
-            "analysis.checks[0].event: expected an event that has a source: feedback needs the prediction log's feedback, which this build does not have, got 'feedback'",
+            "analysis: {checks: [{event: error, feedback: click}]}",
+            "analysis.checks[0].feedback: expected nothing here: only the event feedback has it, error has not, got 'click'",
+        ),
+        (
+            "analysis: {checks: [{event: feedback, feedback: ''}]}",
+            "analysis.checks[0].feedback: expected the name of a feedback, 1 to 255 bytes, got ''",
         ),
         (
             "shadow: {}\nanalysis: {checks: [{event: shadow_disagreement, harm_ratio: 2}]}",

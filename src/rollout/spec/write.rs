@@ -164,6 +164,9 @@ fn check(check: &Check) -> Value {
     let mut put = |key: &str, value: Value| _ = out.insert(key.to_owned(), value);
     put("name", json!(check.name));
     put("event", json!(check.event.name()));
+    if let Some(feedback) = &check.feedback {
+        put("feedback", json!(feedback));
+    }
     if check.event != Event::ShadowDisagreement {
         put("against", json!(check.against.name()));
         put("harm_ratio", json!(check.harm_ratio));

@@ -4,6 +4,7 @@ pub mod client;
 pub mod infer;
 pub mod json;
 pub mod onnx;
+pub mod python;
 pub mod raw;
 pub mod repository;
 pub mod server;

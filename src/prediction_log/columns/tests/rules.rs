@@ -34,9 +34,8 @@ fn a_rule_for_an_unknown_column_is_refused_with_the_nearest() {
 #[test]
 fn features_name_an_input_and_each_of_its_elements() {
     assert_eq!(
-        fault(&iris(), features("x", &["a"])),
-        "features names input 'x', which the model does not have (did you mean 'X'?)"
-            .replace(" (did you mean 'X'?)", &nearest_of("x"))
+        fault(&iris(), features("XX", &["a"])),
+        "features names input 'XX', which the model does not have (did you mean 'X'?)"
     );
     assert_eq!(
         fault(&iris(), features("X", &["a", "b"])),
@@ -47,10 +46,6 @@ fn features_name_an_input_and_each_of_its_elements() {
         fault(&varies, features("X", &["a", "b"])),
         "features.X has 2 names, and a row of that input has a varying number of elements"
     );
-}
-
-fn nearest_of(wrong: &str) -> String {
-    crate::error::nearest(wrong, ["X"]).map(|name| format!(" (did you mean '{name}'?)")).unwrap_or_default()
 }
 
 #[test]

@@ -83,3 +83,15 @@ fn failures_and_the_arms_of_a_rollout_are_always_written() {
     let failed = Entry { outcome: Outcome::Failed("it broke".into()), ..entry(&log, users, vec![], 3) };
     assert_eq!(rows_of(&log, &[failed]).num_rows(), 3, "by a column as well");
 }
+
+#[test]
+fn an_entry_of_many_rows_can_be_written_in_parts() {
+    let log = by_user(DataType::Int64, 0.4);
+    let entry = entry(&log, vec![counted(DataType::Int64, &[100], |n| n as i64)], vec![], 100);
+    let mut builder = RowsBuilder::new(log.clone());
+    let first = builder.push_rows(&entry, 0..64, &CONTEXT);
+    let context = RowContext { first_seq: CONTEXT.first_seq + first.written as u64, ..CONTEXT };
+    let second = builder.push_rows(&entry, 64..100, &context);
+    assert_eq!((first.written + first.sampled_out, second.written + second.sampled_out), (64, 36));
+    assert_eq!(builder.finish(), rows_of(&log, &[entry]));
+}

@@ -4,6 +4,9 @@ mod detection;
 mod gates;
 mod honest;
 mod keys;
+mod labels;
+
+use std::collections::VecDeque;
 
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -13,7 +16,7 @@ use crate::inference::Attributes;
 use crate::rollout::spec::{self, RolloutSpec};
 use crate::rollout::state_machine::{ArmsReady, Effect, Facts, Progress, State, Transition, advance};
 use crate::rollout::testing::NOON_MS;
-use crate::routing::{Arm, Assignment, Choice, Dial, Observation, Sample, Weights, split};
+use crate::routing::{Arm, Assignment, Choice, Dial, LabelSample, Observation, Sample, Weights, split};
 
 /// How a version answers.
 #[derive(Debug, Clone, Copy)]
@@ -23,9 +26,12 @@ struct Version {
     /// Latencies are lognormal: their median, and the standard deviation of their logarithm.
     median_us: f64,
     spread: f64,
+    /// Share of the answers that turn out to be bad ones.
+    wrong_rate: f64,
 }
 
-const FAULTLESS: Version = Version { error_rate: 0.0, invalid_rate: 0.0, median_us: 2_000.0, spread: 0.5 };
+const FAULTLESS: Version =
+    Version { error_rate: 0.0, invalid_rate: 0.0, median_us: 2_000.0, spread: 0.5, wrong_rate: 0.0 };
 
 /// Who asks.
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +75,9 @@ struct Simulation {
     lost: (u64, Option<u64>),
     /// Answered by the candidate.
     candidate_requests: u64,
+    /// When labels come after their answers, in ms; `None`: never. Those that are to come, with their times.
+    label_delay_ms: Option<u64>,
+    labels: VecDeque<(u64, LabelSample)>,
 }
 
 /// Three quick steps with the checks of an empty spec.
@@ -108,6 +117,8 @@ impl Simulation {
             skewed_to: None,
             lost: (0, None),
             candidate_requests: 0,
+            label_delay_ms: None,
+            labels: VecDeque::new(),
         }
     }
 
@@ -152,6 +163,13 @@ impl Simulation {
         self.dial.note(assigned.arm, invalid, error);
         let sample = Sample { arm: assigned.arm, weights, key: assigned.key, error, invalid, latency_us, queue_us: 0 };
         self.dial.observe(Observation::Served(sample));
+        if let Some(delay_ms) = self.label_delay_ms {
+            let wrong_draw =
+                if matches!(self.users, Users::WithBadInputs(_)) { of_user(13) } else { self.random.f64() };
+            let (wrong, key) = (wrong_draw < version.wrong_rate, assigned.key);
+            let label = LabelSample { arm: assigned.arm, weights, key, wrong, feedback: 0, is_truth: true };
+            self.labels.push_back((self.now_ms + delay_ms, label));
+        }
     }
 
     /// A standard normal number (Box and Muller, 1958).
@@ -164,6 +182,10 @@ impl Simulation {
     fn look(&mut self, elapsed_ms: u64) {
         self.now_ms += elapsed_ms;
         self.progress.tick(elapsed_ms);
+        let now_ms = self.now_ms;
+        while let Some((_, label)) = self.labels.pop_front_if(|(due_ms, _)| *due_ms <= now_ms) {
+            self.dial.observe(Observation::Labelled(label));
+        }
         while let Ok(observation) = self.observations.try_recv() {
             self.evidence.observe(&self.spec, &observation, self.now_ms);
         }

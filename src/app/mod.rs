@@ -1,5 +1,7 @@
 //! The composition root: from a configuration to bound sockets, and from there to the end of the process.
 
+mod prediction_log;
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
@@ -16,7 +18,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::admin;
+use self::prediction_log::{Log, Running};
+use crate::admin::{self, LogAdmin};
 use crate::audit::{AuditError, AuditLog};
 use crate::budget::ByteBudget;
 use crate::config::{Config, Limits, ModelControlMode, RouteSettings};
@@ -25,7 +28,11 @@ use crate::engine::tract::TractEngine;
 use crate::grpc::{GrpcConfig, GrpcService};
 use crate::health::Health;
 use crate::http::{HttpLimits, HttpService};
-use crate::outbound::Webhooks;
+use crate::outbound::{UploadError, Webhooks};
+use crate::prediction_log::PredictionLog;
+use crate::prediction_log::config::KeyError;
+use crate::prediction_log::feedback::FeedbackLog;
+use crate::prediction_log::recovery::RecoveryError;
 use crate::registry::engine_cache::EngineCache;
 use crate::registry::loader::LoaderConfig;
 use crate::registry::manager::{self, ClientControl, ManagerConfig, ManagerHandle, ScannerConfig, StartError};
@@ -65,6 +72,8 @@ pub struct App {
     drain_timeout: Duration,
     stop_manager: CancellationToken,
     copies: mpsc::Receiver<ShadowJob>,
+    /// `None` without a data directory.
+    log: Option<Running>,
     /// Heard when everything that rollouts know is written.
     rollouts_end: Option<oneshot::Receiver<()>>,
 }
@@ -89,6 +98,14 @@ pub enum AppError {
     Webhooks(std::io::Error),
     #[error("the rollout controller can't be started: {0}")]
     Rollouts(std::io::Error),
+    #[error("the prediction log can't be started: {0}")]
+    PredictionLog(std::io::Error),
+    #[error("the prediction log can't be taken up: {0}")]
+    Recovery(#[from] RecoveryError),
+    #[error(transparent)]
+    LogKey(#[from] KeyError),
+    #[error("prediction_log.upload: {0}")]
+    Upload(#[from] UploadError),
     #[error("the model manager can't be started: {0}")]
     Manager(#[from] StartError),
     #[error("the metrics recorder can't be started: {0}")]
@@ -132,7 +149,15 @@ impl App {
         };
         let (manager, commands) = ManagerHandle::channel();
         let (shadows, copies) = Shadows::channel();
-        let plane = Arc::new(data_plane(&config, &records, &manager, shadows));
+        let log = match &config.data_dir {
+            None => Log::off(),
+            Some(data_dir) => Log::start(&config.prediction_log, data_dir, &records, store.clone())?,
+        };
+        let (running, to) = (log.running, (shadows, log.predictions, log.feedback));
+        let plane = Arc::new(data_plane(&config, &records, &manager, to));
+        if let Some(log) = &running {
+            log.join(&plane);
+        }
         let stop_manager = CancellationToken::new();
         let source = format!("/headgate/gateway/{}", records.gateway());
         let journal = Journal::open(store.clone());
@@ -174,6 +199,7 @@ impl App {
             drain_timeout: config.drain_timeout,
             stop_manager,
             copies,
+            log: running,
             rollouts_end: Some(rollouts_end),
         })
     }
@@ -192,15 +218,20 @@ impl App {
         let pre_drain = self.pre_drain;
         let (drain_when_told, stop_manager) = (drain.clone(), self.stop_manager.clone());
         let rollouts_end = self.rollouts_end.take();
+        let log = self.log.take();
+        let log_admin = log.as_ref().map_or_else(LogAdmin::off, |log| log.admin(&self.plane));
         let announce = async move {
             stop.await;
             tracing::info!("draining");
             server::announce(&plane.health, pre_drain, &drain_when_told).await;
         };
         let outcome = tokio::select! {
-            _ = async { tokio::join!(announce, self.serve(drain)) } => Ok(()),
+            _ = async { tokio::join!(announce, self.serve(drain, log_admin)) } => Ok(()),
             () = force => Err(AppError::Forced),
         };
+        if let (Ok(()), Some(log)) = (&outcome, log) {
+            log.end().await;
+        }
         stop_manager.cancel();
         if let (Ok(()), Some(end)) = (&outcome, rollouts_end) {
             // Without this the next process would take the end for a crash.
@@ -209,7 +240,7 @@ impl App {
         outcome
     }
 
-    async fn serve(self, drain: CancellationToken) {
+    async fn serve(self, drain: CancellationToken, log: LogAdmin) {
         let Self { listeners, plane, manager, rollouts, audit, metrics, limits, drain_timeout, copies, .. } = self;
         // Admin and metrics answer until the data ports are done, so that a drain can be watched.
         let data_done = CancellationToken::new();
@@ -231,7 +262,7 @@ impl App {
                 tracing::warn!(http = http.cut, grpc = grpc.cut, "connections were cut off at the end of the drain");
             }
         };
-        let admin = admin::router(plane.clone(), manager, rollouts.clone(), metrics.clone(), audit);
+        let admin = admin::router(plane.clone(), manager, rollouts.clone(), metrics.clone(), (audit, log));
         let admin = TowerToHyperService::new(admin);
         let admin_config = ServerConfig { listener: "admin", ..configure(ServerConfig::http(), &limits, DRAIN_ADMIN) };
         let admin = server::serve(listeners.admin, admin, admin_config.clone(), data_done.clone());
@@ -303,7 +334,12 @@ fn named_routes(config: &Config) -> BTreeMap<String, (String, String)> {
     config.routes.iter().map(named).collect()
 }
 
-fn data_plane(config: &Config, records: &Records, manager: &ManagerHandle, shadows: Shadows) -> DataPlane {
+fn data_plane(
+    config: &Config,
+    records: &Records,
+    manager: &ManagerHandle,
+    (shadows, log, feedback): (Shadows, PredictionLog, FeedbackLog),
+) -> DataPlane {
     let loopback = config.http_address.ip().is_loopback() && config.grpc_address.ip().is_loopback();
     let clients_may_load =
         config.model_control_mode == ModelControlMode::Explicit && (loopback || config.allow_repository_control);
@@ -312,9 +348,11 @@ fn data_plane(config: &Config, records: &Records, manager: &ManagerHandle, shado
         served: watch::Sender::new(0),
         control: Arc::new(ClientControl::new(manager.clone(), clients_may_load)),
         shadows,
+        log,
         health: Health::default(),
         budget: ByteBudget::new(config.limits.max_bytes_in_flight),
         access_log: AccessLog::new(config.access_log),
+        feedback,
         settings: WireSettings::new(logging::apply),
         gateway_id: records.gateway(),
         server_name: config.server_name.clone(),

@@ -1,0 +1,146 @@
+//! What a training set was made of: enough to name it, to check it, and to make it again.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::join::Joined;
+use super::write::{Written, sha256};
+use super::{Export, ExportError, Weights};
+use crate::prediction_log::query::moment;
+use crate::prediction_log::table::SCHEMA_VERSION;
+
+/// The file beside a training set. The same log and the same query, with `as_of` as it is here, make the same file again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Manifest {
+    /// `sha256:` and the digest of the training set's file: what model.yaml's `lineage.dataset` takes.
+    pub dataset: String,
+    pub schema_version: u32,
+    pub query: Query,
+    pub counts: Counts,
+    /// Columns with their types, in their order.
+    pub schema: Vec<Column>,
+    pub output: Output,
+    /// Files of predictions that rows came from.
+    pub files: Vec<SourceFile>,
+}
+
+/// What was asked; moments in RFC 3339.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Query {
+    pub model: String,
+    pub version: Option<u64>,
+    pub label: String,
+    pub since: Option<String>,
+    pub until: Option<String>,
+    pub as_of: String,
+    pub mature_s: Option<i64>,
+    /// `equal` or `ips`.
+    pub weights: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Predictions within the bounds.
+    pub predictions: u64,
+    /// Of these, those with a label.
+    pub labelled: u64,
+    /// Rows of the training set.
+    pub exported: u64,
+    /// Predictions that are not in it, by the first reason that applies: `shadow` (a copy that nobody waited for), `error`,
+    /// `unlabelled`, `truncated` or `payload_dropped` (features are missing), `ambiguous_request` (the label names a
+    /// request that several predictions have), `bad_id`.
+    pub left_out: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Column {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Shape of a tensor whose elements are a list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extension: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Output {
+    /// Its name, without folders.
+    pub file: String,
+    pub sha256: String,
+    pub bytes: u64,
+}
+
+/// A file of the log. A segment that was still being written has no digest: its end was not there yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SourceFile {
+    /// Relative to the data directory.
+    pub path: String,
+    pub sha256: Option<String>,
+    pub rows_used: u64,
+}
+
+/// Where the manifest of a training set lies: `train.manifest.json` beside `train.parquet`.
+pub fn manifest_path(output: &Path) -> PathBuf {
+    output.with_extension("manifest.json")
+}
+
+impl Manifest {
+    /// Reads the files that rows came from once more, for their digests.
+    pub fn new(export: &Export, joined: &Joined, written: &Written, output: &Path) -> Self {
+        let schema = written.schema.fields().iter().map(|field| Column {
+            name: field.name().clone(),
+            kind: field.data_type().to_string(),
+            extension: field.metadata().get("ARROW:extension:metadata").cloned(),
+        });
+        let mut files = vec![];
+        for (path, rows) in &joined.files {
+            let is_sealed = path.extension().is_some_and(|extension| extension == "parquet");
+            let digest = if is_sealed { sha256(path).ok().map(|(digest, _)| digest) } else { None };
+            let path = path.strip_prefix(&export.data_dir).unwrap_or(path).to_string_lossy().into_owned();
+            files.push(SourceFile { path, sha256: digest, rows_used: *rows });
+        }
+        let file = output.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Self {
+            dataset: format!("sha256:{}", written.sha256),
+            schema_version: SCHEMA_VERSION,
+            query: query(export),
+            counts: Counts {
+                predictions: joined.predictions,
+                labelled: joined.labelled,
+                exported: written.rows,
+                left_out: joined.left_out.clone(),
+            },
+            schema: schema.collect(),
+            output: Output { file, sha256: written.sha256.clone(), bytes: written.bytes },
+            files,
+        }
+    }
+
+    /// Writes it beside the training set.
+    pub fn write(&self, output: &Path) -> Result<(), ExportError> {
+        let path = manifest_path(output);
+        let text = serde_json::to_vec_pretty(self).map_err(|cause| ExportError::io(&path, cause.into()))?;
+        let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+        let written = fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, &path));
+        written.map_err(|cause| ExportError::io(&path, cause))
+    }
+}
+
+fn query(export: &Export) -> Query {
+    Query {
+        model: export.model.clone(),
+        version: export.version,
+        label: export.label.clone(),
+        since: export.since_us.map(moment),
+        until: export.until_us.map(moment),
+        as_of: moment(export.as_of_us),
+        mature_s: export.mature_us.map(|us| us / 1_000_000),
+        weights: match export.weights {
+            Weights::Equal => "equal",
+            Weights::Ips => "ips",
+        },
+    }
+}

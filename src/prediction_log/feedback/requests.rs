@@ -1,0 +1,133 @@
+//! Which predictions a request's id stands for: a bounded memory of the last requests.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use xxhash_rust::xxh3::xxh3_128_with_seed;
+
+use super::recent::Recent;
+use crate::inference::PredictionId;
+use crate::prediction_log::entry::{Entry, Outcome, Witness};
+use crate::routing::Arm;
+
+/// Ids of requests that are remembered: at most about 25 MB of them.
+pub const MAX_REQUESTS: usize = 1 << 18;
+
+/// Ids of requests and the rows that they stand for. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct RequestIndex {
+    held: Arc<Mutex<Held>>,
+    /// Hashes are of no use to who wants two ids to meet.
+    seed: u64,
+}
+
+#[derive(Debug)]
+struct Held {
+    rows: HashMap<u128, Rows>,
+    order: Recent<u128>,
+}
+
+/// What one id stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rows {
+    One {
+        first: PredictionId,
+        rows: u32,
+    },
+    /// Several requests had the id.
+    Several,
+}
+
+impl RequestIndex {
+    /// One that remembers so many ids.
+    pub fn new(capacity: usize) -> Self {
+        let held = Held { rows: HashMap::new(), order: Recent::new(capacity) };
+        Self { held: Arc::new(Mutex::new(held)), seed: fastrand::u64(..) }
+    }
+
+    /// Remembers a request that was answered.
+    pub fn remember(&self, request: &str, first: PredictionId, rows: u32) {
+        let key = self.key(request);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = held.rows.get_mut(&key) {
+            *known = Rows::Several;
+            return;
+        }
+        held.rows.insert(key, Rows::One { first, rows });
+        if let Some(oldest) = held.order.insert(key) {
+            held.rows.remove(&oldest);
+        }
+    }
+
+    /// The prediction of a request's row; `None` if the request is not remembered, if it has no such row, or if several
+    /// requests had the same id, so that none of them can be meant.
+    pub fn prediction(&self, request: &str, row: u32) -> Option<PredictionId> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        match held.rows.get(&self.key(request))? {
+            Rows::One { first, rows } if row < *rows => Some(first.row(u64::from(row))),
+            _ => None,
+        }
+    }
+
+    fn key(&self, request: &str) -> u128 {
+        xxh3_128_with_seed(request.as_bytes(), self.seed)
+    }
+}
+
+impl Witness for RequestIndex {
+    /// Takes in what a client may later tell of: answers that it got, by its own id and by that of the header.
+    fn see(&mut self, entry: &Entry) {
+        if entry.outcome != Outcome::Answered || entry.arm == Arm::Shadow {
+            return;
+        }
+        let rows = u32::try_from(entry.rows).unwrap_or(u32::MAX);
+        let header = entry.request_id.as_str();
+        self.remember(header, entry.id, rows);
+        if !entry.client_id.is_empty() && entry.client_id != header {
+            self.remember(&entry.client_id, entry.id, rows);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    fn id(random: u64) -> PredictionId {
+        PredictionId::new(UNIX_EPOCH, 1, 1, 0, random)
+    }
+
+    #[test]
+    fn a_row_of_a_request_is_found_by_the_requests_id() {
+        let index = RequestIndex::new(10);
+        index.remember("a", id(100), 3);
+        index.remember("b", id(200), 1);
+        assert_eq!(index.prediction("a", 2), Some(id(102)));
+        assert_eq!(index.prediction("b", 0), Some(id(200)));
+        assert_eq!(index.prediction("b", 1), None, "it has one row");
+        assert_eq!(index.prediction("c", 0), None);
+    }
+
+    #[test]
+    fn an_id_that_several_requests_had_stands_for_none_of_them() {
+        let index = RequestIndex::new(10);
+        index.remember("1", id(100), 1);
+        index.remember("1", id(200), 1);
+        assert_eq!(index.prediction("1", 0), None);
+        index.remember("1", id(300), 1);
+        assert_eq!(index.prediction("1", 0), None);
+    }
+
+    #[test]
+    fn the_oldest_requests_are_forgotten() {
+        let index = RequestIndex::new(2);
+        for (request, random) in [("a", 1), ("b", 2), ("c", 3)] {
+            index.remember(request, id(random), 1);
+        }
+        assert_eq!(index.prediction("a", 0), None);
+        assert_eq!(index.prediction("b", 0), Some(id(2)));
+        assert_eq!(index.held.lock().unwrap().rows.len(), 2);
+    }
+}

@@ -1,0 +1,276 @@
+//! Where in a version's answers the prediction lies, and in its requests the segments: worked out once, when it is loaded.
+
+use std::collections::BTreeMap;
+
+use super::outcome::{Class, Truth};
+use crate::error::nearest;
+use crate::prediction_log::columns::{Column, Kind, RuleError, Side, columns};
+use crate::prediction_log::feedback::Value;
+use crate::prediction_log::settings::{Exposure, LogSettings, MAX_SEGMENTS, QualitySettings, Redaction, Task};
+use crate::signature::{Signature, TensorSpec};
+use crate::tensor::DataType;
+
+/// How a version's predictions are read and held against feedback.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    pub settings: QualitySettings,
+    /// Place and name of the output that is read.
+    pub output: usize,
+    pub output_name: String,
+    /// Its column in the log's rows; `None` where these don't have what it said.
+    pub output_column: Option<String>,
+    /// Along which its rows lie; `None` where a request is one row, or all rows share it.
+    pub axis: Option<usize>,
+    /// Names of its classes; empty where the settings have none.
+    pub classes: Vec<String>,
+    /// At most [`MAX_SEGMENTS`].
+    pub segments: Vec<Segment>,
+}
+
+/// A column by whose values quality is shown apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// As the log's rows have it: `in_age`.
+    pub column: String,
+    pub input: usize,
+    pub axis: Option<usize>,
+    /// Place within the row.
+    pub element: usize,
+}
+
+/// Why the settings `quality` don't fit a model. The text is what an operator reads.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    #[error("quality.output names output '{output}', which the model does not have{}: it has {}", did_you_mean(nearest), known.join(", "))]
+    UnknownOutput { output: String, nearest: Option<String>, known: Vec<String> },
+    #[error("quality.output: no output of the model can be read as {expected}: it has {}", known.join(", "))]
+    NoOutput { expected: &'static str, known: Vec<String> },
+    #[error("quality.output: expected {expected}, got output '{output}' of {got}")]
+    OutputType { output: String, expected: &'static str, got: DataType },
+    #[error("quality.segments names column '{column}', which the model's rows don't have as a plain column{}: they have {}", did_you_mean(nearest), known.join(", "))]
+    UnknownSegment { column: String, nearest: Option<String>, known: Vec<String> },
+    #[error("quality.segments names column '{column}', which log.redact keeps from being shown")]
+    RedactedSegment { column: String },
+    #[error(transparent)]
+    Rules(#[from] RuleError),
+    #[error("quality.segments has {got} columns, at most {MAX_SEGMENTS} are possible")]
+    TooManySegments { got: usize },
+}
+
+fn did_you_mean(nearest: &Option<String>) -> String {
+    nearest.as_ref().map(|name| format!(" (did you mean '{name}'?)")).unwrap_or_default()
+}
+
+impl Plan {
+    /// `class_labels`: of the model's settings, by output.
+    ///
+    /// # Errors
+    /// `PlanError` where the settings name what the model does not have.
+    pub fn new(
+        signature: &Signature,
+        settings: &QualitySettings,
+        log: &LogSettings,
+        class_labels: &BTreeMap<String, Vec<String>>,
+    ) -> Result<Self, PlanError> {
+        let output = output(signature, settings, class_labels)?;
+        let name = signature.outputs[output].name.clone();
+        let axes = signature.batch_axes();
+        let columns = columns(signature, log)?;
+        let column = columns.iter().find(|column| column.side == Side::Output && column.tensor == output);
+        Ok(Self {
+            settings: settings.clone(),
+            output,
+            axis: axes.and_then(|axes| axes.outputs[output]),
+            classes: class_labels.get(&name).cloned().unwrap_or_default(),
+            segments: segments(signature, settings, &columns)?,
+            output_column: column.filter(|column| !is_hidden(column)).map(|column| column.name.clone()),
+            output_name: name,
+        })
+    }
+
+    /// What was told, as the task understands it.
+    pub fn truth(&self, value: &Value) -> Option<Truth> {
+        Truth::told(self.settings.task, &self.classes, value)
+    }
+
+    /// Without positive feedback for so long after a prediction was shown it is negative, in µs; regression has no
+    /// negative.
+    pub fn negative_after_us(&self) -> Option<i64> {
+        let after = self.settings.negative_after.filter(|_| self.settings.task != Task::Regression)?;
+        Some(i64::try_from(after.as_micros()).unwrap_or(i64::MAX))
+    }
+
+    /// What is true of a prediction about which nothing was told in time.
+    pub fn negative(&self) -> Truth {
+        Truth::Class(Class::NEGATIVE)
+    }
+
+    /// Name of the feedback that says that a prediction was shown; `None` where each one is.
+    pub fn exposure(&self) -> Option<&str> {
+        match &self.settings.exposure {
+            Exposure::Assumed => None,
+            Exposure::Feedback(name) => Some(name),
+        }
+    }
+}
+
+fn is_float(dtype: DataType) -> bool {
+    matches!(dtype, DataType::Fp16 | DataType::Bf16 | DataType::Fp32 | DataType::Fp64)
+}
+
+/// The output that was named, or the first that fits best: of a classification the one with class names, else a matrix
+/// of floats, else floats, else whatever it has; else floats.
+fn output(
+    signature: &Signature,
+    settings: &QualitySettings,
+    class_labels: &BTreeMap<String, Vec<String>>,
+) -> Result<usize, PlanError> {
+    let outputs = &signature.outputs;
+    let known = || outputs.iter().map(|spec| spec.name.clone()).collect::<Vec<_>>();
+    let is_classification = settings.task == Task::Classification;
+    let expected = if is_classification { "classes or their probabilities" } else { "a number" };
+    let is_number = |spec: &TensorSpec| is_classification || spec.dtype != DataType::Bytes;
+    if let Some(output) = &settings.output {
+        let Some(at) = outputs.iter().position(|spec| spec.name == *output) else {
+            let nearest = nearest(output, outputs.iter().map(|spec| spec.name.as_str()));
+            return Err(PlanError::UnknownOutput { output: output.clone(), nearest, known: known() });
+        };
+        let got = outputs[at].dtype;
+        return match is_number(&outputs[at]) {
+            true => Ok(at),
+            false => Err(PlanError::OutputType { output: output.clone(), expected, got }),
+        };
+    }
+    let is_named = |spec: &TensorSpec| is_classification && class_labels.contains_key(&spec.name);
+    let is_matrix = |spec: &TensorSpec| {
+        is_classification && is_float(spec.dtype) && spec.dims.as_ref().is_some_and(|dims| dims.len() > 1)
+    };
+    let find = |fits: &dyn Fn(&TensorSpec) -> bool| outputs.iter().position(fits);
+    find(&is_named)
+        .or_else(|| find(&is_matrix))
+        .or_else(|| find(&|spec| is_float(spec.dtype)))
+        .or_else(|| find(&is_number))
+        .ok_or_else(|| PlanError::NoOutput { expected, known: known() })
+}
+
+/// Whether the log's rows don't have what was there.
+fn is_hidden(column: &Column) -> bool {
+    !matches!(column.redaction, None | Some(Redaction::Round(_)))
+}
+
+fn segments(signature: &Signature, settings: &QualitySettings, columns: &[Column]) -> Result<Vec<Segment>, PlanError> {
+    if settings.segments.len() > MAX_SEGMENTS {
+        return Err(PlanError::TooManySegments { got: settings.segments.len() });
+    }
+    let plain = || columns.iter().filter(|column| column.side == Side::Input && column.kind == Kind::Value);
+    let axes = signature.batch_axes();
+    let find = |name: &String| {
+        let Some(column) = plain().find(|column| column.name == *name) else {
+            let known: Vec<String> = plain().map(|column| column.name.clone()).collect();
+            let nearest = nearest(name, known.iter().map(String::as_str));
+            return Err(PlanError::UnknownSegment { column: name.clone(), nearest, known });
+        };
+        if column.redaction.is_some() {
+            return Err(PlanError::RedactedSegment { column: name.clone() });
+        }
+        let (input, element) = (column.tensor, column.element);
+        Ok(Segment { column: name.clone(), input, axis: axes.and_then(|axes| axes.inputs[input]), element })
+    };
+    settings.segments.iter().map(find).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::signature::{BatchAxes, Batching, Dim};
+
+    fn settings(task: Task) -> QualitySettings {
+        QualitySettings {
+            task,
+            output: None,
+            feedback: "label".into(),
+            segments: vec![],
+            negative_after: None,
+            exposure: Exposure::Assumed,
+            tolerance: None,
+        }
+    }
+
+    fn spec(name: &str, dtype: DataType, row: &[usize]) -> TensorSpec {
+        let dims = std::iter::once(Dim::Named("N".into())).chain(row.iter().map(|size| Dim::Fixed(*size)));
+        TensorSpec { name: name.into(), dtype, dims: Some(dims.collect()) }
+    }
+
+    /// As scikit-learn's classifiers have it, with a price beside.
+    fn signature() -> Signature {
+        Signature {
+            inputs: vec![
+                spec("X", DataType::Fp32, &[3]),
+                spec("re gion", DataType::Bytes, &[1]),
+                spec("age", DataType::Int64, &[]),
+                spec("image", DataType::Fp32, &[8, 8]),
+            ],
+            outputs: vec![
+                spec("output_label", DataType::Int64, &[]),
+                spec("probabilities", DataType::Fp32, &[3]),
+                spec("price", DataType::Fp64, &[1]),
+                spec("note", DataType::Bytes, &[]),
+            ],
+            batching: Batching::Proven(BatchAxes { inputs: vec![Some(0); 4], outputs: vec![Some(0); 4] }),
+        }
+    }
+
+    fn plan(settings: &QualitySettings, log: &LogSettings) -> Result<Plan, PlanError> {
+        Plan::new(&signature(), settings, log, &BTreeMap::new())
+    }
+
+    #[test]
+    fn the_output_is_the_one_named_or_the_first_that_fits() {
+        let log = LogSettings::default();
+        let of = |task, output: Option<&str>| {
+            let settings = QualitySettings { output: output.map(str::to_owned), ..settings(task) };
+            plan(&settings, &log).map(|plan| plan.output_name)
+        };
+        assert_eq!(of(Task::Classification, None).unwrap(), "probabilities");
+        assert_eq!(of(Task::Regression, Some("price")).unwrap(), "price");
+        assert_eq!(of(Task::Regression, None).unwrap(), "probabilities");
+        assert_eq!(of(Task::Classification, Some("note")).unwrap(), "note");
+        let error = of(Task::Regression, Some("prise")).unwrap_err().to_string();
+        assert!(error.contains("'prise'") && error.contains("did you mean 'price'"), "{error}");
+        let error = of(Task::Click, Some("note")).unwrap_err().to_string();
+        assert_eq!(error, "quality.output: expected a number, got output 'note' of BYTES");
+        let labels = [("output_label".to_owned(), vec!["a".to_owned()])].into();
+        let named = Plan::new(&signature(), &settings(Task::Classification), &log, &labels).unwrap();
+        assert_eq!((named.output, named.classes), (0, vec!["a".to_owned()]));
+    }
+
+    #[test]
+    fn segments_are_columns_of_one_element() {
+        let features = ["sepal length", "b", "c"].map(str::to_owned).to_vec();
+        let log = LogSettings { features: [("X".to_owned(), features)].into(), ..LogSettings::default() };
+        let with = |columns: &[&str]| QualitySettings {
+            segments: columns.iter().map(|column| (*column).to_owned()).collect(),
+            ..settings(Task::Regression)
+        };
+        let found = plan(&with(&["in_c", "in_re_gion", "in_age"]), &log).unwrap().segments;
+        assert_eq!(found.iter().map(|of| (of.input, of.element)).collect::<Vec<_>>(), [(0, 2), (1, 0), (2, 0)]);
+        assert!(plan(&with(&["in_sepal_length"]), &log).is_ok());
+        let error = plan(&with(&["in_image"]), &log).unwrap_err().to_string();
+        assert!(error.contains("'in_image'") && error.contains("in_re_gion, in_age"), "{error}");
+        let error = plan(&with(&["in_b"; 4]), &log).unwrap_err();
+        assert_eq!(error, PlanError::TooManySegments { got: 4 });
+        let log = LogSettings { redact: [("in_b".to_owned(), Redaction::Hmac)].into(), ..log };
+        assert_eq!(plan(&with(&["in_b"]), &log).unwrap_err(), PlanError::RedactedSegment { column: "in_b".into() });
+    }
+
+    #[test]
+    fn only_what_can_be_negative_becomes_it() {
+        let after = |task| {
+            let settings = QualitySettings { negative_after: Some(Duration::from_secs(2)), ..settings(task) };
+            plan(&settings, &LogSettings::default()).unwrap().negative_after_us()
+        };
+        assert_eq!((after(Task::Click), after(Task::Regression)), (Some(2_000_000), None));
+    }
+}

@@ -1,0 +1,95 @@
+//! A disk that is full costs rows and nothing else.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use headgate::prediction_log::table::Table;
+use serde_json::json;
+
+use super::site::{Site, read};
+use crate::support::client::Http;
+use crate::support::eventually;
+use crate::support::repository::TempDir;
+
+/// A file system of eight megabytes, gone when this is.
+struct Small(PathBuf);
+
+impl Small {
+    /// `None` where mounting is not allowed.
+    fn mount(folder: &Path) -> Option<Self> {
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "headgate-test"]).arg(folder).output();
+        mounted.is_ok_and(|output| output.status.success()).then(|| Self(folder.to_owned()))
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+/// Rows of 16 KiB, so that the disk is soon full.
+const WIDTH: usize = 4096;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn predictions_go_on_and_the_log_recovers_when_space_returns() {
+    let data = TempDir::new();
+    let Some(small) = Small::mount(data.path()) else {
+        println!("skipped: a full disk (mounting a tmpfs is not allowed here)");
+        return;
+    };
+    let repository = TempDir::new();
+    repository.add_with_manifest("codelang_v1", "codelang", 1);
+    // The limits are out of the way, so that it is the disk that says no.
+    let settings = json!({"sync_interval": "20ms", "disk_share": 1.0, "segment_age": "1h"});
+    let site = Site::start_in(repository, data, &settings);
+    let filler = site.data.path().join("filler");
+    let http = Http::new(site.server.http);
+    let ask = async || {
+        let ids = vec!["7"; WIDTH].join(",");
+        let tensor = |name: &str| format!(r#"{{"name":"{name}","shape":[1,{WIDTH}],"datatype":"INT64","data":[{ids}]}}"#);
+        let body = format!(r#"{{"inputs":[{},{}]}}"#, tensor("input_ids"), tensor("attention_mask"));
+        http.send(http::Request::post("/"), "/v2/models/codelang/infer", body).await.unwrap()
+    };
+    let metric = |outcome: &str| {
+        let series = format!(r#"headgate_prediction_log_rows_total{{model="codelang",outcome="{outcome}"}}"#);
+        site.server.metric(&series)
+    };
+    let mut asked = 1;
+    assert_eq!(ask().await.status, 200, "{}", site.server.log());
+    site.predictions(1).await;
+
+    // The rest of the disk is taken.
+    _ = std::fs::write(&filler, vec![7; 16 << 20]);
+    eventually("drops", async || {
+        let answer = ask().await;
+        asked += 1;
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+        if metric("dropped_disk") > 0.0 { Ok(()) } else { Err("no row was dropped".to_owned()) }
+    })
+    .await;
+
+    std::fs::remove_file(&filler).unwrap();
+    let written = metric("written");
+    eventually("rows again", async || {
+        assert_eq!(ask().await.status, 200);
+        asked += 1;
+        if metric("written") > written { Ok(()) } else { Err("nothing is written".to_owned()) }
+    })
+    .await;
+    let counted = eventually("every row counted", async || {
+        let counts = (metric("written"), metric("dropped_disk"), metric("dropped_ring"));
+        if counts.0 + counts.1 + counts.2 == f64::from(asked) { Ok(counts) } else { Err(format!("{counts:?} of {asked}")) }
+    })
+    .await;
+    let Site { data, server, .. } = site;
+    let mut server = server;
+    server.signal("TERM");
+    assert!(server.ends().await.success(), "{}", server.log());
+    let rows = read(data.path(), Table::Predictions);
+    assert_eq!(rows.len() as f64, counted.0, "what is counted as written is there");
+    let last: u64 = rows.iter().map(|row| row["seq"].parse::<u64>().unwrap()).max().unwrap();
+    let gaps = last + 1 - rows.len() as u64;
+    assert_eq!(gaps as f64, counted.1 + counted.2, "gaps in the sequence are the drops");
+    drop(small);
+}

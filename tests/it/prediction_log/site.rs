@@ -1,0 +1,117 @@
+//! A server that writes its predictions down, and what it wrote.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use arrow::array::RecordBatch;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use headgate::prediction_log::read::Scan;
+use headgate::prediction_log::table::Table;
+use serde_json::{Value, json};
+
+use crate::support::client::Answer;
+use crate::support::eventually;
+use crate::support::repository::TempDir;
+use crate::support::server::Server;
+
+/// A row by the names of its columns, its values as text; null is empty.
+pub type Row = BTreeMap<String, String>;
+
+/// A repository, the server's data, and the server.
+pub struct Site {
+    pub repository: TempDir,
+    pub data: TempDir,
+    pub server: Server,
+}
+
+impl Site {
+    /// A server over a repository that is made already. `settings` are those of the section `prediction_log`.
+    pub fn start(repository: TempDir, settings: &Value) -> Self {
+        Self::start_in(repository, TempDir::new(), settings)
+    }
+
+    pub fn start_in(repository: TempDir, data: TempDir, settings: &Value) -> Self {
+        repository.write(".headgate.yaml", json!({"prediction_log": settings}).to_string());
+        let server = serve(&repository, &data);
+        Self { repository, data, server }
+    }
+
+    /// `kill -9`, and the server again.
+    pub fn torn_away(self) -> Self {
+        let Self { repository, data, server } = self;
+        server.kill();
+        let server = serve(&repository, &data);
+        Self { repository, data, server }
+    }
+
+    /// SIGTERM, and what lies there then.
+    pub async fn ended(self) -> (TempDir, TempDir) {
+        let Self { repository, data, mut server } = self;
+        server.signal("TERM");
+        assert!(server.ends().await.success(), "{}", server.log());
+        (repository, data)
+    }
+
+    pub async fn restarted(self) -> Self {
+        let (repository, data) = self.ended().await;
+        let server = serve(&repository, &data);
+        Self { repository, data, server }
+    }
+
+    /// Waits until so many rows of a table can be read, and gives them.
+    pub async fn rows(&self, table: Table, count: usize) -> Vec<Row> {
+        eventually("rows in the log", async || {
+            let rows = read(self.data.path(), table);
+            if rows.len() >= count { Ok(rows) } else { Err(format!("{} of {count} rows", rows.len())) }
+        })
+        .await
+    }
+
+    pub async fn predictions(&self, count: usize) -> Vec<Row> {
+        self.rows(Table::Predictions, count).await
+    }
+
+    /// Sends feedback that must be taken.
+    pub async fn feedback(&self, items: &Value) -> Value {
+        let answer = self.try_feedback(items).await;
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+        answer.json()
+    }
+
+    pub async fn try_feedback(&self, items: &Value) -> Answer {
+        let http = crate::support::client::Http::new(self.server.http);
+        http.post_json("/v2/feedback", items).await
+    }
+}
+
+fn serve(repository: &TempDir, data: &TempDir) -> Server {
+    let config = repository.path().join(".headgate.yaml");
+    let flags = [
+        "--config",
+        config.to_str().unwrap(),
+        "--data-dir",
+        data.path().to_str().unwrap(),
+        "--poll-interval",
+        "50ms",
+    ];
+    Server::start(repository.path(), &flags)
+}
+
+/// Every row of a table that can be read now.
+pub fn read(data_dir: &Path, table: Table) -> Vec<Row> {
+    let batches = Scan::all(data_dir, table).batches().unwrap();
+    batches.flat_map(|batch| texts(&batch.unwrap())).collect()
+}
+
+fn texts(batch: &RecordBatch) -> Vec<Row> {
+    let options = FormatOptions::default();
+    let columns: Vec<(String, ArrayFormatter<'_>)> = batch
+        .schema_ref()
+        .fields()
+        .iter()
+        .zip(batch.columns())
+        .map(|(field, column)| (field.name().clone(), ArrayFormatter::try_new(column, &options).unwrap()))
+        .collect();
+    let row = |at: usize| columns.iter().map(|(name, column)| (name.clone(), column.value(at).to_string())).collect();
+    (0..batch.num_rows()).map(row).collect()
+}

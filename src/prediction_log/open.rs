@@ -4,7 +4,6 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::compact::{CompactError, finish_interrupted};
 use super::config::{KeyError, LogConfig, hmac_key};
 use super::disk::Disk;
 use super::entry::{RowsWitness, Witness};
@@ -32,8 +31,6 @@ pub enum OpenError {
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
     #[error(transparent)]
-    Compaction(#[from] CompactError),
-    #[error(transparent)]
     Key(#[from] KeyError),
     #[error("a thread of the prediction log could not be started: {0}")]
     Thread(io::Error),
@@ -52,7 +49,6 @@ impl LogFolder {
         if left > 0 {
             tracing::info!(segments = left, "segments of an earlier process are being sealed");
         }
-        finish_interrupted(data_dir, &wal.disk)?;
         Ok(Self { wal, sealer, retention: Arc::new(Retention::new(config.retain)) })
     }
 

@@ -11,7 +11,7 @@ use super::AppError;
 use crate::admin::{LogAdmin, SealNow};
 use crate::data_plane::DataPlane;
 use crate::health::Phase;
-use crate::outbound::row_events::RowEvents;
+use crate::outbound::row_events::{Load, RowEvents};
 use crate::outbound::upload::{self, Uploads};
 use crate::prediction_log::PredictionLog;
 use crate::prediction_log::config::LogConfig;
@@ -30,8 +30,9 @@ use crate::store::records::Records;
 
 /// What ending may take: writing what is in the ring, and sealing.
 const END_PATIENCE: Duration = Duration::from_secs(20);
-/// What uploading the last files may take.
+/// What uploading the last files may take, and telling the last rows.
 const UPLOAD_PATIENCE: Duration = Duration::from_secs(10);
+const EVENTS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The parts that the data plane has, and those that only the process knows.
 pub struct Log {
@@ -47,8 +48,30 @@ pub struct Running {
     writer: WriterHandle,
     feedback: JoinHandle<()>,
     stop_feedback: CancellationToken,
-    uploads: Option<Uploads>,
+    sending: Sending,
     stop_sending: CancellationToken,
+}
+
+/// What is sent elsewhere.
+struct Sending {
+    uploads: Option<Uploads>,
+    events: Option<Arc<Load>>,
+}
+
+impl Sending {
+    async fn finish(self) {
+        let uploads = async {
+            if let Some(uploads) = self.uploads {
+                uploads.finish(UPLOAD_PATIENCE).await;
+            }
+        };
+        let events = async {
+            if let Some(events) = self.events {
+                events.finish(EVENTS_PATIENCE).await;
+            }
+        };
+        tokio::join!(uploads, events);
+    }
 }
 
 impl Log {
@@ -76,8 +99,24 @@ impl Log {
         let witnesses: Vec<Box<dyn Witness>> =
             vec![Box::new(predictions.quality().witness()), Box::new(requests.clone())];
         let stop_sending = CancellationToken::new();
+<<<<<<< HEAD
         let (uploads, rows_witnesses) = destinations(config, data_dir, gateway, (store, &stop_sending))?;
         let writer = folder.write(entries, config, gateway, (witnesses, rows_witnesses))?;
+=======
+        let (sending, rows_witnesses) = destinations(config, data_dir, gateway, (store, &stop_sending))?;
+        let parts = WriterParts {
+            wal: wal.clone(),
+            sealer: sealer.clone(),
+            retention: Arc::new(Retention::new(config.retain)),
+            witnesses,
+            rows_witnesses,
+            gateway,
+            hmac_key: hmac_key(config, data_dir)?,
+            disk_share: config.disk_share,
+            max_open_segments: config.max_open_segments,
+        };
+        let writer = writer::start(parts, entries).map_err(AppError::PredictionLog)?;
+>>>>>>> destinations
         let slots = records.clone();
         let lookup = move |slot| slots.slot(slot).ok().flatten().map(|row| (row.model, row.version));
         let parts = Parts {
@@ -89,7 +128,7 @@ impl Log {
         let stop_feedback = CancellationToken::new();
         let (feedback, thread) = FeedbackLog::start(parts, stop_feedback.clone()).map_err(AppError::PredictionLog)?;
         let data_dir = data_dir.to_owned();
-        let running = Running { data_dir, incarnation, writer, feedback: thread, stop_feedback, uploads, stop_sending };
+        let running = Running { data_dir, incarnation, writer, feedback: thread, stop_feedback, sending, stop_sending };
         Ok(Self { predictions, feedback, running: Some(running) })
     }
 }
@@ -100,17 +139,19 @@ fn destinations(
     data_dir: &Path,
     gateway: u16,
     (store, stop): (Arc<dyn Store>, &CancellationToken),
-) -> Result<(Option<Uploads>, Vec<Box<dyn RowsWitness>>), AppError> {
+) -> Result<(Sending, Vec<Box<dyn RowsWitness>>), AppError> {
     let source = upload::Source { data_dir: data_dir.to_owned(), gateway };
     let upload = |upload| Uploads::start(upload, source, store, stop.clone());
     let uploads = config.upload.as_ref().map(upload).transpose()?;
+    let mut sending = Sending { uploads, events: None };
     let mut witnesses: Vec<Box<dyn RowsWitness>> = vec![];
     if let Some(events) = &config.events {
         let source = format!("/headgate/gateway/{gateway}");
         let events = RowEvents::start(events, source, stop.clone()).map_err(AppError::PredictionLog)?;
+        sending.events = Some(events.load());
         witnesses.push(Box::new(events));
     }
-    Ok((uploads, witnesses))
+    Ok((sending, witnesses))
 }
 
 impl Running {
@@ -150,7 +191,7 @@ impl Running {
 
     /// Writes and seals what there is, and sends it off; what can't be done in time is done at the next start.
     pub async fn end(self) {
-        let Self { writer, feedback, stop_feedback, uploads, stop_sending, .. } = self;
+        let Self { writer, feedback, stop_feedback, sending, stop_sending, .. } = self;
         stop_feedback.cancel();
         let sealed = tokio::task::spawn_blocking(move || {
             // A thread that panicked has said so.
@@ -160,9 +201,7 @@ impl Running {
         if !sealed.await.unwrap_or(false) {
             tracing::warn!("the prediction log is not sealed yet; the next start does it");
         }
-        if let Some(uploads) = uploads {
-            uploads.finish(UPLOAD_PATIENCE).await;
-        }
+        sending.finish().await;
         stop_sending.cancel();
     }
 }

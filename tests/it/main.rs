@@ -13,6 +13,7 @@ mod limits;
 mod padding;
 mod load;
 mod partial_upload;
+mod prediction_log;
 mod repository_files;
 mod restart;
 mod rollouts;

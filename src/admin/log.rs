@@ -17,6 +17,7 @@ use super::view::{LogCounts, LogSealed, LogStats, LogWriter};
 use crate::error::Error;
 use crate::prediction_log::writer::WriterHandle;
 use crate::prediction_log::{PredictionLog, RowCounts};
+use crate::telemetry::log_rows::LogRowsReading;
 
 /// Time that sealing may take before the answer says that it is not done yet.
 const SEAL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -71,6 +72,15 @@ fn read(counts: &RowCounts) -> LogCounts {
         truncated: counts.truncated.load(Relaxed),
         refused: counts.refused.load(Relaxed),
     }
+}
+
+/// What `/metrics` says of the rows of each model.
+pub fn rows(log: &PredictionLog) -> Vec<LogRowsReading> {
+    let reading = |(model, counts): (String, Arc<RowCounts>)| {
+        let LogCounts { written, sampled_out, dropped_ring, dropped_disk, truncated, refused } = read(&counts);
+        LogRowsReading { model, written, sampled_out, dropped_ring, dropped_disk, truncated, refused }
+    };
+    log.counts().into_iter().map(reading).collect()
 }
 
 fn writer(handle: &WriterHandle) -> LogWriter {

@@ -10,7 +10,7 @@ use crate::data_plane::DataPlane;
 use crate::rollout::RolloutHandle;
 use crate::servable::State as VersionState;
 use crate::telemetry::exposition::{self, Labelled};
-use crate::telemetry::{metrics, quality};
+use crate::telemetry::{log_rows, metrics, quality};
 
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -42,6 +42,7 @@ fn text(plane: &DataPlane, rollouts: &RolloutHandle, handle: &PrometheusHandle) 
         .collect();
     exposition::write(&mut text, &versions);
     exposition::write_rollouts(&mut text, &rollouts.readings());
+    log_rows::write(&mut text, plane.log.waiting_bytes(), &super::log::rows(&plane.log));
     quality::write(&mut text, &super::log_quality::readings(&plane.log));
     text
 }

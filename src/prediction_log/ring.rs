@@ -97,6 +97,11 @@ impl PredictionLog {
         self.ring.is_some()
     }
 
+    /// Bytes of tensors that wait for the writer; `None` without a log.
+    pub fn waiting_bytes(&self) -> Option<usize> {
+        self.ring.as_ref().map(|ring| ring.load.bytes.load(Relaxed))
+    }
+
     /// How good the predictions that are written turn out to be. Its halves are for those who see predictions and feedback.
     pub fn quality(&self) -> &Arc<Tracker> {
         &self.quality

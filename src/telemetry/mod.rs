@@ -4,6 +4,7 @@ pub mod access_log;
 pub mod exposition;
 pub mod histogram;
 pub mod log_destinations;
+pub mod log_rows;
 pub mod logging;
 pub mod metrics;
 pub mod quality;

@@ -54,7 +54,7 @@ async fn predictions_go_on_and_the_log_recovers_when_space_returns() {
         http.send(http::Request::post("/"), "/v2/models/codelang/infer", body).await.unwrap()
     };
     let metric = |outcome: &str| {
-        let series = format!(r#"headgate_prediction_log_rows_total{{model="codelang",outcome="{outcome}"}}"#);
+        let series = format!(r#"headgate_log_rows_total{{model="codelang",outcome="{outcome}"}}"#);
         site.server.metric(&series)
     };
     let mut asked = 1;

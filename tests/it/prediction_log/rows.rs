@@ -109,7 +109,7 @@ async fn refusals_and_unknown_names_are_counted_and_not_written() {
     }
     let rows = site.predictions(1).await;
     assert_eq!(rows.len(), 1, "the one that was answered");
-    let refused = site.server.metric(r#"headgate_prediction_log_rows_total{model="iris",outcome="refused"}"#);
+    let refused = site.server.metric(r#"headgate_log_unwritten_requests_total{model="iris"}"#);
     assert_eq!(refused, 1.0);
     let (_, metrics) = crate::support::client::get_blocking(site.server.admin, "/metrics");
     assert!(!metrics.contains("nobody"), "a name that a client made up is no series");

@@ -1,8 +1,13 @@
-//! What the prediction log costs on the request's thread.
+//! What the prediction log costs on the request's thread, and what it makes of many rows.
 //!
 //! `cargo bench --bench prediction_log` takes requests of the iris classifier's shape through everything that a request
 //! does for its record, by turns without a log and with one whose entries another thread takes away, and prints the
 //! difference. No model runs and nothing is decoded: what is left is small enough to see the log in.
+//!
+//! `cargo bench --bench prediction_log -- volume` has five million rows of iris written and sealed, and asks for some of
+//! them with `headgate log query`.
+
+mod volume;
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -41,6 +46,13 @@ impl Attributes for Nobody {
 }
 
 fn main() {
+    match std::env::args().any(|argument| argument == "volume") {
+        true => volume::run(),
+        false => thread_cost(),
+    }
+}
+
+fn thread_cost() {
     let without = data_plane(&[("m", 1, classifier())]);
     let (with, entries) = data_plane_with_log(classifier(), LogSettings::default(), RingConfig::default());
     let stop = Arc::new(AtomicBool::new(false));

@@ -71,12 +71,16 @@ fn none(rule: &str, places: Vec<String>) {
 }
 
 /// Libraries that only some rooms know.
-const LIBRARIES: [(&str, &[&str]); 7] = [
+const LIBRARIES: [(&str, &[&str]); 10] = [
     ("tonic", &["grpc", "proto"]),
     // The composition root hands services to the accept loop; the command line is a client.
     ("hyper", &["server", "grpc", "http", "cli", "app"]),
     ("hyper_util", &["server", "cli", "app", "outbound"]),
     ("axum", &["admin"]),
+    // One room sends to others, and to stores.
+    ("object_store", &["outbound"]),
+    ("reqwest", &["outbound"]),
+    ("rustls", &["outbound"]),
     // Beside the wire, where ONNX and config.pbtxt are read.
     ("prost", &["grpc", "proto", "engine", "registry"]),
     ("prost_reflect", &["proto", "registry", "served_config"]),

@@ -166,6 +166,25 @@ fn export_writes_a_training_set_and_says_its_name() {
 }
 
 #[test]
+fn compact_merges_the_files_of_a_day_and_no_row_is_lost() {
+    let log = tempfile::tempdir().unwrap();
+    for (n, hour) in [(0, "hour=07"), (1, "hour=07"), (2, "hour=09")] {
+        let opened = (SEVEN_US + i64::from(n) * HOUR_US).to_string();
+        let late = Row { ts_us: SEVEN_US + i64::from(n) * HOUR_US, ..row(n) };
+        let file = format!("{}/1000-{n}.parquet", SEVEN.replace("hour=07", hour));
+        seal(log.path(), Table::Predictions, &file, &[predictions(&[late])], &[("headgate.opened_us", &opened)]);
+    }
+    let (status, out, fault) = run(log.path(), &["compact"]);
+    assert_eq!((status, fault.as_str()), (0, ""));
+    assert!(out.contains("3 files of") && out.contains("became 1 files"), "{out}");
+    let stats = json(log.path(), &["stats"]);
+    assert_eq!((&stats["predictions"][0]["count"], &stats["files"]["predictions"]["sealed"]), (&json!(3), &json!(1)));
+    let early = json(log.path(), &["query", "--until", "2026-03-01T07:30:00Z", "--select", "seq"]);
+    assert_eq!(early["rows"], json!([{"seq": 0}]));
+    assert_eq!(run(log.path(), &["verify"]).0, 0);
+}
+
+#[test]
 fn a_directory_that_is_not_there_is_not_found() {
     let (status, _, fault) = run(Path::new("no-such-directory"), &["tail"]);
     assert_eq!((status, fault.as_str()), (3, "there is no directory no-such-directory"));
@@ -193,7 +212,8 @@ fn without_a_directory_the_server_says_where_its_log_lies() {
 /// Rows whose schema says how `in_x` and `out_score` are parts of tensors, as a version's rows do.
 fn replayable(rows: &[Row]) -> RecordBatch {
     let batch = predictions(rows);
-    let fields = batch.schema().fields().iter().map(|field| field.as_ref().clone()).map(|field| {
+    let schema = batch.schema();
+    let fields = schema.fields().iter().map(|field| field.as_ref().clone()).map(|field| {
         let note = |tensor: &str, side: &str, shape: &str| {
             Metadata::from([
                 ("headgate.tensor", tensor),

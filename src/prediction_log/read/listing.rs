@@ -26,9 +26,8 @@ pub type SourceBatches = Box<dyn Iterator<Item = Result<RecordBatch, ReadError>>
 /// One file of a table.
 #[derive(Debug)]
 pub enum Source {
-    /// Published whole, as Parquet. `replaces`: the files that it stood for when it was listed; `None` for one that is alone
-    /// in its day.
-    Sealed { path: PathBuf, place: Place, replaces: Option<Vec<String>> },
+    /// Published whole, as Parquet. `replaces`: the files that it stood for when it was listed.
+    Sealed { path: PathBuf, place: Place, replaces: Vec<String> },
     /// Still being written, or left by a process that died. Open since it was listed, so that its removal does no harm.
     Segment { path: PathBuf, file: File },
 }
@@ -98,7 +97,7 @@ impl Source {
         match self {
             Self::Sealed { path, replaces: listed, .. } => match sealed::open(&path)? {
                 // A merged file has taken this one's place: it has rows of other files that were listed as well.
-                Some(opened) if listed.is_some_and(|listed| listed != replaces(&sealed::metadata(&opened))) => {
+                Some(opened) if listed != replaces(&sealed::metadata(&opened)) => {
                     return Err(ReadError::Replaced { path });
                 }
                 Some(opened) => Ok(Box::new(sealed::batches(&path, opened, scan)?)),
@@ -157,12 +156,6 @@ impl Found {
         if day.is_beyond(scan) {
             return Ok(());
         }
-        // A file that is alone replaces nothing that is there.
-        if files.len() <= 1 {
-            let alone = files.into_iter().filter(|(_, place)| !place.is_beyond(scan));
-            self.sources.extend(alone.map(|(path, place)| Source::Sealed { path, place, replaces: None }));
-            return Ok(());
-        }
         let (mut replaced, mut listed) = (BTreeSet::new(), vec![]);
         for (path, place) in files {
             let Some(opened) = sealed::open(&path)? else { continue };
@@ -176,7 +169,7 @@ impl Found {
         }
         listed.retain(|(path, place, _)| !replaced.contains(&stem(path)) && !place.is_beyond(scan));
         self.stems.extend(replaced);
-        let source = |(path, place, names)| Source::Sealed { path, place, replaces: Some(names) };
+        let source = |(path, place, names)| Source::Sealed { path, place, replaces: names };
         self.sources.extend(listed.into_iter().map(source));
         Ok(())
     }

@@ -60,10 +60,13 @@ impl Newest {
         let times =
             batch.column_by_name(time_column).and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
         let times = times.ok_or_else(|| format!("column '{time_column}' is missing or no timestamp"))?;
-        for row in 0..batch.num_rows() {
-            let time = times.value(row);
-            if self.count == 0 || self.oldest().is_some_and(|oldest| time <= oldest) {
-                continue;
+        // Of a batch that is sorted by time nearly every row is newer than those before it: only its last ones are taken.
+        let mut rows: Vec<(i64, usize)> = (0..batch.num_rows()).map(|row| (times.value(row), row)).collect();
+        rows.sort_unstable_by_key(|row| Reverse(*row));
+        rows.truncate(self.count);
+        for (time, row) in rows {
+            if self.oldest().is_some_and(|oldest| time <= oldest) {
+                break;
             }
             let index = UInt32Array::from(vec![u32::try_from(row).unwrap_or(u32::MAX)]);
             // A copy of the row alone, so that its batch can go.

@@ -187,7 +187,7 @@ fn max_batch_size(settings: &ModelSettings) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::model_config::Lineage;
+    use crate::servable::Lineage;
 
     #[test]
     fn a_backend_is_made_anew_for_rules_of_its_log_but_not_for_where_the_model_comes_from() {

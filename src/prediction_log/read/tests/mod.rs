@@ -139,6 +139,7 @@ fn a_file_merged_from_a_day_is_read_for_each_of_its_hours() {
     assert_eq!(batches.next().unwrap().unwrap().num_rows(), 1);
     assert!(matches!(batches.next(), Some(Err(ReadError::Replaced { .. }))));
     assert_eq!(seqs(&all(log.path())), [0, 1]);
+    fs::remove_file(log.path().join("predictions").join(hour(7)).join("1000-1.parquet")).unwrap();
     for (since, until, expected) in [(None, Some(1), vec![0]), (Some(5), None, vec![1]), (Some(0), Some(2), vec![0])] {
         let us = |hours: Option<i64>| hours.map(|hours| SEVEN_US + hours * HOUR_US);
         let scan = Scan { since_us: us(since), until_us: us(until), ..all(log.path()) };

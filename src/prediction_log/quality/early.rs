@@ -70,7 +70,7 @@ impl Early {
     }
 
     /// Pieces that wait.
-    pub fn len(&self) -> usize {
+    pub fn pieces(&self) -> usize {
         self.count
     }
 

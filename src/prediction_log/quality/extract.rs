@@ -76,8 +76,8 @@ impl<'a> Column<'a> {
 
     /// Size of a row's last dimension; 1 where a row has none.
     fn last_size(&self, axis: Option<usize>) -> usize {
-        let of_row = self.tensor.shape().iter().enumerate().filter(|(at, _)| Some(*at) != axis);
-        of_row.last().map_or(1, |(_, size)| *size)
+        let mut of_row = self.tensor.shape().iter().enumerate().filter(|(at, _)| Some(*at) != axis);
+        of_row.next_back().map_or(1, |(_, size)| *size)
     }
 
     fn prediction(&self, plan: &Plan, row: usize) -> Option<Prediction> {

@@ -181,8 +181,8 @@ impl Join {
 
     pub fn fill(&self) -> Fill {
         Fill {
-            predictions: self.records.len(),
-            early: self.early.len(),
+            predictions: self.records.held(),
+            early: self.early.pieces(),
             forgotten: self.records.forgotten,
             dropped: self.early.dropped,
             unreadable: self.unreadable_feedback,
@@ -192,7 +192,7 @@ impl Join {
     /// Predictions whose labels time decides.
     #[cfg(test)]
     pub fn waiting(&self) -> usize {
-        self.due.len()
+        self.due.waiting()
     }
 
     fn hear(&mut self, id: PredictionId, told: &Told) {

@@ -70,7 +70,7 @@ impl Early {
     }
 
     /// Pieces that wait.
-    pub fn len(&self) -> usize {
+    pub fn pieces(&self) -> usize {
         self.count
     }
 
@@ -113,18 +113,22 @@ impl Early {
 /// before the request was seen.
 const MAX_REQUESTS: usize = 4096;
 
-/// The requests that were seen last, by the hashes of their ids. One id that is used again means the last of its requests.
+/// The requests that were seen last, by the hashes of their ids. An id that several had stands for none of them.
 #[derive(Debug, Default)]
 pub struct RecentRequests {
-    /// With the id of the first instance, its row, and their number.
-    by_hash: HashMap<u64, (PredictionId, u32, u32)>,
+    /// With the id of the first row, and their number.
+    by_hash: HashMap<u64, Option<(PredictionId, u32)>>,
     order: VecDeque<u64>,
 }
 
 impl RecentRequests {
-    pub fn put(&mut self, request: &str, first: (PredictionId, u32, u32)) {
+    pub fn put(&mut self, request: &str, first: PredictionId, rows: u32) {
         let hash = xxh3_64(request.as_bytes());
-        self.by_hash.insert(hash, first);
+        if let Some(known) = self.by_hash.get_mut(&hash) {
+            *known = known.filter(|(id, _)| *id == first);
+            return;
+        }
+        self.by_hash.insert(hash, Some((first, rows)));
         self.order.push_back(hash);
         if self.order.len() > MAX_REQUESTS
             && let Some(oldest) = self.order.pop_front()
@@ -138,8 +142,28 @@ impl RecentRequests {
             Who::Prediction(id) => return Some(id),
             Who::Request(hash, row) => (hash, row),
         };
-        let (id, first, count) = *self.by_hash.get(&hash)?;
-        let at = row.checked_sub(first).filter(|at| *at < count)?;
-        Some(id.row(at.into()))
+        let (first, rows) = (*self.by_hash.get(&hash)?)?;
+        (row < rows).then(|| first.row(row.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    #[test]
+    fn a_row_of_a_recent_request_is_found_unless_another_had_the_same_id() {
+        let id = |random| PredictionId::new(UNIX_EPOCH, 1, 1, 0, random);
+        let mut recent = RecentRequests::default();
+        (0..3).for_each(|_| recent.put("a", id(1), 3));
+        assert_eq!(recent.find(Who::request("a", 2)), Some(id(1).row(2)));
+        assert_eq!((recent.find(Who::request("a", 3)), recent.find(Who::request("b", 0))), (None, None));
+        recent.put("a", id(100), 1);
+        recent.put("a", id(1), 3);
+        assert_eq!(recent.find(Who::request("a", 0)), None);
+        (0..MAX_REQUESTS).for_each(|n| recent.put(&format!("r{n}"), id(n as u64), 1));
+        assert_eq!((recent.by_hash.len(), recent.order.len()), (MAX_REQUESTS, MAX_REQUESTS));
     }
 }

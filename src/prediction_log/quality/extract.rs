@@ -74,8 +74,18 @@ impl<'a> Column<'a> {
         if row < size { (0..outer).flat_map(of_outer).collect() } else { vec![] }
     }
 
+    /// Size of a row's last dimension; 1 where a row has none.
+    fn last_size(&self, axis: Option<usize>) -> usize {
+        let mut of_row = self.tensor.shape().iter().enumerate().filter(|(at, _)| Some(*at) != axis);
+        of_row.next_back().map_or(1, |(_, size)| *size)
+    }
+
     fn prediction(&self, plan: &Plan, row: usize) -> Option<Prediction> {
         let places = self.places(plan.axis, row);
+        // Several distributions or numbers in one row are none of its own.
+        if places.len() != self.last_size(plan.axis) {
+            return None;
+        }
         let is_float = matches!(self.tensor.dtype(), DataType::Fp16 | DataType::Bf16 | DataType::Fp32 | DataType::Fp64);
         match &self.elements {
             Elements::Texts(texts) => {
@@ -261,6 +271,10 @@ mod tests {
     fn an_answer_of_another_size_is_not_read() {
         assert_eq!(read(&plan(Task::Regression, Some(0), &[]), floats(&[1, 2], &[1.0, 2.0]), 1), [None]);
         assert_eq!(read(&plan(Task::Regression, Some(0), &[]), floats(&[1, 1], &[1.0]), 2)[1], None);
+        let two_rows_in_one = floats(&[2, 2], &[0.9, 0.1, 0.5, 0.5]);
+        assert_eq!(read(&plan(Task::Classification, None, &[]), two_rows_in_one, 1), [None]);
+        let whole = read(&plan(Task::Classification, None, &[]), floats(&[1, 2], &[0.9, 0.1]), 1);
+        assert_eq!(whole[0].as_ref().unwrap().class, Some(Class::NEGATIVE));
         let click = read(&plan(Task::Click, Some(0), &[]), floats(&[2, 2], &[0.9, 0.1, 0.5, 0.5]), 2);
         assert_eq!(click.iter().map(|row| row.as_ref().unwrap().score).collect::<Vec<_>>(), [f64::from(0.1f32), 0.5]);
         assert!(instances(&plan(Task::Regression, None, &[]), &[], &[], 1)[0].prediction.is_none());

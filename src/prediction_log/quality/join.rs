@@ -94,14 +94,13 @@ impl Join {
     pub fn see(&mut self, sight: Sight<'_>) {
         self.now_us = self.now_us.max(sight.ended_us);
         let number = self.groups.number((sight.model, sight.version, sight.arm), sight.plan);
-        let count = u32::try_from(sight.instances.len()).unwrap_or(u32::MAX);
-        self.requests.put(sight.request, (sight.id, sight.row, count));
+        let first = sight.id.first_of(sight.row.into());
+        self.requests.put(sight.request, first, sight.rows);
         let share = sight.rollout.filter(|part| !part.forced);
         let share = share.map(|part| {
             let RolloutPart { id, weights, key, .. } = part.clone();
             // The instances of one request were assigned together, so that they are one unit.
-            let request = || sight.id.first_of(sight.row.into()).hash();
-            let key = key.or_else(|| (sight.rows > 1).then(request));
+            let key = key.or_else(|| (sight.rows > 1).then(|| first.hash()));
             Box::new(RolloutShare { id, weights, key, names: vec![] })
         });
         for (at, instance) in sight.instances.into_iter().enumerate() {
@@ -182,8 +181,8 @@ impl Join {
 
     pub fn fill(&self) -> Fill {
         Fill {
-            predictions: self.records.len(),
-            early: self.early.len(),
+            predictions: self.records.held(),
+            early: self.early.pieces(),
             forgotten: self.records.forgotten,
             dropped: self.early.dropped,
             unreadable: self.unreadable_feedback,
@@ -193,7 +192,7 @@ impl Join {
     /// Predictions whose labels time decides.
     #[cfg(test)]
     pub fn waiting(&self) -> usize {
-        self.due.len()
+        self.due.waiting()
     }
 
     fn hear(&mut self, id: PredictionId, told: &Told) {

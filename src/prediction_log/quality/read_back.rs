@@ -24,11 +24,14 @@ const TIME: &str = "ts";
 /// Rows are counted by whole seconds to find where the newest begin.
 const SECOND_US: i64 = 1_000_000;
 
+/// The plan of a model's version; `None` for one that is not served, or has none.
+pub type PlanOf = Box<dyn Fn(&str, u64) -> Option<Arc<Plan>> + Send>;
+
 /// What is asked of whoever knows the versions.
 pub struct Versions {
     /// Whether those that are served at the start are there, so that their plans are known.
     pub are_there: Box<dyn Fn() -> bool + Send>,
-    pub plan_of: Box<dyn Fn(&str, u64) -> Option<Arc<Plan>> + Send>,
+    pub plan_of: PlanOf,
 }
 
 /// Starts the thread. It waits until the versions are there, reads once and ends. `now_us`: the start of this process,

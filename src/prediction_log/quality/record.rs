@@ -128,7 +128,7 @@ impl Records {
         Self { by_id: HashMap::new(), order: VecDeque::new(), bytes: 0, bounds, forgotten: 0 }
     }
 
-    pub fn len(&self) -> usize {
+    pub fn held(&self) -> usize {
         self.by_id.len()
     }
 
@@ -170,7 +170,7 @@ impl DueTimes {
     }
 
     #[cfg(test)]
-    pub fn len(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.count
     }
 

@@ -35,7 +35,7 @@ pub enum Source {
 /// The files that may hold rows of a scan: sealed ones by their paths' order, then segments by theirs.
 ///
 /// # Errors
-/// `NoDirectory`, and whatever keeps a folder, or the footer of a file that may stand for others, from being read.
+/// `NoDirectory`, and whatever keeps a folder from being read.
 pub fn list(scan: &Scan) -> Result<Vec<Source>, ReadError> {
     if !scan.data_dir.is_dir() {
         return Err(ReadError::NoDirectory { path: scan.data_dir.clone() });
@@ -158,8 +158,12 @@ impl Found {
         }
         let (mut replaced, mut listed) = (BTreeSet::new(), vec![]);
         for (path, place) in files {
-            let Some(opened) = sealed::open(&path)? else { continue };
-            let names = replaces(&sealed::metadata(&opened));
+            // One that can't be read says so when it is opened for its rows.
+            let names = match sealed::open(&path) {
+                Ok(Some(opened)) => replaces(&sealed::metadata(&opened)),
+                Ok(None) => continue,
+                Err(_) => vec![],
+            };
             replaced.extend(names.iter().filter(|name| **name != stem(&path)).cloned());
             // Rows of earlier hours of the day.
             let period = |(_, end)| Some((day.period_us?.0, end));
@@ -215,7 +219,7 @@ fn refuse_replaced(path: &Path) -> Result<(), ReadError> {
     let mut files = vec![];
     sealed_files(day, &Place::default(), &mut files)?;
     for (file, _) in &files {
-        let Some(opened) = sealed::open(file)? else { continue };
+        let Ok(Some(opened)) = sealed::open(file) else { continue };
         if replaces(&sealed::metadata(&opened)).contains(&stem(path)) {
             return Err(ReadError::Replaced { path: path.to_owned() });
         }

@@ -375,7 +375,7 @@ impl Settings {
             grpc_address: self.grpc_address.unwrap_or(loopback(8001)),
             webhooks: outbound::read(self.webhooks.as_deref().unwrap_or_default())
                 .map_err(|(at, cause)| ConfigError::Webhook { at, cause })?,
-            prediction_log: self.prediction_log.unwrap_or_default().read()?,
+            prediction_log: self.prediction_log.unwrap_or_default().read_for(self.data_dir.is_some())?,
             admin_address,
             metrics_address: self.metrics_address,
             data_dir: self.data_dir,

@@ -11,29 +11,28 @@ use super::AppError;
 use crate::admin::{LogAdmin, SealNow};
 use crate::data_plane::DataPlane;
 use crate::health::Phase;
-use crate::outbound::row_events::RowEvents;
+use crate::outbound::row_events::{Load, RowEvents};
 use crate::outbound::upload::{self, Uploads};
 use crate::prediction_log::PredictionLog;
-use crate::prediction_log::config::{LogConfig, hmac_key};
+use crate::prediction_log::config::LogConfig;
 use crate::prediction_log::disk::RealDisk;
 use crate::prediction_log::entry::{RowsWitness, Witness};
+use crate::prediction_log::feedback::requests::MAX_REQUESTS;
 use crate::prediction_log::feedback::{Credits, FeedbackLog, Parts, RequestIndex, Segments};
-use crate::prediction_log::quality::{RestoreBounds, Tracker};
-use crate::prediction_log::recovery::recover;
-use crate::prediction_log::retention::Retention;
-use crate::prediction_log::seal::Sealer;
-use crate::prediction_log::stream::{Wal, unix_us};
-use crate::prediction_log::writer::{self, WriterHandle, WriterParts};
+use crate::prediction_log::open::LogFolder;
+use crate::prediction_log::quality::Plan;
+use crate::prediction_log::quality::read_back::{self, Versions};
+use crate::prediction_log::stream::unix_us;
+use crate::prediction_log::writer::WriterHandle;
 use crate::routing::{LabelSample, Observation};
 use crate::store::Store;
 use crate::store::records::Records;
 
-/// Requests whose ids are remembered, so that feedback may name them.
-const MAX_REMEMBERED_REQUESTS: usize = 1 << 18;
 /// What ending may take: writing what is in the ring, and sealing.
 const END_PATIENCE: Duration = Duration::from_secs(20);
-/// What uploading the last files may take.
+/// What uploading the last files may take, and telling the last rows.
 const UPLOAD_PATIENCE: Duration = Duration::from_secs(10);
+const EVENTS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The parts that the data plane has, and those that only the process knows.
 pub struct Log {
@@ -49,8 +48,30 @@ pub struct Running {
     writer: WriterHandle,
     feedback: JoinHandle<()>,
     stop_feedback: CancellationToken,
-    uploads: Option<Uploads>,
+    sending: Sending,
     stop_sending: CancellationToken,
+}
+
+/// What is sent elsewhere.
+struct Sending {
+    uploads: Option<Uploads>,
+    events: Option<Arc<Load>>,
+}
+
+impl Sending {
+    async fn finish(self) {
+        let uploads = async {
+            if let Some(uploads) = self.uploads {
+                uploads.finish(UPLOAD_PATIENCE).await;
+            }
+        };
+        let events = async {
+            if let Some(events) = self.events {
+                events.finish(EVENTS_PATIENCE).await;
+            }
+        };
+        tokio::join!(uploads, events);
+    }
 }
 
 impl Log {
@@ -71,19 +92,18 @@ impl Log {
         store: Arc<dyn Store>,
     ) -> Result<Self, AppError> {
         let incarnation = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-        let wal = Arc::new(Wal::new(data_dir, RealDisk::shared(), incarnation, config.limits));
-        let sealer = Sealer::start(wal.clone()).map_err(AppError::PredictionLog)?;
-        let left = recover(&wal, &sealer)?;
-        if left > 0 {
-            tracing::info!(segments = left, "an earlier process left segments of the prediction log; they are sealed");
-        }
+        let folder = LogFolder::open(data_dir, RealDisk::shared(), config, incarnation)?;
         let (predictions, entries) = PredictionLog::new(config.ring);
         let gateway = records.gateway();
-        let requests = RequestIndex::new(MAX_REMEMBERED_REQUESTS);
+        let requests = RequestIndex::new(MAX_REQUESTS);
         let witnesses: Vec<Box<dyn Witness>> =
             vec![Box::new(predictions.quality().witness()), Box::new(requests.clone())];
         let stop_sending = CancellationToken::new();
+<<<<<<< HEAD
         let (uploads, rows_witnesses) = destinations(config, data_dir, gateway, (store, &stop_sending))?;
+        let writer = folder.write(entries, config, gateway, (witnesses, rows_witnesses))?;
+=======
+        let (sending, rows_witnesses) = destinations(config, data_dir, gateway, (store, &stop_sending))?;
         let parts = WriterParts {
             wal: wal.clone(),
             sealer: sealer.clone(),
@@ -96,18 +116,19 @@ impl Log {
             max_open_segments: config.max_open_segments,
         };
         let writer = writer::start(parts, entries).map_err(AppError::PredictionLog)?;
+>>>>>>> destinations
         let slots = records.clone();
         let lookup = move |slot| slots.slot(slot).ok().flatten().map(|row| (row.model, row.version));
         let parts = Parts {
             credits: Credits::new(gateway, Box::new(lookup)),
             requests,
-            sink: Box::new(Segments::new(wal, sealer)),
+            sink: Box::new(Segments::new(folder.wal, folder.sealer)),
             judge: Box::new(predictions.quality().judge()),
         };
         let stop_feedback = CancellationToken::new();
         let (feedback, thread) = FeedbackLog::start(parts, stop_feedback.clone()).map_err(AppError::PredictionLog)?;
         let data_dir = data_dir.to_owned();
-        let running = Running { data_dir, incarnation, writer, feedback: thread, stop_feedback, uploads, stop_sending };
+        let running = Running { data_dir, incarnation, writer, feedback: thread, stop_feedback, sending, stop_sending };
         Ok(Self { predictions, feedback, running: Some(running) })
     }
 }
@@ -118,34 +139,39 @@ fn destinations(
     data_dir: &Path,
     gateway: u16,
     (store, stop): (Arc<dyn Store>, &CancellationToken),
-) -> Result<(Option<Uploads>, Vec<Box<dyn RowsWitness>>), AppError> {
+) -> Result<(Sending, Vec<Box<dyn RowsWitness>>), AppError> {
     let source = upload::Source { data_dir: data_dir.to_owned(), gateway };
     let upload = |upload| Uploads::start(upload, source, store, stop.clone());
     let uploads = config.upload.as_ref().map(upload).transpose()?;
+    let mut sending = Sending { uploads, events: None };
     let mut witnesses: Vec<Box<dyn RowsWitness>> = vec![];
     if let Some(events) = &config.events {
         let source = format!("/headgate/gateway/{gateway}");
         let events = RowEvents::start(events, source, stop.clone()).map_err(AppError::PredictionLog)?;
+        sending.events = Some(events.load());
         witnesses.push(Box::new(events));
     }
-    Ok((uploads, witnesses))
+    Ok((sending, witnesses))
 }
 
 impl Running {
     /// What only works once there are models: evidence finds its rollout, and predictions of the process before are known
     /// again.
-    pub fn join(&self, plane: &Arc<DataPlane>) {
+    ///
+    /// # Errors
+    /// `AppError::PredictionLog` when a thread can't be had.
+    pub fn join(&self, plane: &Arc<DataPlane>) -> Result<(), AppError> {
         let tracker = plane.log.quality().clone();
         let to = plane.clone();
         tracker.send_evidence_to(Box::new(move |rollout, sample| tell(&to, rollout, sample)));
-        let (plane, data_dir) = (plane.clone(), self.data_dir.clone());
-        tokio::spawn(async move {
-            let mut phase = plane.health.watch();
-            // An error is the end of the process.
-            if phase.wait_for(|phase| *phase != Phase::Starting).await.is_ok_and(|phase| *phase == Phase::Ready) {
-                tokio::task::spawn_blocking(move || restore(&plane, &tracker, &data_dir));
-            }
-        });
+        let (health, serving) = (plane.clone(), plane.clone());
+        let versions = Versions {
+            are_there: Box::new(move || health.health.phase() != Phase::Starting),
+            plan_of: Box::new(move |model, version| plan_of(&serving, model, version)),
+        };
+        let stop = self.stop_feedback.clone();
+        let now_us = unix_us(SystemTime::now());
+        read_back::start(tracker, self.data_dir.clone(), now_us, versions, stop).map_err(AppError::PredictionLog)
     }
 
     /// What an operator may see and ask.
@@ -165,7 +191,7 @@ impl Running {
 
     /// Writes and seals what there is, and sends it off; what can't be done in time is done at the next start.
     pub async fn end(self) {
-        let Self { writer, feedback, stop_feedback, uploads, stop_sending, .. } = self;
+        let Self { writer, feedback, stop_feedback, sending, stop_sending, .. } = self;
         stop_feedback.cancel();
         let sealed = tokio::task::spawn_blocking(move || {
             // A thread that panicked has said so.
@@ -175,9 +201,7 @@ impl Running {
         if !sealed.await.unwrap_or(false) {
             tracing::warn!("the prediction log is not sealed yet; the next start does it");
         }
-        if let Some(uploads) = uploads {
-            uploads.finish(UPLOAD_PATIENCE).await;
-        }
+        sending.finish().await;
         stop_sending.cancel();
     }
 }
@@ -190,17 +214,8 @@ fn tell(plane: &DataPlane, rollout: &str, sample: LabelSample) {
     }
 }
 
-/// Reads the newest rows and their feedback back into the live join.
-fn restore(plane: &DataPlane, tracker: &Tracker, data_dir: &Path) {
-    let plan_of = |model: &str, version: u64| {
-        let serving = plane.serving.load();
-        let backend = serving.models.get(model)?.backends.get(&version)?;
-        backend.servable.log.as_ref()?.quality.clone()
-    };
-    let now_us = unix_us(SystemTime::now());
-    match tracker.restore_from(data_dir, &RestoreBounds::default(), now_us, plan_of) {
-        Ok((0, 0)) => {}
-        Ok((rows, told)) => tracing::info!(rows, feedback = told, "predictions of the process before are known again"),
-        Err(cause) => tracing::error!(%cause, "predictions of the process before can't be read back"),
-    }
+fn plan_of(plane: &DataPlane, model: &str, version: u64) -> Option<Arc<Plan>> {
+    let serving = plane.serving.load();
+    let backend = serving.models.get(model)?.backends.get(&version)?;
+    backend.servable.log.as_ref()?.quality.clone()
 }

@@ -77,6 +77,21 @@ const MIN_SEGMENT_BYTES: u64 = 64 << 10;
 const MAX_SEGMENT_BYTES: u64 = 1 << 30;
 
 impl LogSection {
+    /// What the section means for a process with or without a data directory.
+    ///
+    /// # Errors
+    /// `LogSectionError`, also for destinations of a log that is not written.
+    pub fn read_for(&self, has_data_dir: bool) -> Result<LogConfig, LogSectionError> {
+        let config = self.read()?;
+        let asked = [("upload", config.upload.is_some()), ("events", config.events.is_some())];
+        match asked.into_iter().find(|(_, is_asked)| *is_asked && !has_data_dir) {
+            Some((key, _)) => {
+                Err(LogSectionError { key, expected: "a data_dir to write the log in", got: "none".to_owned() })
+            }
+            None => Ok(config),
+        }
+    }
+
     /// What the section means.
     ///
     /// # Errors
@@ -205,6 +220,15 @@ mod tests {
         assert!(bad(LogSection { disk_share: Some(f64::NAN), ..LogSection::default() }).ends_with("got NaN"));
         assert!(bad(LogSection { retain: Some("0s".to_owned()), ..LogSection::default() }).contains("retain"));
         assert!(bad(LogSection { ring_entries: Some(0), ..LogSection::default() }).contains("1 or more"));
+    }
+
+    #[test]
+    fn destinations_need_a_log() {
+        let told: LogSection = serde_json::from_str(r#"{"events": {"url": "http://127.0.0.1:9000"}}"#).unwrap();
+        assert!(told.read_for(true).unwrap().events.is_some());
+        let fault = told.read_for(false).unwrap_err().to_string();
+        assert_eq!(fault, "prediction_log.events expects a data_dir to write the log in, got none");
+        assert!(LogSection::default().read_for(false).is_ok());
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod feedback;
 pub mod quality;
 pub mod query;
 pub mod read;
+pub mod open;
 pub mod recovery;
 pub mod redaction;
 pub mod retention;

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::compact::finish_interrupted;
 use super::seal::{Origin, SealError, Sealer};
 use super::segment::read_schema;
 use super::stream::{Wal, wal_folder};
@@ -27,8 +28,8 @@ pub enum RecoveryError {
     Io { path: PathBuf, cause: io::Error },
 }
 
-/// Hands the segments of dead processes to the sealer, and does not wait for it. To be called before this process opens a
-/// segment. Gives the number of segments.
+/// Hands the segments of dead processes to the sealer, and does not wait for it; brings a merge of files to its end that
+/// was broken off. To be called before this process opens a segment. Gives the number of segments.
 ///
 /// # Errors
 /// `RecoveryError`; nothing is changed then.
@@ -46,6 +47,10 @@ pub fn recover(wal: &Wal, sealer: &Sealer) -> Result<usize, RecoveryError> {
         }
     }
     write_version(wal)?;
+    if let Err(cause) = finish_interrupted(&wal.data_dir, &wal.disk) {
+        // Readers leave out what is there twice, and the next compaction tries again.
+        tracing::warn!(%cause, "an interrupted compaction of the prediction log could not be finished");
+    }
     for path in &left {
         sealer.seal(path.clone());
     }

@@ -1,7 +1,7 @@
 //! Rows of the prediction log as events, for those who listen as they would to KServe's agent.
 //!
 //! The writer shows each batch that it has finished, sampled and redacted; as much of it as there is room for waits here,
-//! and the rest is dropped and counted. Every event is tried a few times and then given up. What waits when the process
+//! and the rest is dropped and counted. Every event is tried a few times and then given up. What still waits when the process
 //! ends is lost: the log on the disk is what keeps.
 
 mod delivery;
@@ -33,6 +33,9 @@ pub const EVENTS_A_ROW: usize = 2;
 pub const MAX_WAITING_BYTES: usize = 64 << 20;
 /// Batches that wait, however few rows they have.
 const MAX_BATCHES: usize = 1024;
+
+/// Time between two looks at the end of the process.
+const FINISH_POLL: Duration = Duration::from_millis(10);
 
 /// Where the writer leaves its rows.
 #[derive(Debug)]
@@ -90,6 +93,17 @@ impl Load {
             given_up: self.given_up.load(Relaxed),
             dropped: self.dropped.load(Relaxed),
         }
+    }
+
+    /// Waits until no event does, at most for `patience`; says whether none does. For the end of the process, once the
+    /// writer has ended and before `stop`.
+    pub async fn finish(&self, patience: Duration) -> bool {
+        let emptied = async {
+            while self.events.load(Relaxed) > 0 {
+                tokio::time::sleep(FINISH_POLL).await;
+            }
+        };
+        tokio::time::timeout(patience, emptied).await.is_ok()
     }
 
     /// One event less waits.

@@ -47,23 +47,23 @@ pub enum Destination {
     Folder(PathBuf),
 }
 
-/// Why files can't be uploaded at all. The keys are those under `prediction_log`.
+/// Why files can't be uploaded at all.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
     #[error(
-        "upload.url expects an address such as s3://bucket/prefix, gs://bucket, az://container or file:///folder, got '{0}'"
+        "prediction_log.upload.url expects an address such as s3://bucket/prefix, gs://bucket, az://container or file:///folder, got '{0}'"
     )]
     Url(String),
     #[error(
-        "upload.url '{url}' and the data directory lie one in the other: files would be uploaded to where they are read"
+        "prediction_log.upload.url '{url}' and the data directory lie one in the other: files would be uploaded to where they are read"
     )]
     Within { url: String },
     #[error(
-        "upload.options: '{option}' is no option of {store}{}",
+        "prediction_log.upload.options: '{option}' is no option of {store}{}",
         nearest.as_ref().map(|name| format!(", did you mean '{name}'?")).unwrap_or_default()
     )]
     Option { store: &'static str, option: String, nearest: Option<String> },
-    #[error("upload: {store} can't be used: {cause}")]
+    #[error("prediction_log.upload: {store} can't be used: {cause}")]
     Store { store: &'static str, cause: String },
     #[error(transparent)]
     State(#[from] StoreError),

@@ -27,6 +27,9 @@ pub enum RuleError {
     Redaction { column: String, rule: &'static str, expected: &'static str, got: String },
     #[error("quality.output names output '{output}', which the model does not have{}", nearest_text(nearest))]
     UnknownOutput { output: String, nearest: Option<String> },
+    /// Segments are shown as they are.
+    #[error("quality.segments names column '{column}', which log.redact hides ({rule})")]
+    HiddenSegment { column: String, rule: &'static str },
 }
 
 fn nearest_text(nearest: &Option<String>) -> String {
@@ -164,11 +167,17 @@ pub fn check(
         let nearest = nearest(output, signature.outputs.iter().map(|spec| spec.name.as_str()));
         return Err(RuleError::UnknownOutput { output: output.clone(), nearest });
     }
-    let is_unknown = |name: &&String| !plan.columns.iter().any(|column| column.name == **name);
-    match quality.segments.iter().find(is_unknown) {
-        None => Ok(()),
-        Some(segment) => Err(plan.unknown("quality.segments", segment, &[])),
+    for segment in &quality.segments {
+        let column = plan.columns.iter().find(|column| column.name == *segment);
+        match column.map(|column| column.redaction) {
+            None => return Err(plan.unknown("quality.segments", segment, &[])),
+            Some(None) => {}
+            Some(Some(rule)) => {
+                return Err(RuleError::HiddenSegment { column: segment.clone(), rule: redaction_name(&rule) });
+            }
+        }
     }
+    Ok(())
 }
 
 /// A tensor whose columns are made.

@@ -1,6 +1,5 @@
 //! What really happened, told later: one piece of feedback names a prediction and says what came of it.
 
-pub mod back;
 pub mod credit;
 pub mod item;
 pub mod keeper;
@@ -13,7 +12,6 @@ pub mod sink;
 pub mod testing;
 pub mod told;
 
-pub use self::back::items;
 pub use self::credit::Credits;
 pub use self::item::{Credit, Feedback, FeedbackId, Subject, Value};
 pub use self::keeper::Parts;

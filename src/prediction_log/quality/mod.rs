@@ -3,7 +3,6 @@
 pub mod early;
 pub mod exact_sum;
 pub mod extract;
-pub mod from_log;
 pub mod group;
 pub mod join;
 pub mod outcome;

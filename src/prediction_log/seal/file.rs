@@ -11,7 +11,7 @@ use arrow::compute;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
@@ -205,6 +205,9 @@ fn properties(schema: &Schema, table: Table) -> WriterProperties {
         .set_sorting_columns(sorted);
     for column in DIFFERENT {
         builder = builder.set_column_dictionary_enabled(ColumnPath::from(column), false);
+    }
+    for column in ["ts", "ts_received", "event_time", "received_time", "seq"] {
+        builder = builder.set_column_encoding(ColumnPath::from(column), Encoding::DELTA_BINARY_PACKED);
     }
     let ids: &[&str] = match table {
         Table::Predictions => &["prediction_id"],

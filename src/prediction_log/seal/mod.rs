@@ -26,6 +26,10 @@ pub const MAX_WAITING: usize = 16_384;
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
+/// How nice the thread is: sealing is the only work that can wait, and compresses for hundreds of milliseconds. Runs of models
+/// go before it.
+const NICE: i32 = 10;
+
 /// What is done on the thread when no segment waits, such as deleting old files.
 pub type Chore = Box<dyn FnOnce() + Send>;
 /// Chores that may wait; one more is not taken.
@@ -93,7 +97,11 @@ impl Sealer {
     pub fn start(wal: Arc<Wal>) -> io::Result<Self> {
         let shared = Arc::new(Shared { wal, state: Mutex::default(), changed: Condvar::new() });
         let theirs = shared.clone();
-        thread::Builder::new().name("log-sealer".to_owned()).spawn(move || theirs.run())?;
+        thread::Builder::new().name("log-sealer".to_owned()).spawn(move || {
+            // Of this thread alone, and where it is allowed.
+            let _ = rustix::process::setpriority_process(None, NICE);
+            theirs.run();
+        })?;
         Ok(Self { shared })
     }
 
@@ -147,9 +155,14 @@ impl Sealer {
     /// As [`Sealer::settle`], and ends the thread. What is not sealed then is sealed at the next start.
     pub fn finish(&self, deadline: Instant) -> bool {
         let is_done = self.settle(deadline);
+        self.end();
+        is_done
+    }
+
+    /// Ends the thread after what it is at.
+    pub fn end(&self) {
         self.shared.state().is_ending = true;
         self.shared.changed.notify_all();
-        is_done
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::WriterParts;
-use super::version::{OpenVersion, Outcome};
+use super::version::{MAX_BATCH_ROWS, OpenVersion, Outcome};
 use crate::prediction_log::columns::{RowContext, VersionLog};
 use crate::prediction_log::disk_policy::{Room, next_room};
 use crate::prediction_log::entry::Entry;
@@ -113,6 +113,7 @@ impl Core {
         let mut outcome = Outcome::default();
         for (_, mut version) in self.open.drain() {
             outcome.add(version.flush(&self.parts.wal, &mut self.parts.rows_witnesses, now));
+            outcome.add(version.sync(now, true));
             outcome.add(version.close(now));
         }
         self.tell(outcome);
@@ -127,7 +128,7 @@ impl Core {
 
     /// Adds an entry's rows to its version's. Rows are numbered by how many were written or dropped before them, so that
     /// those that are missing show as a gap.
-    fn push(&mut self, entry: Box<Entry>, now: SystemTime) {
+    fn push(&mut self, mut entry: Box<Entry>, now: SystemTime) {
         if self.room == Room::Nothing {
             let rows = entry.rows as u64;
             entry.version.counts.dropped_disk.fetch_add(rows, Relaxed);
@@ -135,20 +136,27 @@ impl Core {
             return;
         }
         let key = self.open_version(&entry.version, now);
-        let context = RowContext {
-            gateway: self.parts.gateway,
-            incarnation: self.parts.wal.incarnation,
-            first_seq: self.numbered + self.entries.dropped_rows(),
-            payload: self.room == Room::Everything,
-            hmac_key: &self.parts.hmac_key,
-        };
         let Some(version) = self.open.get_mut(&key) else { return };
-        self.numbered += version.push(entry, &context);
         version.last_used = self.turns;
-        if version.is_full() {
-            let outcome = version.flush(&self.parts.wal, &mut self.parts.rows_witnesses, now);
-            self.tell(outcome);
+        entry.synced.take().into_iter().for_each(|synced| version.wait(synced));
+        let mut outcome = Outcome::default();
+        let mut start = 0;
+        while start < entry.rows {
+            let rows = start..entry.rows.min(start + MAX_BATCH_ROWS);
+            start = rows.end;
+            let context = RowContext {
+                gateway: self.parts.gateway,
+                incarnation: self.parts.wal.incarnation,
+                first_seq: self.numbered + self.entries.dropped_rows(),
+                payload: self.room == Room::Everything,
+                hmac_key: &self.parts.hmac_key,
+            };
+            self.numbered += version.push(&entry, rows, &context);
+            if version.is_full() {
+                outcome.add(version.flush(&self.parts.wal, &mut self.parts.rows_witnesses, now));
+            }
         }
+        self.tell(outcome);
     }
 
     /// Sees to it that a version's rows can be collected.
@@ -161,6 +169,7 @@ impl Core {
             let oldest = self.open.iter().min_by_key(|(_, version)| version.last_used).map(|(key, _)| *key);
             if let Some(mut version) = oldest.and_then(|key| self.open.remove(&key)) {
                 let mut outcome = version.flush(&self.parts.wal, &mut self.parts.rows_witnesses, now);
+                outcome.add(version.sync(now, true));
                 outcome.add(version.close(now));
                 self.tell(outcome);
             }

@@ -25,6 +25,8 @@ use super::stream::Wal;
 
 /// Time between two looks into an empty ring. It fills in no such time: 65536 entries in 5 ms are 13 million a second.
 const POLL: Duration = Duration::from_millis(5);
+/// How nice the thread is: as nice as a run of a model. Those who read requests and send answers go before it.
+const NICE: i32 = 5;
 /// Commands that may wait.
 const MAX_COMMANDS: usize = 16;
 
@@ -72,7 +74,11 @@ pub fn start(parts: WriterParts, entries: Entries) -> io::Result<WriterHandle> {
     let sealer = parts.sealer.clone();
     let mut core = Core::new(parts, entries, SystemTime::now());
     let stats = core.stats();
-    thread::Builder::new().name("log-writer".to_owned()).spawn(move || run(&mut core, &received))?;
+    thread::Builder::new().name("log-writer".to_owned()).spawn(move || {
+        // Of this thread alone, and where it is allowed.
+        let _ = rustix::process::setpriority_process(None, NICE);
+        run(&mut core, &received);
+    })?;
     Ok(WriterHandle { commands, stats, sealer })
 }
 

@@ -10,14 +10,14 @@ use super::*;
 use crate::prediction_log::columns::VersionLog;
 use crate::prediction_log::disk_policy::Room;
 use crate::prediction_log::entry::Entry;
-use crate::prediction_log::recovery::segments;
+use crate::prediction_log::recovery::{recover, segments};
 use crate::prediction_log::ring::{Offered, PredictionLog, RingConfig};
 use crate::prediction_log::segment::read_segment;
 use crate::prediction_log::settings::{Durability, LogSettings};
 use crate::prediction_log::stream::SegmentLimits;
 use crate::prediction_log::table::Table;
 use crate::prediction_log::testing::entries::{entry, version};
-use crate::prediction_log::testing::{FakeDisk, all_seqs, at, column_of_seq, sealed_files};
+use crate::prediction_log::testing::{FakeDisk, all_seqs, at, column_of_seq, copy, sealed_files};
 
 struct Bench {
     dir: tempfile::TempDir,
@@ -249,6 +249,28 @@ fn who_waits_for_the_disk_is_told_in_the_same_turn() {
 }
 
 #[test]
+fn who_waits_when_an_hour_ends_is_told_of_its_own_row() {
+    let mut bench = bench(RingConfig::default());
+    let settings = LogSettings { durability: Durability::Required, ..LogSettings::default() };
+    let audited = version(&bench.log, "audited", settings);
+    bench.offer(&audited, 1);
+    bench.core.turn(at(3599));
+    bench.core.turn(at(3599) + Duration::from_millis(500));
+    // The segment of the last hour can be synced, but the next can't be begun.
+    bench.disk.has_room_for(Some(0));
+    let (late, mut answer) = waiting(&audited);
+    bench.log.offer(late);
+    bench.core.turn(at(3600));
+    assert_eq!(answer.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+    bench.disk.has_room_for(None);
+    let (later, mut answer) = waiting(&audited);
+    bench.log.offer(later);
+    bench.core.turn(at(3600));
+    assert_eq!(answer.try_recv(), Ok(()));
+    assert_eq!(bench.sealed(at(3601)), [0, 2]);
+}
+
+#[test]
 fn witnesses_see_every_entry_once() {
     struct Counting(Arc<Mutex<usize>>);
     impl Witness for Counting {
@@ -320,6 +342,28 @@ fn a_stop_writes_and_seals_all_that_was_taken() {
     assert_eq!(log.offer(entry(&iris, SystemTime::now(), 5)), Offered::Dropped);
     assert_eq!(iris.counts.dropped_ring.load(Relaxed), 5);
     assert!(!writer.stop(Duration::from_secs(1)), "it has stopped already");
+}
+
+/// The folder is copied while the writer is at work: what a killed process leaves.
+#[test]
+fn what_a_killed_process_left_is_sealed_by_the_next() {
+    let (dir, left, disk) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), FakeDisk::default());
+    let (log, entries) = PredictionLog::new(RingConfig::default());
+    let writer = start(parts(dir.path(), &disk), entries).unwrap();
+    let settings = LogSettings { durability: Durability::Required, ..LogSettings::default() };
+    let iris = version(&log, "iris", settings);
+    let (last, answer) = waiting(&iris);
+    log.offer(entry(&iris, SystemTime::now(), 100));
+    log.offer(last);
+    answer.blocking_recv().unwrap();
+    copy(dir.path(), left.path());
+    assert!(writer.stop(Duration::from_secs(60)));
+    let wal = Arc::new(Wal::new(left.path(), disk.shared(), 8, SegmentLimits::default()));
+    let sealer = Sealer::start(wal.clone()).unwrap();
+    assert_eq!(recover(&wal, &sealer).unwrap(), 1);
+    assert!(sealer.finish(Instant::now() + Duration::from_secs(60)));
+    assert_eq!(all_seqs(left.path()), (0..101).collect::<Vec<_>>());
+    assert_eq!(all_seqs(dir.path()), all_seqs(left.path()));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! One version's rows between the ring and the sealer.
 
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -64,19 +65,17 @@ impl OpenVersion {
         Self { version, partition, rows, stream: None, waiting: vec![], last_used: 0 }
     }
 
-    /// Adds an entry's rows, and gives how many took a number.
-    pub fn push(&mut self, mut entry: Box<Entry>, context: &RowContext<'_>) -> u64 {
-        let synced = entry.synced.take();
-        let pushed = self.rows.push(&entry, context);
+    /// Has somebody told when all rows that are collected until the next [`OpenVersion::sync`] are on the disk.
+    pub fn wait(&mut self, synced: oneshot::Sender<()>) {
+        self.waiting.push(synced);
+    }
+
+    /// Adds some of an entry's rows, and gives how many took a number.
+    pub fn push(&mut self, entry: &Entry, rows: Range<usize>, context: &RowContext<'_>) -> u64 {
+        let pushed = self.rows.push_rows(entry, rows, context);
         let counts = &self.version.counts;
         counts.sampled_out.fetch_add(pushed.sampled_out as u64, Relaxed);
         counts.truncated.fetch_add(pushed.truncated as u64, Relaxed);
-        match synced {
-            // Nothing of it is to be written.
-            Some(synced) if pushed.written == 0 => drop(synced.send(())),
-            Some(synced) => self.waiting.push(synced),
-            None => {}
-        }
         pushed.written as u64
     }
 
@@ -144,16 +143,20 @@ impl OpenVersion {
     }
 
     /// Makes the segment durable, if somebody waits for that or `is_due` and the model wants it, and tells those who wait.
+    /// After [`OpenVersion::flush`], so that their rows are in it.
     pub fn sync(&mut self, now: SystemTime, is_due: bool) -> Outcome {
         let is_wanted = is_due && self.version.settings.durability != Durability::None;
-        let Some(stream) = self.stream.as_mut().filter(|_| is_wanted || !self.waiting.is_empty()) else {
+        let Some(stream) = &mut self.stream else {
+            // Nothing of theirs was to be written.
+            self.tell();
             return Outcome::default();
         };
+        if !is_wanted && self.waiting.is_empty() {
+            return Outcome::default();
+        }
         match stream.sync(now) {
             Ok(()) => {
-                for waiting in self.waiting.drain(..) {
-                    let _ = waiting.send(());
-                }
+                self.tell();
                 Outcome::default()
             }
             // What of it is on the disk nobody knows: what can be read is sealed, and the next rows get another segment.
@@ -165,11 +168,18 @@ impl OpenVersion {
         }
     }
 
-    /// Ends the segment, if there is one.
+    fn tell(&mut self) {
+        for waiting in self.waiting.drain(..) {
+            let _ = waiting.send(());
+        }
+    }
+
+    /// Ends the segment, if there is one. Rows that are only collected go into the next, and who waits for them goes on
+    /// waiting.
     pub fn close(&mut self, now: SystemTime) -> Outcome {
-        let mut outcome = self.sync(now, true);
-        outcome.closed.extend(self.stream.take().map(Stream::close));
-        outcome
+        let Some(mut stream) = self.stream.take() else { return Outcome::default() };
+        let error = stream.sync(now).err();
+        Outcome { closed: vec![stream.close()], error, dropped: 0 }
     }
 
     /// Whether the segment is full, old or of an earlier hour.

@@ -13,7 +13,9 @@ async fn a_slow_receiver_gets_what_there_was_room_for_and_the_rest_is_counted() 
         events.offer(&simple(rows));
         assert_eq!(events.load().counts(), counts(waiting, 0, 0, dropped), "{rows} rows");
     }
+    assert!(!events.load().finish(Duration::from_millis(20)).await, "the end does not wait for ever");
     receiver.answer.send_replace(Answer::Status(202));
+    assert!(events.load().finish(Duration::from_secs(60)).await);
     assert_eq!(settled(&events).await, counts(0, 10, 0, 16));
     assert_eq!(receiver.others(), 10);
     // There is room again.

@@ -107,6 +107,8 @@ fn quality_names_an_output_and_columns() {
         fault(QualitySettings { output: Some("labels".into()), ..plain.clone() }),
         Err("quality.output names output 'labels', which the model does not have (did you mean 'label'?)".to_owned())
     );
+    let hidden = check(&iris(), &redact(&[("in_X", Redaction::Round(1))]), Some(&plain)).unwrap_err();
+    assert_eq!(hidden.to_string(), "quality.segments names column 'in_X', which log.redact hides (round)");
     let unknown = fault(QualitySettings { segments: vec!["in_Y".into()], ..plain }).unwrap_err();
     assert!(unknown.starts_with("quality.segments names column 'in_Y'"), "{unknown}");
 }

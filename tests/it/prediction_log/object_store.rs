@@ -1,94 +1,40 @@
 //! Sealed files of the prediction log on their way to a real S3 API server, moto's, from an environment of its own under
 //! target/: the server is away, the server dies, the gateway's process dies.
 
+mod receiver;
+mod servers;
+
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use futures_util::TryStreamExt as _;
 use headgate::outbound::{RetryPolicy, Uploads, upload::Source};
 use headgate::prediction_log::{UploadConfig, UploadSettings};
 use headgate::store::RedbStore;
-use object_store::ObjectStoreExt as _;
-use object_store::aws::{AmazonS3, AmazonS3Builder};
+use headgate::tensor::Tensor;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use self::receiver::Receiver;
+use self::servers::{BUCKET, Moto, Relay};
+use super::site::Site;
+use crate::support::infer::{Call, Encoding, Wires};
 use crate::support::python::python;
+use crate::support::repository::TempDir;
 use crate::support::{PATIENCE, eventually, scaled};
 
 const FOLDER: &str = "object_store";
 const WHAT: &str = "uploads to a real S3 API server";
-const BUCKET: &str = "log";
 const HOUR: &str = "predictions/model=digits/version=1/date=2026-01-02/hour=03";
 /// Says to the process that is killed what it uploads, and where to.
 const CHILD: &str = "HEADGATE_TEST_UPLOADS";
 
-/// moto's server, killed when it is dropped. It keeps everything in memory.
-struct Moto {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Moto {
-    async fn start(python: &Path, address: SocketAddr) -> Self {
-        let child = Command::new(python)
-            .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &address.port().to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let moto = Self { child, address };
-        eventually("moto listens and has a bucket", async || moto.make_bucket().map_err(|cause| cause.to_string()))
-            .await;
-        moto
-    }
-
-    fn make_bucket(&self) -> std::io::Result<()> {
-        let mut stream = TcpStream::connect(self.address)?;
-        write!(
-            stream,
-            "PUT /{BUCKET} HTTP/1.1\r\nhost: {}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
-            self.address
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(std::io::Error::other(answer)) }
-    }
-
-    /// Every object with its bytes.
-    async fn objects(&self) -> BTreeMap<String, Vec<u8>> {
-        let store = client(&format!("http://{}", self.address));
-        let mut objects = BTreeMap::new();
-        let listed: Vec<_> = object_store::ObjectStore::list(&store, None).try_collect().await.unwrap();
-        for object in listed {
-            let bytes = store.get(&object.location).await.unwrap().bytes().await.unwrap();
-            objects.insert(object.location.to_string(), bytes.to_vec());
-        }
-        objects
-    }
-}
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
-    }
-}
-
-fn client(endpoint: &str) -> AmazonS3 {
-    _ = rustls::crypto::ring::default_provider().install_default();
-    let builder = AmazonS3Builder::new().with_bucket_name(BUCKET).with_endpoint(endpoint).with_region("us-east-1");
-    builder.with_access_key_id("id").with_secret_access_key("secret").with_allow_http(true).build().unwrap()
-}
-
-fn config(endpoint: &str) -> UploadConfig {
-    let settings = serde_json::json!({
+fn settings(endpoint: &str) -> Value {
+    json!({
         "url": format!("s3://{BUCKET}/prod"),
         "options": {
             "endpoint": endpoint,
@@ -97,8 +43,11 @@ fn config(endpoint: &str) -> UploadConfig {
             "secret_access_key": "secret",
             "allow_http": true,
         },
-    });
-    serde_json::from_value::<UploadSettings>(settings).unwrap().read().unwrap()
+    })
+}
+
+fn config(endpoint: &str) -> UploadConfig {
+    serde_json::from_value::<UploadSettings>(settings(endpoint)).unwrap().read().unwrap()
 }
 
 fn start(endpoint: &str, data_dir: &Path) -> (Uploads, CancellationToken) {
@@ -128,58 +77,6 @@ fn seal(data_dir: &Path, name: &str, bytes: usize) -> (String, Vec<u8>) {
 
 fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-/// Passes connections on to an address, and can cut the server off in the middle of an upload.
-struct Relay {
-    url: String,
-    connections: Arc<AtomicUsize>,
-    /// Whom to kill once so many more bytes were passed on to it.
-    victim: Arc<Mutex<Option<(usize, Moto)>>>,
-}
-
-impl Relay {
-    fn start(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let (connections, victim) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(None)));
-        let (counted, shared) = (connections.clone(), victim.clone());
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                counted.fetch_add(1, Relaxed);
-                let (stream, victim) = (stream.unwrap(), shared.clone());
-                std::thread::spawn(move || pass_on(&stream, target, &victim));
-            }
-        });
-        Self { url, connections, victim }
-    }
-}
-
-fn pass_on(client: &TcpStream, target: SocketAddr, victim: &Mutex<Option<(usize, Moto)>>) {
-    let Ok(server) = TcpStream::connect(target) else { return };
-    let (mut from_server, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
-    let back = std::thread::spawn(move || {
-        _ = std::io::copy(&mut from_server, &mut to_client);
-        _ = to_client.shutdown(Shutdown::Both);
-    });
-    let (mut client, mut server, mut buffer) = (client, &server, vec![0; 16 << 10]);
-    while let Ok(read @ 1..) = client.read(&mut buffer) {
-        if server.write_all(&buffer[..read]).is_err() {
-            break;
-        }
-        let mut victim = victim.lock().unwrap();
-        if let Some((left, _)) = &mut *victim {
-            *left = left.saturating_sub(read);
-            if *left == 0 {
-                // Killed here, for it is dropped.
-                *victim = None;
-                break;
-            }
-        }
-    }
-    _ = server.shutdown(Shutdown::Both);
-    _ = client.shutdown(Shutdown::Both);
-    back.join().unwrap();
 }
 
 #[tokio::test]
@@ -218,11 +115,11 @@ async fn a_process_that_is_killed_leaves_no_file_that_the_next_does_not_upload()
     let mut expected = BTreeMap::new();
     for round in 0..scaled("kills of a process that uploads", 60) {
         expected.extend((0..8).map(|n| seal(dir.path(), &format!("{round}-{n}"), 128 << 10)));
-        let before = moto.objects().await.len();
+        let before = moto.count().await;
         let mut child = uploading_process(dir.path(), &format!("http://{address}"));
         // Killed once a random part of its files has arrived; some of them may not be noted yet, others be under way.
         let enough = before + fastrand::usize(1..8);
-        eventually("files arrive", async || match moto.objects().await.len() {
+        eventually("files arrive", async || match moto.count().await {
             arrived if arrived >= enough => Ok(()),
             arrived => Err(format!("{arrived} of {enough}")),
         })
@@ -238,7 +135,7 @@ async fn a_process_that_is_killed_leaves_no_file_that_the_next_does_not_upload()
 
 fn uploading_process(data_dir: &Path, endpoint: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "object_store::the_process_that_is_killed"])
+        .args(["--ignored", "--exact", "prediction_log::object_store::the_process_that_is_killed"])
         .env(CHILD, format!("{endpoint} {}", data_dir.display()))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -254,4 +151,71 @@ async fn the_process_that_is_killed() {
     let (endpoint, data_dir) = told.split_once(' ').unwrap();
     let (_uploads, _stop) = start(endpoint, Path::new(data_dir));
     std::future::pending::<()>().await;
+}
+
+/// Of the model's two inputs of text a row, under the names that its settings give them.
+const REDACTED: &str = "
+features: {s: [name, card]}
+log:
+  redact: {in_name: drop, in_card: {mask: 4}, out_o: drop}
+";
+const SECRETS: [&str; 2] = ["Ada Lovelace of Ockham", "4000123412349876"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_uploads_what_it_sealed_and_tells_its_rows_as_it_redacted_them() {
+    let Some(python) = python(FOLDER, WHAT) else { return };
+    let moto = Moto::start(&python, free_address()).await;
+    let receiver = Receiver::start();
+    let repository = TempDir::new();
+    repository.add_with_manifest("string_identity", "people", 1);
+    repository.write("people/model.yaml", REDACTED);
+    let log = json!({
+        "sync_interval": "20ms",
+        "upload": settings(&format!("http://{}", moto.address)),
+        "events": {"url": receiver.url},
+    });
+    let site = Site::start(repository, &log);
+    let wires = Wires::connect(&site.server).await;
+    let inputs = [("s".to_owned(), Tensor::from_byte_elements(vec![1, 2], &SECRETS).unwrap())];
+    for _ in 0..3 {
+        wires.infer(Encoding::Json, &Call { model: "people", version: "", inputs: &inputs }).await.unwrap();
+    }
+    let rows = site.predictions(3).await;
+    let told = eventually("two events a row", async || match receiver.bodies() {
+        bodies if bodies.len() >= 6 => Ok(bodies),
+        bodies => Err(format!("{} events", bodies.len())),
+    })
+    .await;
+    assert!(told.iter().all(|body| SECRETS.iter().all(|secret| !body.contains(secret))), "{told:?}");
+    let told: Vec<Value> = told.iter().map(|body| serde_json::from_str(body).unwrap()).collect();
+    for row in &rows {
+        let of_row: Vec<&Value> = told.iter().filter(|event| event["id"] == row["prediction_id"].as_str()).collect();
+        assert_eq!(of_row.len(), 2, "{told:?}");
+        let request = of_row.iter().find(|event| event["type"] == "org.kubeflow.serving.inference.request").unwrap();
+        let expected = json!([{"name": "s", "datatype": "BYTES", "shape": [1, 2], "data": [null, "************9876"]}]);
+        assert_eq!((&request["data"]["inputs"], &request["inferenceservicename"]), (&expected, &json!("people")));
+    }
+    let (_, data) = site.ended().await;
+    let mut expected = BTreeMap::new();
+    collect(data.path(), &data.path().join("predictions"), &mut expected);
+    assert!(!expected.is_empty(), "the end seals what there is");
+    let objects = moto.objects().await;
+    // An object's name has the gateway's number before the file's.
+    let named_as_here = |(name, bytes): (String, Vec<u8>)| {
+        let (folder, file) = name.strip_prefix("prod/").unwrap().rsplit_once('/').unwrap();
+        (format!("{folder}/{}", file.split_once('-').unwrap().1), bytes)
+    };
+    assert!(objects.into_iter().map(named_as_here).collect::<BTreeMap<_, _>>() == expected);
+}
+
+/// Every sealed file below a folder, by its name below the root.
+fn collect(root: &Path, folder: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
+    for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            collect(root, &path, found);
+        } else if path.extension().is_some_and(|ending| ending == "parquet") {
+            let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+            found.insert(name, std::fs::read(&path).unwrap());
+        }
+    }
 }

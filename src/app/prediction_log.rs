@@ -99,24 +99,8 @@ impl Log {
         let witnesses: Vec<Box<dyn Witness>> =
             vec![Box::new(predictions.quality().witness()), Box::new(requests.clone())];
         let stop_sending = CancellationToken::new();
-<<<<<<< HEAD
-        let (uploads, rows_witnesses) = destinations(config, data_dir, gateway, (store, &stop_sending))?;
-        let writer = folder.write(entries, config, gateway, (witnesses, rows_witnesses))?;
-=======
         let (sending, rows_witnesses) = destinations(config, data_dir, gateway, (store, &stop_sending))?;
-        let parts = WriterParts {
-            wal: wal.clone(),
-            sealer: sealer.clone(),
-            retention: Arc::new(Retention::new(config.retain)),
-            witnesses,
-            rows_witnesses,
-            gateway,
-            hmac_key: hmac_key(config, data_dir)?,
-            disk_share: config.disk_share,
-            max_open_segments: config.max_open_segments,
-        };
-        let writer = writer::start(parts, entries).map_err(AppError::PredictionLog)?;
->>>>>>> destinations
+        let writer = folder.write(entries, config, gateway, (witnesses, rows_witnesses))?;
         let slots = records.clone();
         let lookup = move |slot| slots.slot(slot).ok().flatten().map(|row| (row.model, row.version));
         let parts = Parts {

@@ -97,9 +97,7 @@ impl Source {
         match self {
             Self::Sealed { path, replaces: listed, .. } => match sealed::open(&path)? {
                 // A merged file has taken this one's place: it has rows of other files that were listed as well.
-                Some(opened) if listed != replaces(&sealed::metadata(&opened)) => {
-                    return Err(ReadError::Replaced { path });
-                }
+                Some(opened) if listed != replaces(&sealed::metadata(&opened)) => Err(ReadError::Replaced { path }),
                 Some(opened) => Ok(Box::new(sealed::batches(&path, opened, scan)?)),
                 None => {
                     refuse_replaced(&path)?;

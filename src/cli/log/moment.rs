@@ -44,7 +44,8 @@ mod tests {
             assert_eq!(parse_us(text), Ok(noon), "{text}");
         }
         assert_eq!(parse_us("2026-03-01"), Ok(noon - 12 * 3_600_000_000));
-        let hours = now_us() - parse_us("2h").unwrap();
+        let ago = parse_us("2h").unwrap();
+        let hours = now_us() - ago;
         assert!((7_200_000_000..7_260_000_000).contains(&hours), "{hours}");
         assert!(parse_us("noon").unwrap_err().contains("such as 1h"));
         assert_eq!(parse_age_us("7d"), Ok(7 * 24 * 3_600_000_000));

@@ -54,13 +54,15 @@ impl Args {
             return print_json(out, &serde_json::json!({"rows": rows}));
         }
         self.print(out, &rows, true)?;
-        while self.follow {
+        if !self.follow {
+            return Ok(());
+        }
+        loop {
             out.flush()?;
             std::thread::sleep(INTERVAL);
             let rows = follow.look(MAX_ROWS)?;
             self.print(out, &rows, false)?;
         }
-        Ok(())
     }
 
     /// With --follow and --json each row is a line of its own.

@@ -35,7 +35,7 @@ pub enum Source {
 /// The files that may hold rows of a scan: sealed ones by their paths' order, then segments by theirs.
 ///
 /// # Errors
-/// `NoDirectory`, and whatever keeps a folder, or the footer of a file that may stand for others, from being read.
+/// `NoDirectory`, and whatever keeps a folder from being read.
 pub fn list(scan: &Scan) -> Result<Vec<Source>, ReadError> {
     if !scan.data_dir.is_dir() {
         return Err(ReadError::NoDirectory { path: scan.data_dir.clone() });
@@ -97,9 +97,7 @@ impl Source {
         match self {
             Self::Sealed { path, replaces: listed, .. } => match sealed::open(&path)? {
                 // A merged file has taken this one's place: it has rows of other files that were listed as well.
-                Some(opened) if listed != replaces(&sealed::metadata(&opened)) => {
-                    return Err(ReadError::Replaced { path });
-                }
+                Some(opened) if listed != replaces(&sealed::metadata(&opened)) => Err(ReadError::Replaced { path }),
                 Some(opened) => Ok(Box::new(sealed::batches(&path, opened, scan)?)),
                 None => {
                     refuse_replaced(&path)?;
@@ -158,8 +156,12 @@ impl Found {
         }
         let (mut replaced, mut listed) = (BTreeSet::new(), vec![]);
         for (path, place) in files {
-            let Some(opened) = sealed::open(&path)? else { continue };
-            let names = replaces(&sealed::metadata(&opened));
+            // One that can't be read says so when it is opened for its rows.
+            let names = match sealed::open(&path) {
+                Ok(Some(opened)) => replaces(&sealed::metadata(&opened)),
+                Ok(None) => continue,
+                Err(_) => vec![],
+            };
             replaced.extend(names.iter().filter(|name| **name != stem(&path)).cloned());
             // Rows of earlier hours of the day.
             let period = |(_, end)| Some((day.period_us?.0, end));
@@ -215,7 +217,7 @@ fn refuse_replaced(path: &Path) -> Result<(), ReadError> {
     let mut files = vec![];
     sealed_files(day, &Place::default(), &mut files)?;
     for (file, _) in &files {
-        let Some(opened) = sealed::open(file)? else { continue };
+        let Ok(Some(opened)) = sealed::open(file) else { continue };
         if replaces(&sealed::metadata(&opened)).contains(&stem(path)) {
             return Err(ReadError::Replaced { path: path.to_owned() });
         }

@@ -30,9 +30,8 @@ use crate::health::Health;
 use crate::http::{HttpLimits, HttpService};
 use crate::outbound::{UploadError, Webhooks};
 use crate::prediction_log::PredictionLog;
-use crate::prediction_log::config::KeyError;
 use crate::prediction_log::feedback::FeedbackLog;
-use crate::prediction_log::recovery::RecoveryError;
+use crate::prediction_log::open::OpenError;
 use crate::registry::engine_cache::EngineCache;
 use crate::registry::loader::LoaderConfig;
 use crate::registry::manager::{self, ClientControl, ManagerConfig, ManagerHandle, ScannerConfig, StartError};
@@ -85,6 +84,20 @@ struct Listeners {
     metrics: Option<TcpListener>,
 }
 
+impl Listeners {
+    async fn bind(config: &Config) -> Result<Self, AppError> {
+        Ok(Self {
+            http: bind("http", config.http_address).await?,
+            grpc: bind("grpc", config.grpc_address).await?,
+            admin: bind("admin", config.admin_address).await?,
+            metrics: match config.metrics_address {
+                None => None,
+                Some(address) => Some(bind("metrics", address).await?),
+            },
+        })
+    }
+}
+
 /// Why a server does not start, or ends before its time.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
@@ -101,9 +114,7 @@ pub enum AppError {
     #[error("the prediction log can't be started: {0}")]
     PredictionLog(std::io::Error),
     #[error("the prediction log can't be taken up: {0}")]
-    Recovery(#[from] RecoveryError),
-    #[error(transparent)]
-    LogKey(#[from] KeyError),
+    OpenLog(#[from] OpenError),
     #[error(transparent)]
     Upload(#[from] UploadError),
     #[error("the model manager can't be started: {0}")]
@@ -138,15 +149,7 @@ impl App {
         let store = open_store(&config)?;
         let records = Arc::new(Records::open(store.clone())?);
         let audit = Arc::new(AuditLog::open(config.data_dir.as_deref())?);
-        let listeners = Listeners {
-            http: bind("http", config.http_address).await?,
-            grpc: bind("grpc", config.grpc_address).await?,
-            admin: bind("admin", config.admin_address).await?,
-            metrics: match config.metrics_address {
-                None => None,
-                Some(address) => Some(bind("metrics", address).await?),
-            },
-        };
+        let listeners = Listeners::bind(&config).await?;
         let (manager, commands) = ManagerHandle::channel();
         let (shadows, copies) = Shadows::channel();
         let log = match &config.data_dir {

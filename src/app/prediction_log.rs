@@ -14,18 +14,16 @@ use crate::health::Phase;
 use crate::outbound::row_events::{Load, RowEvents};
 use crate::outbound::upload::{self, Uploads};
 use crate::prediction_log::PredictionLog;
-use crate::prediction_log::config::{LogConfig, hmac_key};
+use crate::prediction_log::config::LogConfig;
 use crate::prediction_log::disk::RealDisk;
 use crate::prediction_log::entry::{RowsWitness, Witness};
 use crate::prediction_log::feedback::requests::MAX_REQUESTS;
 use crate::prediction_log::feedback::{Credits, FeedbackLog, Parts, RequestIndex, Segments};
+use crate::prediction_log::open::LogFolder;
 use crate::prediction_log::quality::Plan;
 use crate::prediction_log::quality::read_back::{self, Versions};
-use crate::prediction_log::recovery::recover;
-use crate::prediction_log::retention::Retention;
-use crate::prediction_log::seal::Sealer;
-use crate::prediction_log::stream::{Wal, unix_us};
-use crate::prediction_log::writer::{self, WriterHandle, WriterParts};
+use crate::prediction_log::stream::unix_us;
+use crate::prediction_log::writer::WriterHandle;
 use crate::routing::{LabelSample, Observation};
 use crate::store::Store;
 use crate::store::records::Records;
@@ -94,12 +92,7 @@ impl Log {
         store: Arc<dyn Store>,
     ) -> Result<Self, AppError> {
         let incarnation = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-        let wal = Arc::new(Wal::new(data_dir, RealDisk::shared(), incarnation, config.limits));
-        let sealer = Sealer::start(wal.clone()).map_err(AppError::PredictionLog)?;
-        let left = recover(&wal, &sealer)?;
-        if left > 0 {
-            tracing::info!(segments = left, "an earlier process left segments of the prediction log; they are sealed");
-        }
+        let folder = LogFolder::open(data_dir, RealDisk::shared(), config, incarnation)?;
         let (predictions, entries) = PredictionLog::new(config.ring);
         let gateway = records.gateway();
         let requests = RequestIndex::new(MAX_REQUESTS);
@@ -107,24 +100,13 @@ impl Log {
             vec![Box::new(predictions.quality().witness()), Box::new(requests.clone())];
         let stop_sending = CancellationToken::new();
         let (sending, rows_witnesses) = destinations(config, data_dir, gateway, (store, &stop_sending))?;
-        let parts = WriterParts {
-            wal: wal.clone(),
-            sealer: sealer.clone(),
-            retention: Arc::new(Retention::new(config.retain)),
-            witnesses,
-            rows_witnesses,
-            gateway,
-            hmac_key: hmac_key(config, data_dir)?,
-            disk_share: config.disk_share,
-            max_open_segments: config.max_open_segments,
-        };
-        let writer = writer::start(parts, entries).map_err(AppError::PredictionLog)?;
+        let writer = folder.write(entries, config, gateway, (witnesses, rows_witnesses))?;
         let slots = records.clone();
         let lookup = move |slot| slots.slot(slot).ok().flatten().map(|row| (row.model, row.version));
         let parts = Parts {
             credits: Credits::new(gateway, Box::new(lookup)),
             requests,
-            sink: Box::new(Segments::new(wal, sealer)),
+            sink: Box::new(Segments::new(folder.wal, folder.sealer)),
             judge: Box::new(predictions.quality().judge()),
         };
         let stop_feedback = CancellationToken::new();

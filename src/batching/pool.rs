@@ -212,8 +212,7 @@ impl Shared {
             Err(error) => Err(NoAnswer::Run(error)),
             Ok(output) => {
                 self.stats.record_execution(work.rows, &output.timing);
-                let (batch_size, queue) = (work.rows, Duration::ZERO);
-                Ok(Answer { tensors: output.tensors, timing: output.timing, queue, batch_size })
+                Ok(Answer::at_once(output, work.rows))
             }
         })
     }

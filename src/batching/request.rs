@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::engine::rows::concat_rows;
-use crate::engine::{RunError, RunTiming};
+use crate::engine::{RunError, RunOutput, RunTiming};
 use crate::error::ShedCause;
 use crate::inference::{Deadline, Priority};
 use crate::signature::BatchAxes;
@@ -51,6 +51,13 @@ pub struct Answer {
     pub queue: Duration,
     /// Rows that were run together, those of other requests and of padding among them; the most of its runs.
     pub batch_size: usize,
+}
+
+impl Answer {
+    /// That of a request of so many rows that did not wait and ran alone.
+    pub fn at_once(output: RunOutput, rows: usize) -> Self {
+        Self { tensors: output.tensors, timing: output.timing, queue: Duration::ZERO, batch_size: rows }
+    }
 }
 
 /// Why a request has no answer.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::compact::{CompactError, finish_interrupted};
 use super::config::{KeyError, LogConfig, hmac_key};
 use super::disk::Disk;
-use super::entry::Witness;
+use super::entry::{RowsWitness, Witness};
 use super::recovery::{RecoveryError, recover};
 use super::retention::Retention;
 use super::ring::Entries;
@@ -22,6 +22,9 @@ pub struct LogFolder {
     pub sealer: Sealer,
     pub retention: Arc<Retention>,
 }
+
+/// Those who see entries, and those who see rows.
+pub type Witnesses = (Vec<Box<dyn Witness>>, Vec<Box<dyn RowsWitness>>);
 
 /// Why the log can't be opened. The server should not start then: it would write nothing, or to the wrong place.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +56,8 @@ impl LogFolder {
         Ok(Self { wal, sealer, retention: Arc::new(Retention::new(config.retain)) })
     }
 
-    /// Starts the thread that writes what comes out of the ring. `gateway` is the number in this gateway's prediction ids.
+    /// Starts the thread that writes what comes out of the ring. `gateway` is the number in this gateway's prediction ids;
+    /// the witnesses see entries before, and rows after they are made.
     ///
     /// # Errors
     /// `OpenError`.
@@ -62,13 +66,14 @@ impl LogFolder {
         entries: Entries,
         config: &LogConfig,
         gateway: u16,
-        witnesses: Vec<Box<dyn Witness>>,
+        (witnesses, rows_witnesses): Witnesses,
     ) -> Result<WriterHandle, OpenError> {
         let parts = WriterParts {
             wal: self.wal.clone(),
             sealer: self.sealer.clone(),
             retention: self.retention.clone(),
             witnesses,
+            rows_witnesses,
             gateway,
             hmac_key: hmac_key(config, &self.wal.data_dir)?,
             disk_share: config.disk_share,
@@ -97,7 +102,7 @@ mod tests {
         config.limits.sync_interval = Duration::from_millis(2);
         let folder = LogFolder::open(dir.path(), RealDisk::shared(), &config, 1).unwrap();
         let (log, entries) = PredictionLog::new(config.ring);
-        let writer = folder.write(entries, &config, 1, vec![]).unwrap();
+        let writer = folder.write(entries, &config, 1, (vec![], vec![])).unwrap();
         let iris = version(&log, "iris", LogSettings::default());
         log.offer(entry(&iris, SystemTime::now(), 100));
         while iris.counts.written.load(std::sync::atomic::Ordering::Relaxed) < 100 {

@@ -23,13 +23,13 @@ def single(values):
 
 def binary(name, scores, labels):
     scores, labels = single(scores), np.asarray(labels)
-    clipped = np.clip(scores, 1e-15, 1 - 1e-15)
+    both = np.clip(np.column_stack([1 - scores, scores]), 1e-15, 1 - 1e-15)
     return {
         "name": name,
         "scores": scores.tolist(),
         "labels": labels.tolist(),
         "accuracy": metrics.accuracy_score(labels, (scores >= 0.5).astype(int)),
-        "log_loss": metrics.log_loss(labels, np.column_stack([1 - clipped, clipped]), labels=[0, 1]),
+        "log_loss": metrics.log_loss(labels, both, labels=[0, 1]),
         "brier": metrics.brier_score_loss(labels, scores),
         "auc": metrics.roc_auc_score(labels, scores),
         "positive_rate": float(np.mean(labels)),

@@ -193,8 +193,8 @@ fn without_a_directory_the_server_says_where_its_log_lies() {
 /// Rows whose schema says how `in_x` and `out_score` are parts of tensors, as a version's rows do.
 fn replayable(rows: &[Row]) -> RecordBatch {
     let batch = predictions(rows);
-    let logged = batch.schema();
-    let fields = logged.fields().iter().map(|field| field.as_ref().clone()).map(|field| {
+    let schema = batch.schema();
+    let fields = schema.fields().iter().map(|field| field.as_ref().clone()).map(|field| {
         let note = |tensor: &str, side: &str, shape: &str| {
             Metadata::from([
                 ("headgate.tensor", tensor),

@@ -44,7 +44,9 @@ impl ExactSum {
 
     /// The sum, right to about 1 part in 10^15 of its largest slot.
     pub fn value(&self) -> f64 {
-        let scaled = |(at, slot): (&i32, &i128)| *slot as f64 * 2f64.powi(at * SLOT_BITS);
+        // In two steps: the whole power may be smaller than any double.
+        let half = |at: i32| 2f64.powi(at * SLOT_BITS / 2);
+        let scaled = |(at, slot): (&i32, &i128)| *slot as f64 * half(*at) * half(*at);
         self.slots.iter().rev().map(scaled).sum()
     }
 }

@@ -223,7 +223,9 @@ mod tests {
         assert_eq!(classes, [Class::at(1), Class::at(0)], "the first of equals");
         assert_eq!(by_row[0].as_ref().unwrap().probabilities.as_deref(), Some([0.2, 0.5, 0.3].as_slice()));
         let turned = floats(&[3, 2], &[0.2, 0.5, 0.5, 0.5, 0.3, 0.0]);
-        assert_eq!(read(&plan(Task::Classification, Some(1), &[]), turned, 2), by_row);
+        let by_column = read(&plan(Task::Classification, Some(1), &[]), turned, 2);
+        // Their scores are NaN.
+        assert_eq!(format!("{by_column:?}"), format!("{by_row:?}"));
     }
 
     #[test]

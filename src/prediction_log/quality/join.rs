@@ -49,6 +49,8 @@ pub struct Join {
     bounds: Bounds,
     /// Unix time in µs; never goes back.
     now_us: i64,
+    /// When time first passed here: the start of this process. What is older was another's.
+    began_us: i64,
     /// What became known until then was evidence in an earlier process.
     silent_until_us: i64,
     evidence: Vec<(Arc<str>, LabelSample)>,
@@ -81,6 +83,7 @@ impl Join {
             due: DueTimes::default(),
             bounds,
             now_us: i64::MIN,
+            began_us: i64::MAX,
             silent_until_us: i64::MIN,
             evidence: vec![],
             unreadable_feedback: 0,
@@ -152,9 +155,15 @@ impl Join {
     /// Time passes: what was not told in time is negative.
     pub fn tick(&mut self, now_us: i64) {
         self.now_us = self.now_us.max(now_us);
+        self.began_us = self.began_us.min(now_us);
         for id in self.due.pop(self.now_us) {
             self.settle(id, false);
         }
+    }
+
+    /// Whether that was before this process began, Unix time in µs.
+    pub fn is_older(&self, at_us: i64) -> bool {
+        at_us < self.began_us
     }
 
     /// What became known until then is no evidence: an earlier process has counted it.

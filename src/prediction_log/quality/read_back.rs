@@ -19,6 +19,8 @@ use crate::prediction_log::table::Table;
 
 /// Time between two looks whether the versions are there.
 const LOOK: Duration = Duration::from_millis(200);
+/// When a prediction was answered.
+const TIME: &str = "ts";
 /// Rows are counted by whole seconds to find where the newest begin.
 const SECOND_US: i64 = 1_000_000;
 
@@ -29,15 +31,8 @@ pub struct Versions {
     pub plan_of: Box<dyn Fn(&str, u64) -> Option<Arc<Plan>> + Send>,
 }
 
-/// What was read back.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ReadBack {
-    pub predictions: usize,
-    pub feedback: usize,
-}
-
-/// Starts the thread. It waits until the versions are there, reads once and ends. `now_us`: the start of this process;
-/// what is younger is known from itself.
+/// Starts the thread. It waits until the versions are there, reads once and ends. `now_us`: the start of this process,
+/// Unix time in µs; what is younger is known from itself.
 ///
 /// # Errors
 /// The operating system's, when a thread can't be started.
@@ -55,8 +50,9 @@ pub fn start(
             }
             std::thread::sleep(LOOK);
         }
-        match read_back(&tracker, &data_dir, RestoreBounds::default(), now_us, &versions) {
-            Ok(ReadBack { predictions, feedback }) => {
+        match tracker.restore_from(&data_dir, &RestoreBounds::default(), now_us, &versions.plan_of) {
+            Ok((0, 0)) => {}
+            Ok((predictions, feedback)) => {
                 tracing::info!(predictions, feedback, "realised quality goes on from the prediction log");
             }
             Err(cause) => tracing::error!(%cause, "the prediction log can't be read: realised quality begins anew"),
@@ -65,44 +61,44 @@ pub fn start(
     std::thread::Builder::new().name("quality".to_owned()).spawn(work).map(|_| ())
 }
 
-/// Takes in the newest rows that were written before `now_us`, Unix time in µs.
-///
-/// # Errors
-/// `ReadError` where the log can't be listed or a file of it not be read; what was read until then counts.
-pub fn read_back(
-    tracker: &Tracker,
-    data_dir: &Path,
-    bounds: RestoreBounds,
-    now_us: i64,
-    versions: &Versions,
-) -> Result<ReadBack, ReadError> {
-    let age_us = i64::try_from(bounds.max_age.as_micros()).unwrap_or(i64::MAX);
-    let oldest_us = now_us.saturating_sub(age_us);
-    let scan = |table, since_us, columns: Option<&[&str]>| Scan {
-        since_us: Some(since_us),
-        until_us: Some(now_us),
-        columns: columns.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
-        ..Scan::all(data_dir, table)
-    };
-    let since_us = newest(scan(Table::Predictions, oldest_us, Some(&["ts"])), bounds.max_rows, oldest_us)?;
-    let mut read = ReadBack::default();
-    for batch in scan(Table::Predictions, since_us, None).batches()? {
-        let rows = restored(&batch?, &versions.plan_of);
-        read.predictions += tracker.restore(rows.into_iter(), std::iter::empty()).0;
+impl Tracker {
+    /// Takes in the newest rows of the log before `now_us`, Unix time in µs, and the feedback that came since the oldest
+    /// of them, as [`Tracker::restore`] does. Versions without a plan are left out. Blocks until the files are read.
+    /// Gives how many predictions and pieces of feedback there were.
+    ///
+    /// # Errors
+    /// `ReadError` where the log can't be listed or a file of it not be read; what was read until then counts.
+    pub fn restore_from(
+        &self,
+        data_dir: &Path,
+        bounds: &RestoreBounds,
+        now_us: i64,
+        plan_of: impl Fn(&str, u64) -> Option<Arc<Plan>>,
+    ) -> Result<(usize, usize), ReadError> {
+        let age_us = i64::try_from(bounds.max_age.as_micros()).unwrap_or(i64::MAX);
+        let oldest_us = now_us.saturating_sub(age_us);
+        let scan =
+            |table, since_us| Scan { since_us: Some(since_us), until_us: Some(now_us), ..Scan::all(data_dir, table) };
+        let times = Some(vec![TIME.to_owned()]);
+        let times = Scan { columns: times, ..scan(Table::Predictions, oldest_us) };
+        let since_us = newest(&times, bounds.max_rows, oldest_us)?;
+        let (mut rows, mut told) = (0, 0);
+        for batch in scan(Table::Predictions, since_us).batches()? {
+            rows += self.restore(restored(&batch?, &plan_of).into_iter(), std::iter::empty()).0;
+        }
+        for batch in scan(Table::Feedback, since_us).batches()? {
+            told += self.restore(std::iter::empty(), feedback(&batch?).into_iter()).1;
+        }
+        Ok((rows, told))
     }
-    for batch in scan(Table::Feedback, since_us, None).batches()? {
-        let told = feedback(&batch?);
-        read.feedback += tracker.restore(std::iter::empty(), told.into_iter()).1;
-    }
-    Ok(read)
 }
 
 /// From when on there are at most so many rows.
-fn newest(scan: Scan, max_rows: usize, oldest_us: i64) -> Result<i64, ReadError> {
+fn newest(scan: &Scan, max_rows: usize, oldest_us: i64) -> Result<i64, ReadError> {
     let mut by_second: BTreeMap<i64, usize> = BTreeMap::new();
     for batch in scan.batches()? {
         let batch = batch?;
-        let times = batch.column_by_name("ts").and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
+        let times = batch.column_by_name(TIME).and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
         for time in times.into_iter().flatten().flatten() {
             *by_second.entry(time.div_euclid(SECOND_US)).or_default() += 1;
         }

@@ -57,7 +57,7 @@ const AT_ONCE: usize = 256;
 
 impl Tracker {
     /// Takes in what an earlier process has answered and was told. None of it becomes evidence for a rollout: it was that
-    /// before. Rows and feedback that are known already change nothing. Blocks for as long as the files take to be read.
+    /// before. Rows and feedback that are known already change nothing, and those of this process are left out. Blocks for as long as the files take to be read.
     /// Gives how many predictions and pieces of feedback there were.
     pub fn restore(
         &self,
@@ -71,6 +71,9 @@ impl Tracker {
             rows += some.len();
             self.with(|join| {
                 for row in some {
+                    if !join.is_older(row.ended_us) {
+                        continue;
+                    }
                     join.silence_until(row.ended_us);
                     join.see(Sight {
                         plan: &row.plan,
@@ -94,6 +97,9 @@ impl Tracker {
             told += some.len();
             self.with(|join| {
                 for feedback in some {
+                    if !join.is_older(feedback.received_us) {
+                        continue;
+                    }
                     join.silence_until(feedback.received_us);
                     join.tell(&feedback.subject, Told::of(&feedback, true));
                 }
@@ -163,7 +169,7 @@ impl<'a> Cells<'a> {
             id: self.text("prediction_id")?.parse().ok()?,
             request: self.text("request_id")?.to_owned(),
             row: self.number::<UInt32Type>("row_index")?,
-            rows: self.number::<UInt32Type>("n_rows")?,
+            rows: self.number::<UInt32Type>("n_rows").unwrap_or(1),
             ended_us: self.number::<TimestampMicrosecondType>("ts")?,
             rollout: self.rollout(),
             instance,

@@ -17,7 +17,8 @@ struct Small(PathBuf);
 impl Small {
     /// `None` where mounting is not allowed.
     fn mount(folder: &Path) -> Option<Self> {
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "headgate-test"]).arg(folder).output();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "headgate-test"]).arg(folder).output();
         mounted.is_ok_and(|output| output.status.success()).then(|| Self(folder.to_owned()))
     }
 }
@@ -47,7 +48,8 @@ async fn predictions_go_on_and_the_log_recovers_when_space_returns() {
     let http = Http::new(site.server.http);
     let ask = async || {
         let ids = vec!["7"; WIDTH].join(",");
-        let tensor = |name: &str| format!(r#"{{"name":"{name}","shape":[1,{WIDTH}],"datatype":"INT64","data":[{ids}]}}"#);
+        let tensor =
+            |name: &str| format!(r#"{{"name":"{name}","shape":[1,{WIDTH}],"datatype":"INT64","data":[{ids}]}}"#);
         let body = format!(r#"{{"inputs":[{},{}]}}"#, tensor("input_ids"), tensor("attention_mask"));
         http.send(http::Request::post("/"), "/v2/models/codelang/infer", body).await.unwrap()
     };
@@ -79,7 +81,11 @@ async fn predictions_go_on_and_the_log_recovers_when_space_returns() {
     .await;
     let counted = eventually("every row counted", async || {
         let counts = (metric("written"), metric("dropped_disk"), metric("dropped_ring"));
-        if counts.0 + counts.1 + counts.2 == f64::from(asked) { Ok(counts) } else { Err(format!("{counts:?} of {asked}")) }
+        if counts.0 + counts.1 + counts.2 == f64::from(asked) {
+            Ok(counts)
+        } else {
+            Err(format!("{counts:?} of {asked}"))
+        }
     })
     .await;
     let Site { data, server, .. } = site;

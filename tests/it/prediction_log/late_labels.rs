@@ -43,7 +43,8 @@ impl Labelling {
                 for round in 0.. {
                     let mut truths: Vec<Value> = vec![];
                     for (position, (body, truth)) in cases.iter().enumerate() {
-                        let request = http::Request::post("/").header("headgate-key", format!("{number}-{round}-{position}"));
+                        let request =
+                            http::Request::post("/").header("headgate-key", format!("{number}-{round}-{position}"));
                         let answer = http.send(request, "/v2/models/digits/infer", body.clone()).await.unwrap();
                         assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
                         let id = answer.header("headgate-prediction-id");
@@ -88,7 +89,11 @@ async fn rollout(from: u64, to: u64) -> (Site, Value) {
     assert_eq!(started.status, 200, "{}", String::from_utf8_lossy(&started.body));
     let end = eventually("the rollout's end", async || {
         let view = site.server.admin_http().get("/admin/v1/rollouts/digits").await.json();
-        if view["ended"] == true { Ok(view) } else { Err(format!("{} {} {}", view["state"], view["waiting_for"], view["checks"])) }
+        if view["ended"] == true {
+            Ok(view)
+        } else {
+            Err(format!("{} {} {}", view["state"], view["waiting_for"], view["checks"]))
+        }
     })
     .await;
     labelling.ends_well().await;
@@ -113,8 +118,13 @@ async fn a_better_version_is_promoted_by_feedback_and_its_quality_is_shown() {
         async move {
             let report = quality.get("/admin/v1/log/quality?model=digits").await.json();
             let of_version = report["quality"].as_array().unwrap().iter().filter(|one| one["version"] == version);
-            let best = of_version.max_by_key(|one| one["labelled"].as_u64()).unwrap_or_else(|| panic!("{report}")).clone();
-            (best["accuracy"].as_f64().unwrap(), best["labelled"].as_u64().unwrap(), best["predicted"].as_u64().unwrap())
+            let best =
+                of_version.max_by_key(|one| one["labelled"].as_u64()).unwrap_or_else(|| panic!("{report}")).clone();
+            (
+                best["accuracy"].as_f64().unwrap(),
+                best["labelled"].as_u64().unwrap(),
+                best["predicted"].as_u64().unwrap(),
+            )
         }
     };
     let (worse, better) = (accuracy(1).await, accuracy(2).await);

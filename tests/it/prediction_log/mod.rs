@@ -4,6 +4,7 @@
 mod disk_full;
 mod kill;
 mod late_labels;
+mod readers;
 mod object_store;
 mod retraining;
 mod rows;

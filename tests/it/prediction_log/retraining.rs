@@ -61,7 +61,8 @@ async fn what_was_served_trains_the_version_that_replaces_it() {
     let Some(python) = python("loop", "the retraining loop") else { return };
     let repository = TempDir::new();
     repository.write("digits/model.yaml", model_yaml().to_string());
-    let copied = Command::new("cp").arg("-r").arg(models().join("digits/1")).arg(repository.path().join("digits")).status();
+    let copied =
+        Command::new("cp").arg("-r").arg(models().join("digits/1")).arg(repository.path().join("digits")).status();
     assert!(copied.unwrap().success());
     let site = Site::start(repository, &json!({"sync_interval": "50ms"}));
 
@@ -72,7 +73,8 @@ async fn what_was_served_trains_the_version_that_replaces_it() {
     let data = site.data.path().to_str().unwrap().to_owned();
     let export = |name: &str| {
         let output = file(name);
-        let export = ["log", "export", "--model", "digits", "--label", "digit", "--output", &output, "--data-dir", &data];
+        let export =
+            ["log", "export", "--model", "digits", "--label", "digit", "--output", &output, "--data-dir", &data];
         headgate(&export);
         let manifest = std::fs::read(Path::new(&output).with_extension("manifest.json")).unwrap();
         serde_json::from_slice::<Value>(&manifest).unwrap()
@@ -99,11 +101,15 @@ async fn what_was_served_trains_the_version_that_replaces_it() {
     })
     .await;
     drop(traffic);
-    assert_eq!((&end["state"], &end["candidate"], &end["requested_by"]), (&json!("completed"), &json!(2), &json!("headgate")));
+    assert_eq!(
+        (&end["state"], &end["candidate"], &end["requested_by"]),
+        (&json!("completed"), &json!(2), &json!("headgate"))
+    );
     assert_eq!(site.server.model("digits")["labels"]["stable"], 2);
 
     // The audit log names the data set.
     let entries = site.server.admin_http().get("/admin/v1/audit?limit=1000&target=digits-1").await.json();
-    let last = entries["entries"].as_array().unwrap().iter().find(|entry| entry["after"]["state"] == "completed").unwrap();
+    let last =
+        entries["entries"].as_array().unwrap().iter().find(|entry| entry["after"]["state"] == "completed").unwrap();
     assert_eq!(last["after"]["candidate"]["lineage"]["dataset"], dataset.as_str(), "{last}");
 }

@@ -63,10 +63,8 @@ async fn a_clients_batch_is_a_row_an_instance_whose_ids_follow_from_the_first() 
     let site = Site::start(repository, &quick());
     let inputs = zoo::inputs("iris_logreg", "b32");
     let rows = inputs[0].1.shape()[0];
-    let (head, length, body) = crate::support::infer::http_body(
-        &Call { model: "iris", version: "", inputs: &inputs },
-        true,
-    );
+    let (head, length, body) =
+        crate::support::infer::http_body(&Call { model: "iris", version: "", inputs: &inputs }, true);
     let request = http::Request::post("/")
         .header("Inference-Header-Content-Length", length.unwrap())
         .header("x-request-id", "req-7");

@@ -86,14 +86,8 @@ impl Site {
 
 fn serve(repository: &TempDir, data: &TempDir) -> Server {
     let config = repository.path().join(".headgate.yaml");
-    let flags = [
-        "--config",
-        config.to_str().unwrap(),
-        "--data-dir",
-        data.path().to_str().unwrap(),
-        "--poll-interval",
-        "50ms",
-    ];
+    let flags =
+        ["--config", config.to_str().unwrap(), "--data-dir", data.path().to_str().unwrap(), "--poll-interval", "50ms"];
     Server::start(repository.path(), &flags)
 }
 

@@ -66,7 +66,10 @@ async fn credit_goes_to_who_really_answered_after_weight_changes_and_restarts() 
     for row in site.rows(Table::Feedback, 60).await {
         let (version, arm) = &answered[&row["prediction_id"]];
         assert_eq!((&row["model_version"], &row["arm"]), (version, arm), "{row:?}");
-        assert_eq!((row["model_name"].as_str(), row["name"].as_str(), row["value_number"].as_str()), ("digits", "label", "3.0"));
+        assert_eq!(
+            (row["model_name"].as_str(), row["name"].as_str(), row["value_number"].as_str()),
+            ("digits", "label", "3.0")
+        );
     }
 }
 

@@ -67,17 +67,16 @@ fn texts_and_features_can_be_sampled_by_too() {
 
 #[test]
 fn failures_and_the_arms_of_a_rollout_are_always_written() {
-    for log in [log_of(&iris(), LogSettings { sample: 0.0, ..LogSettings::default() })] {
-        let mut builder = RowsBuilder::new(log.clone());
-        assert_eq!(builder.push(&iris_entry(&log), &CONTEXT), Pushed { sampled_out: 2, ..Pushed::default() });
-        for arm in [Arm::Candidate, Arm::Control, Arm::Shadow] {
-            let entry = Entry { arm, ..iris_entry(&log) };
-            assert_eq!(builder.push(&entry, &CONTEXT).written, 2, "{arm:?}");
-        }
-        let failed = Entry { outcome: Outcome::Failed("it broke".into()), outputs: vec![], ..iris_entry(&log) };
-        assert_eq!(builder.push(&failed, &CONTEXT).written, 2);
-        assert_eq!(floats_of(column(&builder.finish(), "sample_probability")), [1.0; 8]);
+    let log = log_of(&iris(), LogSettings { sample: 0.0, ..LogSettings::default() });
+    let mut builder = RowsBuilder::new(log.clone());
+    assert_eq!(builder.push(&iris_entry(&log), &CONTEXT), Pushed { sampled_out: 2, ..Pushed::default() });
+    for arm in [Arm::Candidate, Arm::Control, Arm::Shadow] {
+        let entry = Entry { arm, ..iris_entry(&log) };
+        assert_eq!(builder.push(&entry, &CONTEXT).written, 2, "{arm:?}");
     }
+    let failed = Entry { outcome: Outcome::Failed("it broke".into()), outputs: vec![], ..iris_entry(&log) };
+    assert_eq!(builder.push(&failed, &CONTEXT).written, 2);
+    assert_eq!(floats_of(column(&builder.finish(), "sample_probability")), [1.0; 8]);
     let log = by_user(DataType::Int64, 0.0);
     let users = vec![counted(DataType::Int64, &[3], |n| n as i64)];
     let failed = Entry { outcome: Outcome::Failed("it broke".into()), ..entry(&log, users, vec![], 3) };

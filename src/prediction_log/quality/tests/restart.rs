@@ -10,7 +10,7 @@ use arrow::datatypes::Float32Type;
 
 use super::*;
 use crate::prediction_log::feedback::Feedback;
-use crate::prediction_log::quality::{Tracker, restored};
+use crate::prediction_log::quality::{RestoreBounds, Tracker, restored};
 use crate::routing::{LabelSample, Weights};
 
 /// Four rows of the log: one failed, one was a copy's, one has a null in place of its answer.
@@ -126,4 +126,60 @@ fn a_click_whose_time_was_over_before_the_restart_is_no_evidence_again() {
     join.tick(60 * SECOND);
     assert_eq!(report(&join).figures.labelled, 2);
     assert_eq!(join.take_evidence().len(), 1, "only the one that became due later");
+}
+
+/// Ten rows in files: sealed, and in a segment whose process died; the odd ones have labels, one of them another's.
+#[test]
+fn the_newest_rows_are_read_back_from_the_files() {
+    use crate::prediction_log::read::tests::fixture::{
+        SECOND_US, SEVEN_US, feedback, predictions, row, seal, segment, told,
+    };
+    use crate::prediction_log::table::Table;
+
+    let folder = tempfile::tempdir().unwrap();
+    let rows: Vec<_> = (0..10).map(row).collect();
+    seal(
+        folder.path(),
+        Table::Predictions,
+        "model=iris/version=1/date=2026-03-01/hour=07/1-1.parquet",
+        &[predictions(&rows[..6])],
+        &[],
+    );
+    segment(folder.path(), Table::Predictions, "1-2", &[predictions(&rows[6..])]);
+    let labels: Vec<_> = (1..10).step_by(2).map(|n| told(n, rows[n as usize].id, 0.5)).collect();
+    segment(folder.path(), Table::Feedback, "1-3", &[feedback(&labels)]);
+    let plan = Arc::new(Plan {
+        output_column: Some("out_score".into()),
+        ..Plan::clone(&plan(QualitySettings { feedback: labels[0].name.into(), ..settings(Task::Regression) }))
+    });
+    let restore = |max_rows, plan: Option<&Arc<Plan>>| {
+        let tracker = Tracker::new(Bounds::default());
+        let bounds = RestoreBounds { max_rows, ..RestoreBounds::default() };
+        let now_us = SEVEN_US + 3600 * SECOND_US;
+        let counts = tracker.restore_from(folder.path(), &bounds, now_us, |_, _| plan.cloned()).unwrap();
+        (counts, tracker.report(None))
+    };
+    let ((predictions, _), reports) = restore(100, Some(&plan));
+    assert_eq!((predictions, reports.len()), (10, 1));
+    assert_eq!((reports[0].figures.predicted, reports[0].figures.labelled), (10, 5));
+    let errors = (1..10).step_by(2).map(|n| f64::from((0.5 - n as f32 / 100.0).abs())).sum::<f64>();
+    assert!((reports[0].figures.mae.unwrap() - errors / 5.0).abs() < 1e-6, "{reports:?}");
+    let ((predictions, _), reports) = restore(3, Some(&plan));
+    assert_eq!((predictions, reports[0].figures.predicted), (3, 3), "the newest");
+    assert_eq!(restore(100, None).1, []);
+    let later = SEVEN_US + 48 * 3600 * SECOND_US;
+    let tracker = Tracker::new(Bounds::default());
+    let counts = tracker.restore_from(folder.path(), &RestoreBounds::default(), later, |_, _| Some(plan.clone()));
+    assert_eq!(counts.unwrap().0, 0, "too old");
+}
+
+#[test]
+fn what_this_process_has_answered_is_not_read_back() {
+    let tracker = Tracker::new(Bounds::default());
+    tracker.with(|join| join.tick(2 * SECOND));
+    let plan = with_age();
+    let rows = || restored(&batch(), |_, _| Some(plan.clone())).into_iter();
+    tracker.restore(rows(), [feedback(1, "label", 1.0, 3)].into_iter());
+    let reports = tracker.report(None);
+    assert_eq!((reports.len(), reports[0].figures.predicted, reports[0].figures.labelled), (1, 1, 0));
 }

@@ -3,7 +3,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::rollout::state_machine::Phase;
 
 /// One step at half of the traffic that goes by labels alone.
 fn by_labels() -> Value {
@@ -67,17 +66,24 @@ fn labels_that_come_in_a_later_step_than_their_answers_raise_no_false_alarm() {
 
 #[test]
 fn a_version_that_is_wrong_more_often_is_rolled_back_by_its_labels() {
-    for (worse, most) in [(3.0, 500), (2.0, 1_500), (1.5, 8_000)] {
-        let mut labels = vec![];
+    for (worse, most) in [(3.0, 150), (2.0, 600), (1.5, 6_000)] {
+        let (mut labels, mut completed) = (vec![], 0);
         for run in 0..60 {
             let mut simulation = with_rates(&by_labels(), (0.1, 0.1 * worse), 9_000 + run);
-            assert_eq!(simulation.run(200_000), State::RolledBack, "{worse}, run {run}");
+            if simulation.run(200_000) == State::Completed {
+                completed += 1;
+                continue;
+            }
+            assert_eq!(simulation.progress.state, State::RolledBack, "{worse}, run {run}");
             assert!(simulation.progress.cause.contains("check 'quality' found harm"), "{}", simulation.progress.cause);
             labels.push(simulation.evidence.check_views(&simulation.spec)[0].candidate.requests);
         }
         labels.sort_unstable();
-        println!("{worse} times as often wrong: {} labels of the candidate", labels[30]);
-        assert!(labels[30] <= most, "{worse}: {}", labels[30]);
+        let median = labels[labels.len() / 2];
+        println!("{worse} times as often wrong: {median} labels of the candidate, {completed} were promoted");
+        assert!(median <= most, "{worse}: {median}");
+        // At the safe ratio itself one in twenty may pass.
+        assert!(completed <= if worse > 1.5 { 0 } else { at_most(60) }, "{worse}: {completed}");
     }
 }
 
@@ -92,7 +98,7 @@ fn a_step_that_must_be_safe_waits_for_labels() {
     let mut simulation = with_rates(&by_labels(), (0.2, 0.1), 1);
     simulation.label_delay_ms = Some(60_000);
     simulation.run(50_000);
-    assert_eq!(simulation.progress.state, State::Step { index: 0, phase: Phase::Baking });
+    assert_eq!(simulation.progress.state.step(), Some(0));
     let view = simulation.evidence.check_views(&simulation.spec).remove(0);
     assert_eq!((view.verdict.as_str(), view.candidate.requests), ("inconclusive", 0));
     assert!(view.note.starts_with("candidate: 0 labels for 25"), "{}", view.note);

@@ -133,4 +133,3 @@ fn pass_on(client: &TcpStream, target: SocketAddr, victim: &Mutex<Option<(usize,
     _ = client.shutdown(Shutdown::Both);
     back.join().unwrap();
 }
-

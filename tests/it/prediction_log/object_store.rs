@@ -157,7 +157,7 @@ async fn the_process_that_is_killed() {
 const REDACTED: &str = "
 features: {s: [name, card]}
 log:
-  redact: {in_name: drop, in_card: {mask: 4}, out_o: drop}
+  redact: {in_name: drop, in_card: {mask: {keep_last: 4}}, out_o: drop}
 ";
 const SECRETS: [&str; 2] = ["Ada Lovelace of Ockham", "4000123412349876"];
 

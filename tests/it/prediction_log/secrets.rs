@@ -14,7 +14,7 @@ use crate::support::repository::TempDir;
 const SETTINGS: &str = "
 features: {s: [name, card]}
 log:
-  redact: {in_name: hmac, in_card: {mask: 4}, out_o: drop}
+  redact: {in_name: hmac, in_card: {mask: {keep_last: 4}}, out_o: drop}
 ";
 
 const NAME: &str = "Ada Lovelace of Ockham";

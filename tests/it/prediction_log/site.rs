@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::TimestampMicrosecondType;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use headgate::prediction_log::read::Scan;
 use headgate::prediction_log::table::Table;
@@ -99,13 +101,19 @@ pub fn read(data_dir: &Path, table: Table) -> Vec<Row> {
 
 fn texts(batch: &RecordBatch) -> Vec<Row> {
     let options = FormatOptions::default();
-    let columns: Vec<(String, ArrayFormatter<'_>)> = batch
-        .schema_ref()
-        .fields()
-        .iter()
-        .zip(batch.columns())
-        .map(|(field, column)| (field.name().clone(), ArrayFormatter::try_new(column, &options).unwrap()))
-        .collect();
+    let arrays: Vec<ArrayRef> = batch.columns().iter().map(without_zone).collect();
+    let names = batch.schema_ref().fields().iter().map(|field| field.name().clone());
+    let formatter = |array| ArrayFormatter::try_new(array, &options).unwrap();
+    let columns: Vec<(String, ArrayFormatter<'_>)> =
+        names.zip(arrays.iter().map(|array| formatter(array.as_ref()))).collect();
     let row = |at: usize| columns.iter().map(|(name, column)| (name.clone(), column.value(at).to_string())).collect();
     (0..batch.num_rows()).map(row).collect()
+}
+
+/// A time as it is in UTC: names of zones are for a feature of Arrow that nothing here needs.
+fn without_zone(array: &ArrayRef) -> ArrayRef {
+    match array.as_primitive_opt::<TimestampMicrosecondType>() {
+        Some(times) => Arc::new(times.clone().with_timezone_opt::<Arc<str>>(None)),
+        None => array.clone(),
+    }
 }

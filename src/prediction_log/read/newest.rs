@@ -83,7 +83,8 @@ impl Newest {
 
     fn finish(mut self) -> Vec<RecordBatch> {
         let mut kept: Vec<(i64, usize)> = self.kept.into_iter().map(|Reverse(kept)| kept).collect();
-        kept.sort_unstable();
+        // Of one time, those that were written later were met earlier.
+        kept.sort_unstable_by_key(|(time, row)| (*time, Reverse(*row)));
         kept.into_iter().filter_map(|(_, row)| self.rows[row].take()).collect()
     }
 }

@@ -93,6 +93,7 @@ async fn files_reach_a_server_that_is_away_at_first_and_then_dies_in_the_middle_
     .await;
     // The first server gets a quarter of the file.
     *relay.victim.lock().unwrap() = Some((1 << 20, Moto::start(&python, address).await));
+    relay.is_open.store(true, Relaxed);
     eventually("the server dies", async || match &*relay.victim.lock().unwrap() {
         None => Ok(()),
         Some((left, _)) => Err(format!("it was to get {left} more bytes")),

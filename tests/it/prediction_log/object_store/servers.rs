@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use futures_util::TryStreamExt as _;
@@ -86,6 +86,8 @@ fn client(endpoint: &str) -> AmazonS3 {
 pub struct Relay {
     pub url: String,
     pub connections: Arc<AtomicUsize>,
+    /// Until then connections are closed at once.
+    pub is_open: Arc<AtomicBool>,
     /// Whom to kill once so many more bytes were passed on to it.
     pub victim: Arc<Mutex<Option<(usize, Moto)>>>,
 }
@@ -95,15 +97,18 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (connections, victim) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(None)));
-        let (counted, shared) = (connections.clone(), victim.clone());
+        let is_open = Arc::new(AtomicBool::new(false));
+        let (counted, shared, open) = (connections.clone(), victim.clone(), is_open.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 counted.fetch_add(1, Relaxed);
                 let (stream, victim) = (stream.unwrap(), shared.clone());
-                std::thread::spawn(move || pass_on(&stream, target, &victim));
+                if open.load(Relaxed) {
+                    std::thread::spawn(move || pass_on(&stream, target, &victim));
+                }
             }
         });
-        Self { url, connections, victim }
+        Self { url, connections, is_open, victim }
     }
 }
 

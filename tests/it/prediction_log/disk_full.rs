@@ -29,8 +29,8 @@ impl Drop for Small {
     }
 }
 
-/// Rows of 16 KiB, so that the disk is soon full.
-const WIDTH: usize = 4096;
+/// Rows of a request, together some 60 KiB, so that the disk is soon full.
+const ROWS: usize = 256;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn predictions_go_on_and_the_log_recovers_when_space_returns() {
@@ -40,26 +40,29 @@ async fn predictions_go_on_and_the_log_recovers_when_space_returns() {
         return;
     };
     let repository = TempDir::new();
-    repository.add_with_manifest("codelang_v1", "codelang", 1);
+    repository.add_with_manifest("multi_io_addsub", "addsub", 1);
     // The limits are out of the way, so that it is the disk that says no.
     let settings = json!({"sync_interval": "20ms", "disk_share": 1.0, "segment_age": "1h"});
     let site = Site::start_in(repository, data, &settings);
     let filler = site.data.path().join("filler");
     let http = Http::new(site.server.http);
     let ask = async || {
-        let ids = vec!["7"; WIDTH].join(",");
-        let tensor =
-            |name: &str| format!(r#"{{"name":"{name}","shape":[1,{WIDTH}],"datatype":"INT64","data":[{ids}]}}"#);
-        let body = format!(r#"{{"inputs":[{},{}]}}"#, tensor("input_ids"), tensor("attention_mask"));
-        http.send(http::Request::post("/"), "/v2/models/codelang/infer", body).await.unwrap()
+        // Nothing that compresses well.
+        let values: Vec<String> = (0..ROWS * 16).map(|_| format!("{:.4}", fastrand::f32())).collect();
+        let tensor = |name: &str| {
+            let data = values.join(",");
+            format!(r#"{{"name":"{name}","shape":[{ROWS},16],"datatype":"FP32","data":[{data}]}}"#)
+        };
+        let body = format!(r#"{{"inputs":[{},{}]}}"#, tensor("a"), tensor("b"));
+        http.send(http::Request::post("/"), "/v2/models/addsub/infer", body).await.unwrap()
     };
     let metric = |outcome: &str| {
-        let series = format!(r#"headgate_log_rows_total{{model="codelang",outcome="{outcome}"}}"#);
+        let series = format!(r#"headgate_log_rows_total{{model="addsub",outcome="{outcome}"}}"#);
         site.server.metric(&series)
     };
-    let mut asked = 1;
+    let mut asked = 1u32;
     assert_eq!(ask().await.status, 200, "{}", site.server.log());
-    site.predictions(1).await;
+    site.predictions(ROWS).await;
 
     // The rest of the disk is taken.
     _ = std::fs::write(&filler, vec![7; 16 << 20]);
@@ -81,7 +84,7 @@ async fn predictions_go_on_and_the_log_recovers_when_space_returns() {
     .await;
     let counted = eventually("every row counted", async || {
         let counts = (metric("written"), metric("dropped_disk"), metric("dropped_ring"));
-        if counts.0 + counts.1 + counts.2 == f64::from(asked) {
+        if counts.0 + counts.1 + counts.2 == f64::from(asked * ROWS as u32) {
             Ok(counts)
         } else {
             Err(format!("{counts:?} of {asked}"))

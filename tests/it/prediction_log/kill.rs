@@ -42,7 +42,7 @@ async fn kills_under_load_lose_nothing_that_is_older_than_a_sync_interval() {
     let repository = TempDir::new();
     repository.add_with_manifest("iris_logreg", "iris", 1);
     // Segments are sealed often, so that kills meet that too.
-    let settings = json!({"sync_interval": "100ms", "segment_bytes": 60_000, "segment_age": "300ms"});
+    let settings = json!({"sync_interval": "100ms", "segment_bytes": 65_536, "segment_age": "300ms"});
     let mut site = Site::start(repository, &settings);
     let (mut due, mut unsure) = (BTreeSet::new(), 0);
     for kill in 0..kills {

@@ -82,7 +82,7 @@ async fn rollout(from: u64, to: u64) -> (Site, Value) {
     let site = Site::start(repository, &json!({"sync_interval": "50ms"}));
     let labelling = Labelling::start(&site);
     let step = |bp: u64| json!({"weight_bp": bp, "min_bake": "100ms", "max_bake": "60s", "min_samples": 50});
-    let spec = json!({"steps": [step(3000), step(10000)], "analysis": {"checks": [{"event": "feedback"}]}});
+    let spec = json!({"steps": [step(3000), step(10000)], "analysis": {"checks": [{"event": "feedback"}]}, "promote": {"watch": "1s"}});
     let body = json!({"route": "digits", "to": to, "spec": spec}).to_string();
     let request = http::Request::post("/").header("content-type", "application/json");
     let started = site.server.admin_http().send(request, "/admin/v1/rollouts", body).await.unwrap();

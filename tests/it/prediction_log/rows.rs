@@ -61,7 +61,7 @@ async fn a_clients_batch_is_a_row_an_instance_whose_ids_follow_from_the_first() 
     repository.add_with_manifest("iris_logreg", "iris", 1);
     repository.write("iris/model.yaml", "features: {X: [sepal_length, sepal_width, petal_length, petal_width]}");
     let site = Site::start(repository, &quick());
-    let inputs = zoo::inputs("iris_logreg", "b32");
+    let inputs = zoo::inputs("iris_logreg", "b8");
     let rows = inputs[0].1.shape()[0];
     let (head, length, body) =
         crate::support::infer::http_body(&Call { model: "iris", version: "", inputs: &inputs }, true);
@@ -104,7 +104,7 @@ async fn refusals_and_unknown_names_are_counted_and_not_written() {
     let wires = Wires::connect(&site.server).await;
     let inputs = zoo::inputs("iris_logreg", "b1");
     let misnamed = vec![("Y".to_owned(), inputs[0].1.clone())];
-    for (model, inputs) in [("iris", &misnamed), ("nobody", &inputs), ("iris", &inputs)] {
+    for (model, inputs) in [("iris", &misnamed), ("model-of-nobody", &inputs), ("iris", &inputs)] {
         _ = wires.infer(Encoding::Raw, &Call { model, version: "", inputs }).await;
     }
     let rows = site.predictions(1).await;
@@ -112,7 +112,7 @@ async fn refusals_and_unknown_names_are_counted_and_not_written() {
     let refused = site.server.metric(r#"headgate_log_unwritten_requests_total{model="iris"}"#);
     assert_eq!(refused, 1.0);
     let (_, metrics) = crate::support::client::get_blocking(site.server.admin, "/metrics");
-    assert!(!metrics.contains("nobody"), "a name that a client made up is no series");
+    assert!(!metrics.contains("model-of-nobody"), "a name that a client made up is no series");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

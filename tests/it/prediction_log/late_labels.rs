@@ -81,7 +81,7 @@ async fn rollout(from: u64, to: u64) -> (Site, Value) {
     repository.add_with_manifest("digits_cnn_v2", "digits", 2);
     let site = Site::start(repository, &json!({"sync_interval": "50ms"}));
     let labelling = Labelling::start(&site);
-    let step = |bp: u64| json!({"weight_bp": bp, "min_bake": "100ms", "max_bake": "60s", "min_samples": 50});
+    let step = |bp: u64| json!({"weight_bp": bp, "min_bake": "100ms", "max_bake": "60s", "min_samples": 50, "require": "safe"});
     let spec = json!({"steps": [step(3000), step(10000)], "analysis": {"checks": [{"event": "feedback"}]}, "promote": {"watch": "1s"}});
     let body = json!({"route": "digits", "to": to, "spec": spec}).to_string();
     let request = http::Request::post("/").header("content-type", "application/json");

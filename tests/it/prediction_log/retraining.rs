@@ -13,7 +13,7 @@ use crate::support::server::models;
 
 /// A rollout that goes by labels and by errors, and is over in seconds.
 fn model_yaml() -> Value {
-    let step = |bp: u64| json!({"weight_bp": bp, "min_bake": "100ms", "max_bake": "60s", "min_samples": 50});
+    let step = |bp: u64| json!({"weight_bp": bp, "min_bake": "100ms", "max_bake": "60s", "min_samples": 50, "require": "safe"});
     json!({
         "labels": {"stable": 1},
         "on_new_version": "rollout",

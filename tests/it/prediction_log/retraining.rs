@@ -21,6 +21,7 @@ fn model_yaml() -> Value {
         "rollout": {
             "steps": [step(3000), step(10000)],
             "analysis": {"checks": [{"event": "feedback"}, {"event": "error", "abs_max": 0.2}]},
+            "promote": {"watch": "1s"},
         },
     })
 }

@@ -10,6 +10,7 @@ GROUPS = {
     "floor": "Against the floor",
     "engine": "Against floor and engine",
     "pressure": "Under pressure",
+    "log": "The prediction log",
     "work": "All the work",
     "peers": "Against other servers",
 }

@@ -25,6 +25,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import bench as core  # noqa: E402
 import report  # noqa: E402
 import rows_speed  # noqa: E402, F401
+import rows_log  # noqa: E402, F401
 import rows_pressure  # noqa: E402, F401
 import rows_peers  # noqa: E402
 

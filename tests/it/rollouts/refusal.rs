@@ -39,7 +39,7 @@ async fn a_spec_that_makes_no_sense_is_refused_with_the_field_and_the_reason() {
             "a check without a source",
             2,
             quick_with(&json!({"analysis": {"checks": [{"event": "feedback"}]}})),
-            ["analysis.checks[0].event", "expected an event that has a source"],
+            ["analysis.checks[0].event", "feedback needs quality"],
         ),
         (
             "a check that needs copies",

@@ -185,6 +185,11 @@ impl Keeper {
             round.repeats += 1;
             return Some(*group);
         }
+        if let (Subject::Request { id, .. }, Some(prediction)) = (&item.subject, prediction)
+            && self.parts.requests.is_hidden(id)
+        {
+            item.subject = Subject::Prediction(prediction);
+        }
         self.last_received_us = now_us.max(self.last_received_us + 1);
         item.received_us = self.last_received_us;
         let next = round.groups.len();

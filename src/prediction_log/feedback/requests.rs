@@ -33,6 +33,8 @@ enum Rows {
     One {
         first: PredictionId,
         rows: u32,
+        /// The model's rules keep the request's id off the disk.
+        hidden: bool,
     },
     /// Several requests had the id.
     Several,
@@ -47,13 +49,17 @@ impl RequestIndex {
 
     /// Remembers a request that was answered.
     pub fn remember(&self, request: &str, first: PredictionId, rows: u32) {
+        self.remember_as(request, Rows::One { first, rows, hidden: false });
+    }
+
+    fn remember_as(&self, request: &str, rows: Rows) {
         let key = self.key(request);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = held.rows.get_mut(&key) {
             *known = Rows::Several;
             return;
         }
-        held.rows.insert(key, Rows::One { first, rows });
+        held.rows.insert(key, rows);
         if let Some(oldest) = held.order.insert(key) {
             held.rows.remove(&oldest);
         }
@@ -64,9 +70,15 @@ impl RequestIndex {
     pub fn prediction(&self, request: &str, row: u32) -> Option<PredictionId> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         match held.rows.get(&self.key(request))? {
-            Rows::One { first, rows } if row < *rows => Some(first.row(u64::from(row))),
+            Rows::One { first, rows, .. } if row < *rows => Some(first.row(u64::from(row))),
             _ => None,
         }
+    }
+
+    /// Whether the model that answered has the request's id redacted in its rows.
+    pub fn is_hidden(&self, request: &str) -> bool {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(held.rows.get(&self.key(request)), Some(Rows::One { hidden: true, .. }))
     }
 
     fn key(&self, request: &str) -> u128 {
@@ -80,11 +92,12 @@ impl Witness for RequestIndex {
         if entry.outcome != Outcome::Answered || entry.arm == Arm::Shadow {
             return;
         }
-        let rows = u32::try_from(entry.rows).unwrap_or(u32::MAX);
+        let hidden = entry.version.settings.redact.contains_key("request_id");
+        let rows = Rows::One { first: entry.id, rows: u32::try_from(entry.rows).unwrap_or(u32::MAX), hidden };
         let header = entry.request_id.as_str();
-        self.remember(header, entry.id, rows);
+        self.remember_as(header, rows);
         if !entry.client_id.is_empty() && entry.client_id != header {
-            self.remember(&entry.client_id, entry.id, rows);
+            self.remember_as(&entry.client_id, rows);
         }
     }
 }
@@ -97,6 +110,15 @@ mod tests {
 
     fn id(random: u64) -> PredictionId {
         PredictionId::new(UNIX_EPOCH, 1, 1, 0, random)
+    }
+
+    #[test]
+    fn an_id_that_a_models_rules_hide_is_known_as_such() {
+        let index = RequestIndex::new(10);
+        index.remember("a", id(1), 1);
+        index.remember_as("b", Rows::One { first: id(2), rows: 1, hidden: true });
+        assert!(!index.is_hidden("a") && index.is_hidden("b") && !index.is_hidden("c"));
+        assert_eq!(index.prediction("b", 0), Some(id(2)));
     }
 
     #[test]

@@ -83,7 +83,8 @@ impl Plan {
             axis: axes.and_then(|axes| axes.outputs[output]),
             classes: class_labels.get(&name).cloned().unwrap_or_default(),
             segments: segments(signature, settings, &columns)?,
-            output_column: column.filter(|column| !is_hidden(column)).map(|column| column.name.clone()),
+            // Rounded values would give other figures than the real ones did.
+            output_column: column.filter(|column| column.redaction.is_none()).map(|column| column.name.clone()),
             output_name: name,
         })
     }
@@ -154,9 +155,6 @@ fn output(
 }
 
 /// Whether the log's rows don't have what was there.
-fn is_hidden(column: &Column) -> bool {
-    !matches!(column.redaction, None | Some(Redaction::Round(_)))
-}
 
 fn segments(signature: &Signature, settings: &QualitySettings, columns: &[Column]) -> Result<Vec<Segment>, PlanError> {
     if settings.segments.len() > MAX_SEGMENTS {

@@ -70,7 +70,7 @@ impl Tracker {
     /// Gives how many predictions and pieces of feedback there were.
     ///
     /// # Errors
-    /// `ReadError` where the log can't be listed or a file of it not be read; what was read until then counts.
+    /// `ReadError` where the log can't be listed. A file that can't be read is reported and passed over.
     pub fn restore_from(
         &self,
         data_dir: &Path,
@@ -86,21 +86,25 @@ impl Tracker {
         let times = Scan { columns: times, ..scan(Table::Predictions, oldest_us) };
         let since_us = newest(&times, bounds.max_rows, oldest_us)?;
         let (mut rows, mut told) = (0, 0);
-        for batch in scan(Table::Predictions, since_us).batches()? {
-            rows += self.restore(restored(&batch?, &plan_of).into_iter(), std::iter::empty()).0;
+        for batch in scan(Table::Predictions, since_us).batches()?.filter_map(readable) {
+            rows += self.restore(restored(&batch, &plan_of).into_iter(), std::iter::empty()).0;
         }
-        for batch in scan(Table::Feedback, since_us).batches()? {
-            told += self.restore(std::iter::empty(), feedback(&batch?).into_iter()).1;
+        for batch in scan(Table::Feedback, since_us).batches()?.filter_map(readable) {
+            told += self.restore(std::iter::empty(), feedback(&batch).into_iter()).1;
         }
         Ok((rows, told))
     }
 }
 
+/// One file that is damaged is no reason to know nothing of the others.
+fn readable(batch: Result<RecordBatch, ReadError>) -> Option<RecordBatch> {
+    batch.inspect_err(|cause| tracing::error!(%cause, "part of the prediction log can't be read back")).ok()
+}
+
 /// From when on there are at most so many rows.
 fn newest(scan: &Scan, max_rows: usize, oldest_us: i64) -> Result<i64, ReadError> {
     let mut by_second: BTreeMap<i64, usize> = BTreeMap::new();
-    for batch in scan.batches()? {
-        let batch = batch?;
+    for batch in scan.batches()?.filter_map(readable) {
         let times = batch.column_by_name(TIME).and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
         for time in times.into_iter().flatten().flatten() {
             *by_second.entry(time.div_euclid(SECOND_US)).or_default() += 1;

@@ -72,6 +72,8 @@ pub struct LogSectionError {
     pub got: String,
 }
 
+/// Most entries that a ring may have.
+const MAX_RING_ENTRIES: usize = 10_000_000;
 const MIN_SEGMENT_BYTES: u64 = 64 << 10;
 /// A sealed segment is in memory as a whole.
 const MAX_SEGMENT_BYTES: u64 = 1 << 30;
@@ -143,6 +145,10 @@ fn time(key: &'static str, text: Option<&str>) -> Result<Option<Duration>, LogSe
 fn count(key: &'static str, value: Option<usize>, default: usize) -> Result<usize, LogSectionError> {
     match value {
         Some(0) => Err(LogSectionError { key, expected: "1 or more", got: "0".to_owned() }),
+        // Places are made when the process starts.
+        Some(many) if key == "ring_entries" && many > MAX_RING_ENTRIES => {
+            Err(LogSectionError { key, expected: "at most 10000000", got: many.to_string() })
+        }
         value => Ok(value.unwrap_or(default)),
     }
 }

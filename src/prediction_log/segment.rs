@@ -4,6 +4,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Take};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -130,6 +131,8 @@ pub struct SegmentReader {
     path: PathBuf,
     reader: StreamReader<Take<File>>,
     extent: Extent,
+    /// A batch could not be read; nothing that comes after it is.
+    is_broken: bool,
 }
 
 /// How much of a segment is whole.
@@ -161,9 +164,16 @@ pub fn read_opened(path: &Path, mut file: File) -> Result<SegmentReader, Segment
     let io_fault = |cause| SegmentError::Io { path: path.to_owned(), cause };
     let extent = measure(&mut file, path)?;
     file.seek(SeekFrom::Start(0)).map_err(io_fault)?;
-    let reader = StreamReader::try_new(file.take(extent.bytes), None)
+    let reader = guarded(|| StreamReader::try_new(file.take(extent.bytes), None))
         .map_err(|cause| SegmentError::Damaged { path: path.to_owned(), cause })?;
-    Ok(SegmentReader { path: path.to_owned(), reader, extent })
+    Ok(SegmentReader { path: path.to_owned(), reader, extent, is_broken: false })
+}
+
+/// A damaged file may say what no writer says, and the reader of the format panics at some of it. That is a fault of the
+/// file, and must not end the thread that seals all others.
+fn guarded<T>(read: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, ArrowError> {
+    let panicked = |_| Err(ArrowError::IpcError("what it says of its buffers can't be".to_owned()));
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(panicked)
 }
 
 /// The schema of a segment alone, with what the file says of itself.
@@ -178,7 +188,7 @@ pub fn read_schema(path: &Path) -> Result<SchemaRef, SegmentError> {
         return Err(no_schema(&mut file, path, length).unwrap_or_else(io_fault));
     };
     file.seek(SeekFrom::Start(0)).map_err(io_fault)?;
-    let reader = StreamReader::try_new(file.take(message.end), None)
+    let reader = guarded(|| StreamReader::try_new(file.take(message.end), None))
         .map_err(|cause| SegmentError::Damaged { path: path.to_owned(), cause })?;
     Ok(reader.schema())
 }
@@ -198,7 +208,11 @@ impl Iterator for SegmentReader {
     type Item = Result<RecordBatch, SegmentError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let batch = self.reader.next()?;
+        if self.is_broken {
+            return None;
+        }
+        let batch = guarded(|| self.reader.next().transpose()).transpose()?;
+        self.is_broken = batch.is_err();
         Some(batch.map_err(|cause| SegmentError::Damaged { path: self.path.clone(), cause }))
     }
 }
@@ -291,6 +305,24 @@ mod tests {
 
     fn seqs(path: &Path) -> Vec<u64> {
         read_segment(path).unwrap().flat_map(|batch| column_of_seq(&batch.unwrap())).collect()
+    }
+
+    #[test]
+    fn a_flipped_bit_is_an_error_or_other_rows_and_never_a_panic() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("1-0.arrows");
+        let mut segment = Segment::create(&FakeDisk::default().shared(), &path, &schema()).unwrap();
+        (0..3).for_each(|at| segment.append(&numbers(at * 10..at * 10 + 10)).unwrap());
+        let whole = fs::read(&path).unwrap();
+        for byte in 0..whole.len() {
+            let mut flipped = whole.clone();
+            flipped[byte] ^= 1 << (byte % 8);
+            fs::write(&path, &flipped).unwrap();
+            if let Ok(reader) = read_segment(&path) {
+                // The last is the first that can't be read.
+                assert!(reader.map(|batch| batch.is_err()).filter(|is_err| *is_err).count() <= 1, "byte {byte}");
+            }
+        }
     }
 
     #[test]

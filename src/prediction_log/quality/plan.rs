@@ -6,7 +6,7 @@ use super::outcome::{Class, Truth};
 use crate::error::nearest;
 use crate::prediction_log::columns::{Column, Kind, RuleError, Side, columns};
 use crate::prediction_log::feedback::Value;
-use crate::prediction_log::settings::{Exposure, LogSettings, MAX_SEGMENTS, QualitySettings, Redaction, Task};
+use crate::prediction_log::settings::{Exposure, LogSettings, MAX_SEGMENTS, QualitySettings, Task};
 use crate::signature::{Signature, TensorSpec};
 use crate::tensor::DataType;
 

@@ -20,7 +20,7 @@ const MAX_PENDING_BYTES: usize = 64 << 20;
 /// Time between two looks at how full the disk is.
 const ROOM_INTERVAL: Duration = Duration::from_secs(1);
 /// Time between two looks for rows that are too old.
-const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
+const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What the writer does, for metrics and people.
 #[derive(Debug, Clone, Default, PartialEq)]

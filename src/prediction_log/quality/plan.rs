@@ -259,7 +259,10 @@ mod tests {
         assert!(error.contains("'in_image'") && error.contains("in_re_gion, in_age"), "{error}");
         let error = plan(&with(&["in_b"; 4]), &log).unwrap_err();
         assert_eq!(error, PlanError::TooManySegments { got: 4 });
-        let log = LogSettings { redact: [("in_b".to_owned(), Redaction::Hmac)].into(), ..log };
+        let log = LogSettings {
+            redact: [("in_b".to_owned(), crate::prediction_log::settings::Redaction::Hmac)].into(),
+            ..log
+        };
         assert_eq!(plan(&with(&["in_b"]), &log).unwrap_err(), PlanError::RedactedSegment { column: "in_b".into() });
     }
 

@@ -52,6 +52,7 @@ pub struct Core {
     flushed: SystemTime,
     synced: SystemTime,
     expired: SystemTime,
+    is_behind: bool,
     stats: Arc<Mutex<WriterStats>>,
 }
 
@@ -68,6 +69,7 @@ impl Core {
             flushed: now,
             synced: now,
             expired: now,
+            is_behind: false,
             stats: Arc::default(),
         }
     }
@@ -105,7 +107,14 @@ impl Core {
         if is_due(self.expired, now, RETENTION_INTERVAL) {
             self.expire(now);
         }
+        self.is_behind = taken == TURN_ENTRIES;
         taken > 0
+    }
+
+    /// Whether the last turn left something in the ring. Where it did not, the next can wait: a turn an entry would keep a
+    /// core busy with little else than turns.
+    pub fn is_behind(&self) -> bool {
+        self.is_behind
     }
 
     /// Ends all segments.

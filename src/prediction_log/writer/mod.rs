@@ -103,7 +103,8 @@ fn run(core: &mut Core, commands: &Receiver<Command>) {
             Err(RecvTimeoutError::Disconnected) => return core.drain(SystemTime::now, Instant::now() + LAST_DRAIN),
             Err(RecvTimeoutError::Timeout) => {}
         }
-        wait = if core.turn(SystemTime::now()) { Duration::ZERO } else { POLL };
+        core.turn(SystemTime::now());
+        wait = if core.is_behind() { Duration::ZERO } else { POLL };
     }
 }
 

@@ -154,8 +154,6 @@ fn output(
         .ok_or_else(|| PlanError::NoOutput { expected, known: known() })
 }
 
-/// Whether the log's rows don't have what was there.
-
 fn segments(signature: &Signature, settings: &QualitySettings, columns: &[Column]) -> Result<Vec<Segment>, PlanError> {
     if settings.segments.len() > MAX_SEGMENTS {
         return Err(PlanError::TooManySegments { got: settings.segments.len() });

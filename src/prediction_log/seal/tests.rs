@@ -169,7 +169,8 @@ fn a_crash_at_any_step_neither_loses_nor_doubles_a_row() {
     seal(dir.path(), &source.disk, &path).unwrap();
     let sealed = fs::read(&target).unwrap();
     let relative = target.strip_prefix(dir.path()).unwrap();
-    let steps: [(&str, &dyn Fn(&Path)); 5] = [
+    type Step<'a> = (&'a str, &'a dyn Fn(&Path));
+    let steps: [Step<'_>; 5] = [
         ("before anything", &|_| {}),
         ("with an empty temporary file", &|dir| {
             fs::create_dir_all(dir.join(relative).parent().unwrap()).unwrap();

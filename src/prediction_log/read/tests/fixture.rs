@@ -59,7 +59,7 @@ pub fn row(n: u32) -> Row {
         seq: u64::from(n),
         width: f64::from(n) / 2.0,
         x: [n as f32, 0.5, -1.0, 2.0],
-        label: if n % 2 == 0 { "even" } else { "odd" },
+        label: if n.is_multiple_of(2) { "even" } else { "odd" },
         score: n as f32 / 100.0,
     }
 }

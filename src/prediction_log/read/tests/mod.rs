@@ -129,9 +129,9 @@ fn a_file_merged_from_a_day_is_read_for_each_of_its_hours() {
     let log = tempfile::tempdir().unwrap();
     let at = |n: u32, hours: i64| Row { ts_us: SEVEN_US + hours * HOUR_US, ..row(n) };
     let (early, late) = (predictions(&[at(0, 0)]), predictions(&[at(1, 9)]));
-    seal(log.path(), Table::Predictions, &format!("{}/1000-1.parquet", hour(7)), &[early.clone()], &[]);
+    seal(log.path(), Table::Predictions, &format!("{}/1000-1.parquet", hour(7)), std::slice::from_ref(&early), &[]);
     let last = format!("{}/1000-2.parquet", hour(16));
-    seal(log.path(), Table::Predictions, &last, &[late.clone()], &[]);
+    seal(log.path(), Table::Predictions, &last, std::slice::from_ref(&late), &[]);
     let mut batches = all(log.path()).batches().unwrap();
     // The merged file takes the place of the last one; the others go a little later, or after a crash.
     let replaces = [(META_REPLACES, "1000-1,1000-2")];

@@ -7,6 +7,7 @@
 use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use smallvec::SmallVec;
 
 /// Element type of a tensor, by its Open Inference Protocol name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -148,9 +149,12 @@ pub fn element_count(shape: &[usize]) -> usize {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Tensor {
     dtype: DataType,
-    shape: Vec<usize>,
+    shape: Dims,
     data: Bytes,
 }
+
+/// Dimensions that lie in the tensor itself where they are few, so that a clone allocates nothing for them.
+type Dims = SmallVec<[usize; 4]>;
 
 impl Tensor {
     /// Wraps raw bytes: little-endian, row-major, BYTES elements behind 4-byte lengths.
@@ -164,13 +168,13 @@ impl Tensor {
             Some(size) if data.len() != count * size => {
                 Err(TensorError::ByteCount { expected: count * size, got: data.len(), dtype, shape })
             }
-            Some(_) => Ok(Self { dtype, shape, data }),
+            Some(_) => Ok(Self { dtype, shape: Dims::from_slice(&shape), data }),
             None => {
                 let got = count_byte_elements(&data)?;
                 if got != count {
                     return Err(TensorError::ElementCount { expected: count, got, shape });
                 }
-                Ok(Self { dtype, shape, data })
+                Ok(Self { dtype, shape: Dims::from_slice(&shape), data })
             }
         }
     }
@@ -188,14 +192,14 @@ impl Tensor {
         for element in elements {
             push_byte_element(&mut data, element.as_ref());
         }
-        Ok(Self { dtype: DataType::Bytes, shape, data: data.freeze() })
+        Ok(Self { dtype: DataType::Bytes, shape: Dims::from_slice(&shape), data: data.freeze() })
     }
 
     /// All zeros, or empty strings for BYTES.
     pub fn zeros(dtype: DataType, shape: Vec<usize>) -> Self {
         // Four zero bytes are the length prefix of an empty string.
         let bytes = element_count(&shape) * dtype.size().unwrap_or(4);
-        Self { dtype, shape, data: Bytes::from(vec![0; bytes]) }
+        Self { dtype, shape: Dims::from_slice(&shape), data: Bytes::from(vec![0; bytes]) }
     }
 
     pub fn dtype(&self) -> DataType {
@@ -229,7 +233,7 @@ impl Tensor {
         if got != expected {
             return Err(TensorError::ElementCount { expected, got, shape });
         }
-        Ok(Self { shape, ..self })
+        Ok(Self { shape: Dims::from_slice(&shape), ..self })
     }
 
     /// The elements of a BYTES tensor in row-major order; nothing for other datatypes.

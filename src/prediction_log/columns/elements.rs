@@ -20,6 +20,9 @@ use crate::tensor::{DataType, Element};
 // Tensors are little-endian and Arrow's buffers are as the machine has it: bytes go from one to the other as they are.
 const _: () = assert!(cfg!(target_endian = "little"));
 
+/// Most memory that a column takes before it is needed, because the last batch needed as much; bytes, or texts.
+const MAX_AT_ONCE: usize = 1 << 16;
+
 /// Texts that lie side by side.
 #[derive(Debug)]
 pub struct Texts {
@@ -35,6 +38,13 @@ impl Default for Texts {
 }
 
 impl Texts {
+    /// Memory for so many texts of so many bytes in all.
+    pub fn with_capacity(texts: usize, bytes: usize) -> Self {
+        let mut ends = Vec::with_capacity(texts + 1);
+        ends.push(0);
+        Self { ends, bytes: Vec::with_capacity(bytes) }
+    }
+
     pub fn push(&mut self, text: &str) {
         self.bytes.extend_from_slice(text.as_bytes());
         self.end();
@@ -57,7 +67,9 @@ impl Texts {
     }
 
     pub fn finish(&mut self, nulls: Option<NullBuffer>) -> StringArray {
-        let Self { ends, bytes } = std::mem::take(self);
+        // As much again, without growing to it step by step; a batch that was unusually large does not hold its memory.
+        let next = Self::with_capacity(self.ends.len().min(MAX_AT_ONCE), self.bytes.len().min(MAX_AT_ONCE));
+        let Self { ends, bytes } = std::mem::replace(self, next);
         StringArray::new(OffsetBuffer::new(ends.into()), Buffer::from_vec(bytes), nulls)
     }
 }
@@ -168,7 +180,10 @@ impl Elements {
         let buffer = match &mut self.store {
             Store::Texts(texts) => return Arc::new(texts.finish(nulls)),
             Store::Truths(truths) => return Arc::new(BooleanArray::new(truths.finish(), nulls)),
-            Store::Numbers(buffer) => Buffer::from(std::mem::replace(buffer, MutableBuffer::new(0))),
+            Store::Numbers(buffer) => {
+                let next = MutableBuffer::new(buffer.len().min(MAX_AT_ONCE));
+                Buffer::from(std::mem::replace(buffer, next))
+            }
         };
         match self.dtype {
             DataType::Int8 => numbers::<Int8Type>(buffer, nulls),

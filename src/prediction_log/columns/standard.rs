@@ -179,8 +179,7 @@ impl StandardBuilder {
 
     /// The arrays, in the order of [`fields`]. Begins anew.
     pub fn finish(&mut self, names: &VersionNames<'_>) -> Vec<ArrayRef> {
-        let rows = std::mem::take(&mut self.rows);
-        self.text_bytes = 0;
+        let rows = &self.rows;
         let drop_key = self.rules.drop_key_hash;
         let weights = |row: &Row| row.rollout.as_ref().map(|part| part.weights);
         let key = |row: &Row| row.rollout.as_ref().and_then(|part| part.key).filter(|_| !drop_key);
@@ -191,26 +190,26 @@ impl StandardBuilder {
             Arc::new(TimestampMicrosecondArray::from_iter_values(rows.iter().map(of)).with_timezone("UTC"))
         };
         let version = UInt64Array::from_iter_values(rows.iter().map(|_| names.version));
-        vec![
-            ids(&rows),
+        let arrays = vec![
+            ids(rows),
             Arc::new(self.request_ids.finish(None)),
             u32s(|row| row.facts.index as u32),
             u32s(|row| row.n_rows),
             times(|row| row.ts_us),
             times(|row| row.ts_received_us),
-            texts(&rows, |row| row.route.as_deref().unwrap_or(names.model)),
-            texts(&rows, |_| names.model),
+            texts(rows, |row| row.route.as_deref().unwrap_or(names.model)),
+            texts(rows, |_| names.model),
             Arc::new(version),
-            texts(&rows, |_| names.digest),
-            texts(&rows, |row| row.arm),
+            texts(rows, |_| names.digest),
+            texts(rows, |row| row.arm),
             f32s(|row| row.arm_probability),
-            maybe_texts(&rows, |row| row.rollout.as_ref().map(|part| &*part.id)),
-            maybe_numbers::<UInt16Type>(&rows, |row| weights(row).map(|weights| weights.candidate())),
-            maybe_numbers::<UInt16Type>(&rows, |row| weights(row).map(|weights| weights.control())),
-            maybe_numbers::<UInt64Type>(&rows, key),
-            texts(&rows, |row| assigned_by(row.rollout.as_ref())),
-            texts(&rows, |row| if row.is_error { "error" } else { "ok" }),
-            maybe_texts(&rows, |row| row.error.as_deref()),
+            maybe_texts(rows, |row| row.rollout.as_ref().map(|part| &*part.id)),
+            maybe_numbers::<UInt16Type>(rows, |row| weights(row).map(|weights| weights.candidate())),
+            maybe_numbers::<UInt16Type>(rows, |row| weights(row).map(|weights| weights.control())),
+            maybe_numbers::<UInt64Type>(rows, key),
+            texts(rows, |row| assigned_by(row.rollout.as_ref())),
+            texts(rows, |row| if row.is_error { "error" } else { "ok" }),
+            maybe_texts(rows, |row| row.error.as_deref()),
             u32s(|row| row.total_us),
             u32s(|row| row.queue_us),
             u32s(|row| row.compute_us),
@@ -220,7 +219,11 @@ impl StandardBuilder {
             Arc::new(UInt16Array::from_iter_values(rows.iter().map(|row| row.gateway))),
             u64s(|row| row.incarnation),
             u64s(|row| row.facts.seq),
-        ]
+        ];
+        // The next batch takes the same memory.
+        self.rows.clear();
+        self.text_bytes = 0;
+        arrays
     }
 }
 
@@ -235,14 +238,14 @@ fn assigned_by(part: Option<&RolloutPart>) -> &'static str {
 }
 
 fn ids(rows: &[Row]) -> ArrayRef {
-    let mut texts = Texts::default();
+    let mut texts = Texts::with_capacity(rows.len(), rows.len() * 36);
     let mut buffer = [0; 36];
     rows.iter().for_each(|row| texts.push(row.id.text(&mut buffer)));
     Arc::new(texts.finish(None))
 }
 
 fn texts<'a>(rows: &'a [Row], of: impl Fn(&'a Row) -> &'a str) -> ArrayRef {
-    let mut texts = Texts::default();
+    let mut texts = Texts::with_capacity(rows.len(), rows.iter().map(|row| of(row).len()).sum());
     rows.iter().for_each(|row| texts.push(of(row)));
     Arc::new(texts.finish(None))
 }

@@ -1,16 +1,15 @@
 //! Which predictions a request's id stands for: a bounded memory of the last requests.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use super::recent::Recent;
 use crate::inference::PredictionId;
 use crate::prediction_log::entry::{Entry, Outcome, Witness};
 use crate::routing::Arm;
 
-/// Ids of requests that are remembered: at most about 25 MB of them.
+/// Ids of requests that are remembered: at most about 16 MB of them.
 pub const MAX_REQUESTS: usize = 1 << 18;
 
 /// Ids of requests and the rows that they stand for. Cloning shares it.
@@ -21,10 +20,22 @@ pub struct RequestIndex {
     seed: u64,
 }
 
+/// The requests lie in the order in which they came, so that a new one is written over the oldest and only the small table
+/// is met at random: this is on the way of every row to the disk, and the caches are the requests' own.
 #[derive(Debug)]
 struct Held {
-    rows: HashMap<u128, Rows>,
-    order: Recent<u128>,
+    capacity: usize,
+    requests: Vec<Request>,
+    /// Place of the oldest, once there are as many as there may be.
+    oldest: usize,
+    /// Places by key.
+    places: HashTable<u32>,
+}
+
+#[derive(Debug)]
+struct Request {
+    key: u128,
+    rows: Rows,
 }
 
 /// What one id stands for.
@@ -43,7 +54,7 @@ enum Rows {
 impl RequestIndex {
     /// One that remembers so many ids.
     pub fn new(capacity: usize) -> Self {
-        let held = Held { rows: HashMap::new(), order: Recent::new(capacity) };
+        let held = Held { capacity, requests: Vec::new(), oldest: 0, places: HashTable::new() };
         Self { held: Arc::new(Mutex::new(held)), seed: fastrand::u64(..) }
     }
 
@@ -54,22 +65,14 @@ impl RequestIndex {
 
     fn remember_as(&self, request: &str, rows: Rows) {
         let key = self.key(request);
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = held.rows.get_mut(&key) {
-            *known = Rows::Several;
-            return;
-        }
-        held.rows.insert(key, rows);
-        if let Some(oldest) = held.order.insert(key) {
-            held.rows.remove(&oldest);
-        }
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).remember(key, rows);
     }
 
     /// The prediction of a request's row; `None` if the request is not remembered, if it has no such row, or if several
     /// requests had the same id, so that none of them can be meant.
     pub fn prediction(&self, request: &str, row: u32) -> Option<PredictionId> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        match held.rows.get(&self.key(request))? {
+        match held.rows(self.key(request))? {
             Rows::One { first, rows, .. } if row < *rows => Some(first.row(u64::from(row))),
             _ => None,
         }
@@ -78,12 +81,46 @@ impl RequestIndex {
     /// Whether the model that answered has the request's id redacted in its rows.
     pub fn is_hidden(&self, request: &str) -> bool {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        matches!(held.rows.get(&self.key(request)), Some(Rows::One { hidden: true, .. }))
+        matches!(held.rows(self.key(request)), Some(Rows::One { hidden: true, .. }))
     }
 
     fn key(&self, request: &str) -> u128 {
         xxh3_128_with_seed(request.as_bytes(), self.seed)
     }
+}
+
+impl Held {
+    fn rows(&self, key: u128) -> Option<&Rows> {
+        let place = self.places.find(short(key), |&place| self.requests[place as usize].key == key)?;
+        Some(&self.requests[*place as usize].rows)
+    }
+
+    fn remember(&mut self, key: u128, rows: Rows) {
+        let Self { capacity, requests, oldest, places } = self;
+        if let Some(&known) = places.find(short(key), |&place| requests[place as usize].key == key) {
+            requests[known as usize].rows = Rows::Several;
+            return;
+        }
+        let request = Request { key, rows };
+        let place = if requests.len() < *capacity {
+            requests.push(request);
+            requests.len() - 1
+        } else {
+            let place = *oldest;
+            let gone = std::mem::replace(&mut requests[place], request).key;
+            if let Ok(entry) = places.find_entry(short(gone), |&other| other as usize == place) {
+                entry.remove();
+            }
+            *oldest = (place + 1) % *capacity;
+            place
+        };
+        places.insert_unique(short(key), place as u32, |&place| short(requests[place as usize].key));
+    }
+}
+
+/// A key is a hash already, under a seed that nobody knows.
+fn short(key: u128) -> u64 {
+    key as u64
 }
 
 impl Witness for RequestIndex {
@@ -150,6 +187,6 @@ mod tests {
         }
         assert_eq!(index.prediction("a", 0), None);
         assert_eq!(index.prediction("b", 0), Some(id(2)));
-        assert_eq!(index.held.lock().unwrap().rows.len(), 2);
+        assert_eq!(index.held.lock().unwrap().places.len(), 2);
     }
 }

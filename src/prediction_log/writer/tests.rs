@@ -96,11 +96,11 @@ fn a_full_batch_is_written_at_once_and_never_in_larger_pieces() {
     let iris = version(&bench.log, "iris", LogSettings::default());
     bench.offer(&iris, 10_000);
     bench.core.turn(at(0));
-    assert_eq!(bench.in_segments().len(), 8192);
+    assert_eq!(bench.in_segments().len(), 9216);
     bench.core.turn(at(1));
     let path = segments(bench.dir.path(), Table::Predictions).unwrap().remove(0);
     let sizes: Vec<usize> = read_segment(&path).unwrap().map(|batch| batch.unwrap().num_rows()).collect();
-    assert_eq!(sizes, [4096, 4096, 1808]);
+    assert_eq!(sizes, [1024; 9].into_iter().chain([784]).collect::<Vec<_>>());
     assert_eq!(bench.in_segments(), (0..10_000).collect::<Vec<_>>());
 }
 

@@ -16,8 +16,8 @@ use crate::prediction_log::settings::Durability;
 use crate::prediction_log::stream::{Partition, Stream, Wal};
 use crate::prediction_log::table::{META_RULES, Table};
 
-/// Most rows of a batch.
-pub const MAX_BATCH_ROWS: usize = 4096;
+/// Most rows of a batch: some 300 KB, so that making one sweeps no cache that the requests work in.
+pub const MAX_BATCH_ROWS: usize = 1024;
 /// Bytes of rows after which a batch is written.
 pub const MAX_BATCH_BYTES: usize = 8 << 20;
 

@@ -18,8 +18,7 @@ use crate::cli::predict::wire::{self, Metadata};
 use crate::cli::print_json;
 use crate::inference::PredictionId;
 use crate::prediction_log::columns::tensors_of;
-use crate::prediction_log::read::{Scan, lookup, newest};
-use crate::prediction_log::table::Table;
+use crate::prediction_log::read::{LeftOut, lookup, newest};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -64,14 +63,11 @@ struct Replayed {
 }
 
 impl Args {
-    pub fn run(&self, out: &mut dyn Write) -> Result<(), Failure> {
-        let directory = self.log.directory()?;
+    pub fn run(&self, out: &mut dyn Write, left_out: &LeftOut) -> Result<(), Failure> {
+        let scan = self.log.predictions(self.model.as_deref(), left_out)?;
         let rows = match (self.id, self.last) {
-            (Some(id), _) => vec![lookup(&directory, id)?.ok_or_else(|| not_logged(id))?],
-            (None, last) => {
-                let scan = Scan { model: self.model.clone(), ..Scan::all(&directory, Table::Predictions) };
-                newest(&scan, last.unwrap_or_default())?
-            }
+            (Some(id), _) => vec![lookup(&scan, id)?.ok_or_else(|| not_logged(id))?],
+            (None, last) => newest(&scan, last.unwrap_or_default())?,
         };
         if rows.is_empty() {
             return Err(Failure::NotFound("the log has no such predictions".to_owned()));

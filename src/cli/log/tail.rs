@@ -1,6 +1,6 @@
 //! `headgate log tail`: the newest predictions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::time::Duration;
 
@@ -12,8 +12,7 @@ use super::grid;
 use crate::cli::failure::Failure;
 use crate::cli::print_json;
 use crate::prediction_log::query::object;
-use crate::prediction_log::read::{Scan, newest};
-use crate::prediction_log::table::Table;
+use crate::prediction_log::read::{LeftOut, Scan, newest};
 
 /// Time between two looks with --follow.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -46,8 +45,8 @@ pub struct Follow {
 }
 
 impl Args {
-    pub fn run(&self, out: &mut dyn Write) -> Result<(), Failure> {
-        let scan = Scan { model: self.model.clone(), ..Scan::all(self.log.directory()?, Table::Predictions) };
+    pub fn run(&self, out: &mut dyn Write, left_out: &LeftOut) -> Result<(), Failure> {
+        let scan = self.log.predictions(self.model.as_deref(), left_out)?;
         let mut follow = Follow::new(scan);
         let rows = follow.look(self.count.min(MAX_ROWS))?;
         if self.log.admin.json() && !self.follow {
@@ -57,8 +56,15 @@ impl Args {
         if !self.follow {
             return Ok(());
         }
+        let mut said = BTreeSet::new();
         loop {
             out.flush()?;
+            // This never ends by itself, so what is left out is said when it is met.
+            for (path, reason) in left_out.files() {
+                if said.insert(path) {
+                    eprintln!("headgate: left out: {reason}");
+                }
+            }
             std::thread::sleep(INTERVAL);
             let rows = follow.look(MAX_ROWS)?;
             self.print(out, &rows, false)?;

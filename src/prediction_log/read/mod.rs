@@ -5,8 +5,10 @@
 //! sealed file if that was there to be listed, else through the segment that is open already.
 
 mod error;
+mod left_out;
 mod listing;
 mod lookup;
+mod models;
 mod newest;
 mod place;
 mod rows;
@@ -17,6 +19,7 @@ mod told;
 mod verify;
 
 pub use self::error::ReadError;
+pub use self::left_out::{LeftOut, settled};
 pub use self::listing::{Source, list};
 pub use self::lookup::lookup;
 pub use self::newest::newest;

@@ -8,6 +8,7 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::TimestampMicrosecondType;
 
 use super::error::ReadError;
+use super::left_out::settled;
 use super::listing::{Source, list};
 use super::scan::Scan;
 
@@ -19,6 +20,10 @@ use super::scan::Scan;
 /// # Errors
 /// As [`Scan::batches`].
 pub fn newest(scan: &Scan, count: usize) -> Result<Vec<RecordBatch>, ReadError> {
+    settled(scan.left_out.as_ref(), || once(scan, count))
+}
+
+fn once(scan: &Scan, count: usize) -> Result<Vec<RecordBatch>, ReadError> {
     let mut sources = list(scan)?;
     // Segments first: they have the newest rows.
     sources.sort_by_key(|source| match source {

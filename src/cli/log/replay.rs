@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::time::Duration;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::UInt64Type;
 use bytes::Bytes;
 use hyper::{HeaderMap, Method};
 use serde::Serialize;
@@ -18,7 +19,7 @@ use crate::cli::predict::wire::{self, Metadata};
 use crate::cli::print_json;
 use crate::inference::PredictionId;
 use crate::prediction_log::columns::tensors_of;
-use crate::prediction_log::read::{LeftOut, lookup, newest};
+use crate::prediction_log::read::{LeftOut, lookup, newest, primitives, texts};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -91,11 +92,10 @@ impl Args {
 
     fn replay(&self, client: &Client, row: &RecordBatch) -> Result<Replayed, Failure> {
         let text = |column: &str| {
-            let found = row.column_by_name(column).and_then(|array| array.as_string_opt::<i32>());
+            let found = texts(row, column);
             found.filter(|array| array.is_valid(0)).map(|array| array.value(0).to_owned()).unwrap_or_default()
         };
-        let version = row.column_by_name("model_version");
-        let version = version.and_then(|array| array.as_primitive_opt::<arrow::datatypes::UInt64Type>());
+        let version = primitives::<UInt64Type>(row, "model_version");
         let logged_version = version.map(|array| array.value(0)).unwrap_or_default();
         let mut replayed = Replayed {
             prediction_id: text("prediction_id"),

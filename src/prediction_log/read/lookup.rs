@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use arrow::array::{Array, BooleanArray, RecordBatch, StringArray};
+use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
@@ -12,6 +12,7 @@ use super::error::ReadError;
 use super::listing::{Source, list};
 use super::scan::Scan;
 use super::sealed;
+use super::typed::texts;
 use crate::inference::PredictionId;
 
 /// How long after its id was given a prediction may have ended, beside the slack of folders, in µs.
@@ -88,7 +89,7 @@ fn in_sealed(opened: sealed::Opened, wanted: &str) -> Result<Option<RecordBatch>
 }
 
 fn is_wanted(batch: &RecordBatch, wanted: &str) -> Result<BooleanArray, ArrowError> {
-    let ids = batch.column_by_name(ID_COLUMN).and_then(|ids| ids.as_any().downcast_ref::<StringArray>());
+    let ids = texts(batch, ID_COLUMN);
     let ids = ids.ok_or_else(|| ArrowError::SchemaError(format!("column '{ID_COLUMN}' is missing or no text")))?;
     Ok(ids.iter().map(|id| Some(id == Some(wanted))).collect())
 }

@@ -16,6 +16,7 @@ mod scan;
 mod sealed;
 mod segment;
 mod told;
+mod typed;
 mod verify;
 
 pub use self::error::ReadError;
@@ -26,6 +27,7 @@ pub use self::newest::newest;
 pub use self::place::Place;
 pub use self::scan::{Batches, Scan};
 pub use self::told::feedback_on;
+pub use self::typed::{primitives, texts};
 pub use self::verify::{Fault, Incarnation, Report, Torn, verify};
 
 #[cfg(test)]

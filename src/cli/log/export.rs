@@ -105,3 +105,24 @@ fn reasons(counts: &Counts) -> String {
     let reasons: Vec<String> = counts.left_out.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
     reasons.join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_set_says_why() {
+        let counts = |exported, predictions, left_out: &[(&'static str, u64)]| Counts {
+            predictions,
+            labelled: 0,
+            exported,
+            left_out: left_out.iter().copied().collect(),
+            sampled_out_estimate: 3,
+        };
+        let young = counts(0, 5, &[("too_young", 4), ("unlabelled", 1)]);
+        assert!(why_empty(&young).unwrap().ends_with("of 5 predictions are left out: too_young 4, unlabelled 1"));
+        assert!(summary(&young).ends_with("left out: too_young 4, unlabelled 1; about 3 more were sampled out"));
+        assert!(why_empty(&counts(0, 0, &[])).unwrap().contains("no prediction lies within the bounds"));
+        assert_eq!(why_empty(&counts(1, 5, &[])), None);
+    }
+}

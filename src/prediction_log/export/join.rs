@@ -99,10 +99,6 @@ impl Joined {
         for at in 0..batch.num_rows() {
             self.predictions += 1;
             self.sampled_out += 1.0 / f64::from(probabilities.value(at)) - 1.0;
-            if times.value(at) >= export.mature_until_us() {
-                self.leave_out("too_young");
-                continue;
-            }
             let Ok(id) = ids.value(at).parse::<PredictionId>() else {
                 self.leave_out("bad_id");
                 continue;
@@ -111,7 +107,15 @@ impl Joined {
             let is_shadow = arms.value(at) == "shadow";
             let told = if is_shadow { None } else { labels.of(id, names.value(at), rows.value(at)) };
             self.labelled += u64::from(told.is_some());
+            // Also one that is left out may be the one that is meant; but who asks again after an error means the answer.
+            if let Some((told, false)) = told
+                && statuses.value(at) == "ok"
+            {
+                let named = Named { id, came_us: came.value(at), told_us: told.received_us };
+                requests.entry((names.value(at).to_owned(), rows.value(at))).or_default().push(named);
+            }
             let reason = match told {
+                _ if times.value(at) >= export.mature_until_us() => Some("too_young"),
                 _ if is_shadow => Some("shadow"),
                 _ if statuses.value(at) != "ok" => Some("error"),
                 None => Some("unlabelled"),
@@ -124,11 +128,7 @@ impl Joined {
                 self.leave_out(reason);
                 continue;
             }
-            let Some((told, by_id)) = told else { continue };
-            if !by_id {
-                let named = Named { id, came_us: came.value(at), told_us: told.received_us };
-                requests.entry((names.value(at).to_owned(), rows.value(at))).or_default().push(named);
-            }
+            let Some((told, _)) = told else { continue };
             self.rows.insert(id, told.clone());
             found.push((id, times.value(at)));
         }
@@ -147,7 +147,10 @@ impl Joined {
             let (first, second) = (meant.next(), meant.next());
             let only = first.filter(|_| second.is_none());
             for other in named.iter().map(|named| named.id).filter(|id| Some(*id) != only) {
-                self.rows.remove(&other);
+                if self.rows.remove(&other).is_none() {
+                    // Left out already, for another reason.
+                    continue;
+                }
                 if only.is_some() {
                     self.labelled -= 1;
                     self.leave_out("unlabelled");

@@ -54,7 +54,7 @@ pub struct Counts {
     pub labelled: u64,
     /// Rows of the training set.
     pub exported: u64,
-    /// Predictions that are not in it, by the first reason that applies: `too_young` for `mature_s`, `bad_id`, `shadow` (a
+    /// Predictions that are not in it, by the first reason that applies: `bad_id`, `too_young` for `mature_s`, `shadow` (a
     /// copy that nobody waited for), `error`, `unlabelled`, `truncated` or `payload_dropped` (features are missing),
     /// `text_label` (where labels are numbers), `ambiguous_request` (the label names a request that several predictions
     /// have).

@@ -16,6 +16,9 @@ pub enum Failure {
     Refused(String),
     #[error("{0}")]
     NotFound(String),
+    /// Done as far as it could be: what was given lacks something.
+    #[error("{0}")]
+    Incomplete(String),
     #[error("no answer from {url}: {cause}. Is `headgate serve` running there? {flag} names another address")]
     Unreachable { url: String, cause: String, flag: &'static str },
     #[error("the output can't be written: {0}")]
@@ -23,13 +26,14 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The exit status: 1 refused or failed, 2 usage, 3 not found, 4 unreachable; 0 where nothing failed.
+    /// The exit status: 1 refused or failed, 2 usage, 3 not found, 4 unreachable, 5 incomplete; 0 where nothing failed.
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::Arguments(error) => u8::try_from(error.exit_code()).unwrap_or(2),
             Self::Usage(_) => 2,
             Self::NotFound(_) => 3,
             Self::Unreachable { .. } => 4,
+            Self::Incomplete(_) => 5,
             // Whoever read the output, such as `head`, has seen enough.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::Refused(_) | Self::Output(_) => 1,

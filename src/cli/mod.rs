@@ -1,7 +1,7 @@
 //! The command line: one file a subcommand.
 //!
 //! `serve` is the server, `inspect`, `audit verify` and `log` look at files; every other command asks a running server over HTTP. Exit status:
-//! 0 done, 1 refused or failed, 2 usage, 3 not found, 4 unreachable.
+//! 0 done, 1 refused or failed, 2 usage, 3 not found, 4 unreachable, 5 incomplete.
 
 mod admin_api;
 mod audit;

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::directory::LogArgs;
 use crate::cli::failure::Failure;
 use crate::cli::print_json;
-use crate::prediction_log::compact::{self, MAX_FILE_BYTES};
+use crate::prediction_log::compact::{self, MAX_FILE_BYTES, Report};
 use crate::prediction_log::disk::RealDisk;
 
 #[derive(Debug, clap::Args)]
@@ -24,30 +24,25 @@ impl Args {
         let directory = self.log.directory()?;
         let done = compact::compact(&directory, self.model.as_deref(), &RealDisk::shared(), MAX_FILE_BYTES);
         let report = done.map_err(|error| Failure::Refused(error.to_string()))?;
+        let Report { merged_files, merged_bytes, new_files, new_bytes, rows, failed } = &report;
         if self.log.admin.json() {
-            let failed: Vec<_> =
-                report.failed.iter().map(|(path, reason)| json!({"path": path, "reason": reason})).collect();
-            let (before, after) = (report.merged_files, report.new_files);
-            let bytes = (report.merged_bytes, report.new_bytes);
+            let failed: Vec<_> = failed.iter().map(|(path, reason)| json!({"path": path, "reason": reason})).collect();
             print_json(
                 out,
-                &json!({"merged_files": before, "merged_bytes": bytes.0, "new_files": after, "new_bytes": bytes.1,
-                    "rows": report.rows, "failed": failed}),
+                &json!({"merged_files": merged_files, "merged_bytes": merged_bytes, "new_files": new_files,
+                    "new_bytes": new_bytes, "rows": rows, "failed": failed}),
             )?;
         } else {
-            let (before, after) = (report.merged_files, report.new_files);
-            let (bytes_before, bytes_after) = (report.merged_bytes, report.new_bytes);
             writeln!(
                 out,
-                "{before} files of {bytes_before} bytes became {after} files of {bytes_after} bytes, {} rows",
-                report.rows
+                "{merged_files} files of {merged_bytes} bytes became {new_files} files of {new_bytes} bytes, {rows} rows"
             )?;
         }
-        match report.failed.first() {
+        match failed.first() {
             None => Ok(()),
             Some((path, reason)) => {
                 out.flush()?;
-                let count = report.failed.len();
+                let count = failed.len();
                 Err(Failure::Refused(format!("{count} not merged, the first {}: {reason}", path.display())))
             }
         }

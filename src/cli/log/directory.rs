@@ -8,6 +8,8 @@ use hyper::Method;
 use crate::admin::view::LogStats;
 use crate::cli::admin_api::AdminArgs;
 use crate::cli::failure::Failure;
+use crate::prediction_log::read::{LeftOut, Scan};
+use crate::prediction_log::table::Table;
 
 /// The path of what a server says of its log.
 pub const STATS: &str = "/admin/v1/log/stats";
@@ -38,6 +40,17 @@ impl LogArgs {
             return Ok(directory);
         }
         Err(Failure::NotFound(format!("there is no directory {}", directory.display())))
+    }
+
+    /// The predictions of a model, or all. Files that can't be read are left out and named there.
+    ///
+    /// # Errors
+    /// As [`LogArgs::directory`]; `NotFound` for a model that has none.
+    pub fn predictions(&self, model: Option<&str>, left_out: &LeftOut) -> Result<Scan, Failure> {
+        let all = Scan::all(self.directory()?, Table::Predictions);
+        let scan = Scan { model: model.map(str::to_owned), left_out: Some(left_out.clone()), ..all };
+        scan.check_model()?;
+        Ok(scan)
     }
 
     /// What the server says of its log; `None` where the directory is given and no server is asked.

@@ -8,7 +8,8 @@ use super::moment;
 use super::query::Rows;
 use crate::cli::failure::Failure;
 use crate::cli::print_json;
-use crate::prediction_log::export::{Export, Weights, manifest_path};
+use crate::prediction_log::export::{Counts, Export, LabelType, Weights, manifest_path};
+use crate::prediction_log::read::LeftOut;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -23,6 +24,12 @@ pub struct Args {
     /// What a row weighs: 1, or 1 / (sampling probability × arm probability); times the weight that its feedback has
     #[arg(long, value_name = "WEIGHTS", default_value = "equal", value_parser = ["equal", "ips"])]
     weights: String,
+    /// Where some labels are numbers and some texts: number leaves the texts out, text writes all as texts
+    #[arg(long, value_name = "TYPE", value_parser = ["number", "text"])]
+    label_type: Option<String>,
+    /// Go on without files of the log that can't be read; the manifest names them
+    #[arg(long)]
+    skip_damaged: bool,
     /// Leave out what the log learnt from then on, so that a training set can be made again: the manifest's as_of
     #[arg(long, value_name = "TIME", value_parser = moment::parse_us)]
     as_of: Option<i64>,
@@ -48,17 +55,74 @@ impl Args {
             as_of_us: self.as_of.unwrap_or_else(moment::now_us),
             mature_us: self.mature,
             weights: if self.weights == "ips" { Weights::Ips } else { Weights::Equal },
+            label_type: self
+                .label_type
+                .as_deref()
+                .map(|kind| if kind == "text" { LabelType::Text } else { LabelType::Number }),
+            left_out: self.skip_damaged.then(LeftOut::default),
         };
         let manifest = export.run(&self.output)?;
+        for damaged in &manifest.damaged {
+            eprintln!("headgate: left out: {}", damaged.reason);
+        }
+        if let Some(why) = why_empty(&manifest.counts) {
+            eprintln!("headgate: {why}");
+        }
         if self.log.admin.json() {
             return print_json(out, &manifest);
         }
-        let counts = &manifest.counts;
-        let left_out: Vec<String> = counts.left_out.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
-        let left_out = if left_out.is_empty() { String::new() } else { format!("; left out: {}", left_out.join(", ")) };
-        writeln!(out, "{} rows of {} predictions{left_out}", counts.exported, counts.predictions)?;
+        writeln!(out, "{}", summary(&manifest.counts))?;
+        for damaged in &manifest.damaged {
+            writeln!(out, "without the rows of {}", damaged.path)?;
+        }
         writeln!(out, "{}  {} bytes", self.output.display(), manifest.output.bytes)?;
         writeln!(out, "{}", manifest_path(&self.output).display())?;
         Ok(writeln!(out, "dataset {}", manifest.dataset)?)
+    }
+}
+
+fn summary(counts: &Counts) -> String {
+    let mut text = format!("{} rows of {} predictions", counts.exported, counts.predictions);
+    if !counts.left_out.is_empty() {
+        text += &format!("; left out: {}", reasons(counts));
+    }
+    if counts.sampled_out_estimate > 0 {
+        text += &format!("; about {} more were sampled out", counts.sampled_out_estimate);
+    }
+    text
+}
+
+/// What to say of a training set without rows.
+fn why_empty(counts: &Counts) -> Option<String> {
+    match (counts.exported, counts.predictions) {
+        (0, 0) => Some("the training set is empty: no prediction lies within the bounds".to_owned()),
+        (0, all) => Some(format!("the training set is empty: of {all} predictions are left out: {}", reasons(counts))),
+        _ => None,
+    }
+}
+
+fn reasons(counts: &Counts) -> String {
+    let reasons: Vec<String> = counts.left_out.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+    reasons.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_set_says_why() {
+        let counts = |exported, predictions, left_out: &[(&'static str, u64)]| Counts {
+            predictions,
+            labelled: 0,
+            exported,
+            left_out: left_out.iter().copied().collect(),
+            sampled_out_estimate: 3,
+        };
+        let young = counts(0, 5, &[("too_young", 4), ("unlabelled", 1)]);
+        assert!(why_empty(&young).unwrap().ends_with("of 5 predictions are left out: too_young 4, unlabelled 1"));
+        assert!(summary(&young).ends_with("left out: too_young 4, unlabelled 1; about 3 more were sampled out"));
+        assert!(why_empty(&counts(0, 0, &[])).unwrap().contains("no prediction lies within the bounds"));
+        assert_eq!(why_empty(&counts(1, 5, &[])), None);
     }
 }

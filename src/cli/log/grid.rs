@@ -1,35 +1,18 @@
-//! Aligned columns for people, as many as there are.
-
-use std::fmt::Write;
+//! Answers for people.
 
 use serde_json::Value;
 
+use crate::cli::table::aligned;
 use crate::prediction_log::query::{Answer, text};
 
 /// Longest cell of a table, in characters; `--json` has all of it.
 const MAX_CELL_CHARS: usize = 60;
 
-/// A table of an answer's rows, two spaces apart. Its header is in capitals where it is no column of the log.
+/// A table of an answer's rows.
 pub fn table(answer: &Answer) -> String {
     let rows = answer.rows.iter().map(|row| row.iter().map(cell).collect());
-    lines(&answer.columns, rows.collect())
-}
-
-/// A table of texts.
-pub fn lines(header: &[String], rows: Vec<Vec<String>>) -> String {
-    let mut widths: Vec<usize> = header.iter().map(|name| name.chars().count()).collect();
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    let mut out = String::new();
-    for row in std::iter::once(header).chain(rows.iter().map(Vec::as_slice)) {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        // A text can be written to without fail.
-        let _ = writeln!(out, "{}", cells.join("  ").trim_end());
-    }
-    out
+    let rows: Vec<Vec<String>> = std::iter::once(answer.columns.clone()).chain(rows).collect();
+    aligned(&rows)
 }
 
 /// A cell that keeps its row on one line.

@@ -18,7 +18,7 @@ use std::io::Write;
 use super::failure::Failure;
 use crate::prediction_log::export::ExportError;
 use crate::prediction_log::query::QueryError;
-use crate::prediction_log::read::ReadError;
+use crate::prediction_log::read::{LeftOut, ReadError};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -48,15 +48,41 @@ enum Command {
 
 impl Args {
     pub fn run(&self, out: &mut dyn Write) -> Result<(), Failure> {
-        match &self.command {
-            Command::Tail(args) => args.run(out),
-            Command::Show(args) => args.run(out),
-            Command::Query(args) => args.run(out),
-            Command::Stats(args) => args.run(out),
+        let left_out = LeftOut::default();
+        let done = match &self.command {
+            Command::Tail(args) => args.run(out, &left_out),
+            Command::Show(args) => args.run(out, &left_out),
+            Command::Query(args) => args.run(out, &left_out),
+            Command::Stats(args) => args.run(out, &left_out),
             Command::Verify(args) => args.run(out),
             Command::Compact(args) => args.run(out),
             Command::Export(args) => args.run(out),
-            Command::Replay(args) => args.run(out),
+            Command::Replay(args) => args.run(out, &left_out),
+        };
+        if left_out.is_empty() {
+            return done;
+        }
+        // What was found comes before what is missing of it.
+        out.flush()?;
+        incomplete(done, &lacking(&left_out))
+    }
+}
+
+/// What could not be read, for people.
+fn lacking(left_out: &LeftOut) -> String {
+    let reasons: Vec<String> = left_out.files().into_iter().map(|(_, reason)| format!("\n  {reason}")).collect();
+    let files = if reasons.len() == 1 { "1 file".to_owned() } else { format!("{} files", reasons.len()) };
+    format!("all rows of {files} are left out, `headgate log verify` checks each:{}", reasons.concat())
+}
+
+/// What was not found may lie where it can't be read.
+fn incomplete(done: Result<(), Failure>, lacking: &str) -> Result<(), Failure> {
+    match done {
+        Ok(()) => Err(Failure::Incomplete(lacking.to_owned())),
+        Err(Failure::NotFound(what)) => Err(Failure::Incomplete(format!("{what}\n{lacking}"))),
+        Err(failure) => {
+            eprintln!("headgate: {lacking}");
+            Err(failure)
         }
     }
 }
@@ -64,7 +90,7 @@ impl Args {
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
         match error {
-            ReadError::NoDirectory { .. } => Self::NotFound(error.to_string()),
+            ReadError::NoDirectory { .. } | ReadError::NoModel { .. } => Self::NotFound(error.to_string()),
             error => Self::Refused(error.to_string()),
         }
     }
@@ -83,7 +109,6 @@ impl From<ExportError> for Failure {
     fn from(error: ExportError) -> Self {
         match error {
             ExportError::Read(error) => error.into(),
-            ExportError::NoModel { .. } => Self::NotFound(error.to_string()),
             error => Self::Refused(error.to_string()),
         }
     }

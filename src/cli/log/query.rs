@@ -7,8 +7,7 @@ use super::{grid, moment};
 use crate::cli::failure::Failure;
 use crate::cli::print_json;
 use crate::prediction_log::query::{Condition, Query, Select};
-use crate::prediction_log::read::Scan;
-use crate::prediction_log::table::Table;
+use crate::prediction_log::read::{LeftOut, Scan};
 
 /// Columns of the table for people where none is selected; `--json` has all.
 const SHOWN: [&str; 8] =
@@ -54,21 +53,20 @@ pub struct Rows {
 
 impl Rows {
     /// The predictions meant.
-    pub fn scan(&self, data_dir: std::path::PathBuf) -> Scan {
-        let all = Scan::all(data_dir, Table::Predictions);
-        let (model, version) = (self.model.clone(), self.version);
-        Scan { model, version, since_us: self.since, until_us: self.until, ..all }
+    fn scan(&self, log: &LogArgs, left_out: &LeftOut) -> Result<Scan, Failure> {
+        let of_model = log.predictions(self.model.as_deref(), left_out)?;
+        Ok(Scan { version: self.version, since_us: self.since, until_us: self.until, ..of_model })
     }
 }
 
 impl Args {
-    pub fn run(&self, out: &mut dyn Write) -> Result<(), Failure> {
+    pub fn run(&self, out: &mut dyn Write, left_out: &LeftOut) -> Result<(), Failure> {
         let mut select = self.select.clone();
         if select.is_empty() && self.by.is_empty() && !self.log.admin.json() {
             select = SHOWN.map(|column| Select::Column(column.to_owned())).to_vec();
         }
         let (conditions, by) = (self.conditions.clone(), self.by.clone());
-        let scan = self.rows.scan(self.log.directory()?);
+        let scan = self.rows.scan(&self.log, left_out)?;
         let answer = Query { scan, conditions, by, select, limit: self.limit }.run()?;
         if self.log.admin.json() {
             return print_json(out, &serde_json::json!({"rows": answer.objects(), "more": answer.is_cut}));

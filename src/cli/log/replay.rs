@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::time::Duration;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::UInt64Type;
 use bytes::Bytes;
 use hyper::{HeaderMap, Method};
 use serde::Serialize;
@@ -18,8 +19,7 @@ use crate::cli::predict::wire::{self, Metadata};
 use crate::cli::print_json;
 use crate::inference::PredictionId;
 use crate::prediction_log::columns::tensors_of;
-use crate::prediction_log::read::{Scan, lookup, newest};
-use crate::prediction_log::table::Table;
+use crate::prediction_log::read::{LeftOut, lookup, newest, primitives, texts};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -64,14 +64,11 @@ struct Replayed {
 }
 
 impl Args {
-    pub fn run(&self, out: &mut dyn Write) -> Result<(), Failure> {
-        let directory = self.log.directory()?;
+    pub fn run(&self, out: &mut dyn Write, left_out: &LeftOut) -> Result<(), Failure> {
+        let scan = self.log.predictions(self.model.as_deref(), left_out)?;
         let rows = match (self.id, self.last) {
-            (Some(id), _) => vec![lookup(&directory, id)?.ok_or_else(|| not_logged(id))?],
-            (None, last) => {
-                let scan = Scan { model: self.model.clone(), ..Scan::all(&directory, Table::Predictions) };
-                newest(&scan, last.unwrap_or_default())?
-            }
+            (Some(id), _) => vec![lookup(&scan, id)?.ok_or_else(|| not_logged(id))?],
+            (None, last) => newest(&scan, last.unwrap_or_default())?,
         };
         if rows.is_empty() {
             return Err(Failure::NotFound("the log has no such predictions".to_owned()));
@@ -95,11 +92,10 @@ impl Args {
 
     fn replay(&self, client: &Client, row: &RecordBatch) -> Result<Replayed, Failure> {
         let text = |column: &str| {
-            let found = row.column_by_name(column).and_then(|array| array.as_string_opt::<i32>());
+            let found = texts(row, column);
             found.filter(|array| array.is_valid(0)).map(|array| array.value(0).to_owned()).unwrap_or_default()
         };
-        let version = row.column_by_name("model_version");
-        let version = version.and_then(|array| array.as_primitive_opt::<arrow::datatypes::UInt64Type>());
+        let version = primitives::<UInt64Type>(row, "model_version");
         let logged_version = version.map(|array| array.value(0)).unwrap_or_default();
         let mut replayed = Replayed {
             prediction_id: text("prediction_id"),

@@ -9,7 +9,8 @@ use crate::cli::failure::Failure;
 use crate::cli::print_json;
 use crate::inference::PredictionId;
 use crate::prediction_log::query::{object, text};
-use crate::prediction_log::read::{feedback_on, lookup};
+use crate::prediction_log::read::{LeftOut, Scan, feedback_on, lookup};
+use crate::prediction_log::table::Table;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -21,11 +22,12 @@ pub struct Args {
 }
 
 impl Args {
-    pub fn run(&self, out: &mut dyn Write) -> Result<(), Failure> {
-        let directory = self.log.directory()?;
-        let row = lookup(&directory, self.id)?.ok_or_else(|| not_logged(self.id))?;
+    pub fn run(&self, out: &mut dyn Write, left_out: &LeftOut) -> Result<(), Failure> {
+        let predictions = self.log.predictions(None, left_out)?;
+        let row = lookup(&predictions, self.id)?.ok_or_else(|| not_logged(self.id))?;
+        let feedback = Scan { table: Table::Feedback, ..predictions };
         let mut told: Vec<Map<String, Value>> = vec![];
-        for batch in feedback_on(&directory, &row)? {
+        for batch in feedback_on(&feedback, &row)? {
             told.extend((0..batch.num_rows()).map(|at| object(&batch, at)));
         }
         // As they arrived: for each name the last one counts.
@@ -49,8 +51,9 @@ impl Args {
 /// An id that is not in the log.
 pub fn not_logged(id: PredictionId) -> Failure {
     Failure::NotFound(format!(
-        "prediction {id} is not in the log: it was sampled out or dropped, its request was refused, or it is of another \
-         gateway's log or was deleted for its age"
+        "prediction {id} is not in the log. If it was answered just now, ask again: rows reach the disk within half a sync \
+         interval, half a second by default. Else it was sampled out or dropped, its request was refused, or it is of \
+         another gateway's log or was deleted for its age"
     ))
 }
 

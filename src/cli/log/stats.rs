@@ -9,7 +9,7 @@ use super::grid;
 use crate::cli::failure::Failure;
 use crate::cli::print_json;
 use crate::prediction_log::query::{Answer, Query, Select};
-use crate::prediction_log::read::{Scan, Source, list};
+use crate::prediction_log::read::{LeftOut, Scan, Source, list, settled};
 use crate::prediction_log::table::Table;
 
 #[derive(Debug, clap::Args)]
@@ -19,14 +19,16 @@ pub struct Args {
 }
 
 impl Args {
-    pub fn run(&self, out: &mut dyn Write) -> Result<(), Failure> {
-        let directory = self.log.directory()?;
-        let predictions = Scan::all(&directory, Table::Predictions);
-        let feedback = Scan::all(&directory, Table::Feedback);
-        let rows = ask(&predictions, "model_name,model_version,status", "count,min(ts),max(ts)")?;
-        let told = ask(&feedback, "model_name,name", "count,min(received_time),max(received_time)")?;
-        let runs = with_missing(ask(&predictions, "incarnation", "count,min(seq),max(seq)")?);
-        let files = [files(&predictions)?, files(&feedback)?];
+    pub fn run(&self, out: &mut dyn Write, left_out: &LeftOut) -> Result<(), Failure> {
+        let predictions = self.log.predictions(None, left_out)?;
+        let feedback = Scan { table: Table::Feedback, ..predictions.clone() };
+        // Not one file left out of the later tables alone.
+        let (rows, told, runs, files) = settled(Some(left_out), || -> Result<_, Failure> {
+            let rows = ask(&predictions, "model_name,model_version,status", "count,min(ts),max(ts)")?;
+            let told = ask(&feedback, "model_name,name", "count,min(received_time),max(received_time)")?;
+            let runs = with_missing(ask(&predictions, "incarnation", "count,min(seq),max(seq)")?);
+            Ok((rows, told, runs, [files(&predictions)?, files(&feedback)?]))
+        })?;
         let server = self.log.ask()?;
         if self.log.admin.json() {
             let tables = ["predictions", "feedback"].into_iter().zip(files);

@@ -1,19 +1,20 @@
 //! `headgate log tail`: the newest predictions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::TimestampMicrosecondType;
 use serde_json::{Map, Value};
 
 use super::directory::LogArgs;
 use super::grid;
 use crate::cli::failure::Failure;
 use crate::cli::print_json;
-use crate::prediction_log::query::object;
-use crate::prediction_log::read::{Scan, newest};
-use crate::prediction_log::table::Table;
+use crate::cli::table::Table;
+use crate::prediction_log::query::{object, text};
+use crate::prediction_log::read::{LeftOut, Scan, newest, primitives};
 
 /// Time between two looks with --follow.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -42,12 +43,11 @@ pub struct Follow {
     scan: Scan,
     /// Highest number that was shown, by model, version and incarnation: rows of one version come in their order.
     shown: BTreeMap<(String, u64, u64), u64>,
-    newest: Option<Value>,
 }
 
 impl Args {
-    pub fn run(&self, out: &mut dyn Write) -> Result<(), Failure> {
-        let scan = Scan { model: self.model.clone(), ..Scan::all(self.log.directory()?, Table::Predictions) };
+    pub fn run(&self, out: &mut dyn Write, left_out: &LeftOut) -> Result<(), Failure> {
+        let scan = self.log.predictions(self.model.as_deref(), left_out)?;
         let mut follow = Follow::new(scan);
         let rows = follow.look(self.count.min(MAX_ROWS))?;
         if self.log.admin.json() && !self.follow {
@@ -57,8 +57,15 @@ impl Args {
         if !self.follow {
             return Ok(());
         }
+        let mut said = BTreeSet::new();
         loop {
             out.flush()?;
+            // This never ends by itself, so what is left out is said when it is met.
+            for (path, reason) in left_out.files() {
+                if said.insert(path) {
+                    eprintln!("headgate: left out: {reason}");
+                }
+            }
             std::thread::sleep(INTERVAL);
             let rows = follow.look(MAX_ROWS)?;
             self.print(out, &rows, false)?;
@@ -74,10 +81,9 @@ impl Args {
             }
             return Ok(());
         }
-        let header = ["TIME", "PREDICTION", "MODEL", "V", "ARM", "STATUS", "US", "OUTPUTS"].map(str::to_owned);
-        let table = grid::lines(&header, rows.iter().map(line).collect());
-        let skipped = usize::from(!with_header);
-        for line in table.lines().skip(skipped) {
+        let mut table = Table::new(["TIME", "PREDICTION", "MODEL", "V", "ARM", "STATUS", "US", "OUTPUTS"]);
+        rows.iter().for_each(|row| table.row(line(row)));
+        for line in table.to_string().lines().skip(usize::from(!with_header)) {
             writeln!(out, "{line}")?;
         }
         Ok(())
@@ -87,7 +93,7 @@ impl Args {
 impl Follow {
     /// Of the rows of a scan; nothing is shown yet.
     pub fn new(scan: Scan) -> Self {
-        Self { scan, shown: BTreeMap::new(), newest: None }
+        Self { scan, shown: BTreeMap::new() }
     }
 
     /// The newest rows that were not shown yet, oldest first.
@@ -106,32 +112,35 @@ impl Follow {
                 fresh.push((key, seq, row));
             }
         }
-        for (key, seq, row) in &fresh {
+        for (key, seq, _) in &fresh {
             let shown = self.shown.entry(key.clone()).or_default();
             *shown = (*shown).max(*seq);
-            self.newest = row.get("ts").cloned();
         }
-        if let Some(Value::String(ts)) = &self.newest
-            && let Ok(us) = super::moment::parse_us(ts)
-        {
-            self.scan.since_us = Some(us - MAX_LATENESS_US);
+        let times = rows.last().and_then(|newest| primitives::<TimestampMicrosecondType>(newest, "ts"));
+        if let Some(times) = times {
+            self.scan.since_us = Some(times.value(0) - MAX_LATENESS_US);
         }
         Ok(fresh.into_iter().map(|(_, _, row)| row).collect())
     }
 }
 
-fn line(row: &Map<String, Value>) -> Vec<String> {
-    let columns = ["ts", "prediction_id", "model_name", "model_version", "arm", "status", "total_us"];
-    let mut cells: Vec<String> =
-        columns.iter().map(|column| grid::cell(row.get(*column).unwrap_or(&Value::Null))).collect();
+fn line(row: &Map<String, Value>) -> [String; 8] {
     let outputs = row.iter().filter(|(name, value)| name.starts_with("out_") && !value.is_null());
-    let outputs: Vec<String> = outputs
-        .map(|(name, value)| format!("{}={}", &name["out_".len()..], crate::prediction_log::query::text(value)))
-        .collect();
+    let outputs: Vec<String> =
+        outputs.map(|(name, value)| format!("{}={}", &name["out_".len()..], text(value))).collect();
     let outcome = match row.get("error").and_then(Value::as_str) {
         Some(error) => error.to_owned(),
         None => outputs.join(" "),
     };
-    cells.push(grid::cell(&Value::from(outcome)));
-    cells
+    let cell = |column: &str| grid::cell(row.get(column).unwrap_or(&Value::Null));
+    [
+        cell("ts"),
+        cell("prediction_id"),
+        cell("model_name"),
+        cell("model_version"),
+        cell("arm"),
+        cell("status"),
+        cell("total_us"),
+        grid::cell(&Value::from(outcome)),
+    ]
 }

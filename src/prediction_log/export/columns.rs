@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, new_null_array};
-use arrow::datatypes::{DataType, Field, FieldRef, Metadata, Schema, SchemaRef, TimeUnit};
+use arrow::array::{ArrayRef, PrimitiveArray, RecordBatch, StringArray, new_null_array};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, FieldRef, Metadata, Schema, SchemaRef, TimeUnit};
 
 use super::{Export, ExportError};
-use crate::prediction_log::read::list;
+use crate::prediction_log::read::{list, primitives, texts};
 use crate::prediction_log::table::{META_MODEL, META_SCHEMA_VERSION, META_VERSION, SCHEMA_VERSION};
 
 /// Key of a training set's metadata: the name of the feedback that its labels are.
@@ -25,7 +25,7 @@ impl Columns {
     /// # Errors
     /// `MixedColumns` where two files disagree on a type.
     pub fn of(export: &Export) -> Result<Self, ExportError> {
-        let scan = export.predictions();
+        let scan = export.mature();
         let mut columns = Self { features: vec![], outputs: vec![] };
         let mut schemas: Vec<SchemaRef> = vec![];
         for source in list(&scan)? {
@@ -81,8 +81,15 @@ pub fn column(batch: &RecordBatch, field: &Field) -> ArrayRef {
 
 /// A column of texts.
 pub fn text<'a>(batch: &'a RecordBatch, column: &'static str) -> Result<&'a StringArray, ExportError> {
-    let found = batch.column_by_name(column).and_then(|array| array.as_string_opt::<i32>());
-    found.ok_or(ExportError::Column { column, expected: "a text" })
+    texts(batch, column).ok_or(ExportError::Column { column, expected: "a text" })
+}
+
+/// A column of numbers or times.
+pub fn primitive<'a, T: ArrowPrimitiveType>(
+    batch: &'a RecordBatch,
+    column: &'static str,
+) -> Result<&'a PrimitiveArray<T>, ExportError> {
+    primitives(batch, column).ok_or(ExportError::Column { column, expected: "of the expected type" })
 }
 
 fn add(known: &mut Vec<FieldRef>, field: &FieldRef) -> Result<(), ExportError> {

@@ -3,16 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{TimestampMicrosecondType, UInt32Type};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Float32Type, TimestampMicrosecondType, UInt32Type};
 
-use super::columns::text;
-use super::labels::{Label, Labels, Told};
-use super::{Export, ExportError};
-use crate::error::nearest;
+use super::columns::{primitive, text};
+use super::labels::{Labels, Told};
+use super::{Export, ExportError, LabelType};
 use crate::inference::PredictionId;
 use crate::prediction_log::read::{Scan, list};
-use crate::prediction_log::table::Table;
 
 /// Length of what is sorted at once, in µs.
 pub const HOUR_US: i64 = 3_600_000_000;
@@ -28,25 +26,36 @@ pub struct Joined {
     pub rows: HashMap<PredictionId, Told>,
     /// Hours since 1970 that have such rows.
     pub hours: BTreeSet<i64>,
-    /// Predictions within the bounds.
+    /// Predictions within the bounds, whatever their age.
     pub predictions: u64,
     /// Predictions that have a label, whether or not they are left out for another reason.
     pub labelled: u64,
     pub left_out: BTreeMap<&'static str, u64>,
+    /// Predictions for which the ones within the bounds stand as well, by their sampling probabilities.
+    pub sampled_out: f64,
     /// Files that have rows of the training set, and how many.
     pub files: Vec<(PathBuf, u64)>,
     /// Whether labels are numbers.
     pub is_number: bool,
 }
 
-/// Rows whose label came by the name of their request.
-type Requests = HashMap<(String, u32), Vec<PredictionId>>;
+/// Predictions whose label came by the name of their request and the row in it.
+type Requests = HashMap<(String, u32), Vec<Named>>;
+
+struct Named {
+    id: PredictionId,
+    /// When its request came, and when the feedback arrived; Unix time in µs.
+    came_us: i64,
+    told_us: i64,
+}
+
+/// What the first pass reads of predictions.
+const COLUMNS: [&str; 9] =
+    ["prediction_id", "request_id", "row_index", "ts", "ts_received", "arm", "status", "flags", "sample_probability"];
 
 impl Joined {
     pub fn read(export: &Export, labels: Labels) -> Result<Self, ExportError> {
-        let columns = ["prediction_id", "request_id", "row_index", "ts", "arm", "status", "flags"];
-        let columns = Some(columns.map(str::to_owned).to_vec());
-        let scan = Scan { columns, ..export.predictions() };
+        let scan = Scan { columns: Some(COLUMNS.map(str::to_owned).to_vec()), ..export.predictions() };
         let mut joined = Self::default();
         let mut requests = Requests::new();
         let (mut hours, mut at) = (HashMap::new(), vec![]);
@@ -55,12 +64,12 @@ impl Joined {
             let file = at.len();
             at.push(path);
             for batch in source.batches(&scan)? {
-                for (id, ts) in joined.add(&batch?, &labels, &mut requests)? {
+                for (id, ts) in joined.add(export, &batch?, &labels, &mut requests)? {
                     hours.insert(id, (ts.div_euclid(HOUR_US), file));
                 }
             }
         }
-        joined.leave_out_ambiguous(requests);
+        joined.settle_requests(requests);
         let mut used: BTreeMap<usize, u64> = BTreeMap::new();
         for id in joined.rows.keys() {
             let Some((hour, file)) = hours.get(id) else { continue };
@@ -75,98 +84,104 @@ impl Joined {
     /// The rows of a batch that have a label and are whole, with their times.
     fn add(
         &mut self,
+        export: &Export,
         batch: &RecordBatch,
         labels: &Labels,
         requests: &mut Requests,
     ) -> Result<Vec<(PredictionId, i64)>, ExportError> {
         let (ids, names) = (text(batch, "prediction_id")?, text(batch, "request_id")?);
         let (arms, statuses) = (text(batch, "arm")?, text(batch, "status")?);
-        let missing = |column| ExportError::Column { column, expected: "of the expected type" };
-        let numbers = |column| {
-            let found = batch.column_by_name(column).and_then(|array| array.as_primitive_opt::<UInt32Type>());
-            found.ok_or_else(|| missing(column))
-        };
-        let (rows, flags) = (numbers("row_index")?, numbers("flags")?);
-        let times = batch.column_by_name("ts").and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
-        let times = times.ok_or_else(|| missing("ts"))?;
+        let (rows, flags) = (primitive::<UInt32Type>(batch, "row_index")?, primitive::<UInt32Type>(batch, "flags")?);
+        let times = primitive::<TimestampMicrosecondType>(batch, "ts")?;
+        let came = primitive::<TimestampMicrosecondType>(batch, "ts_received")?;
+        let probabilities = primitive::<Float32Type>(batch, "sample_probability")?;
         let mut found = vec![];
         for at in 0..batch.num_rows() {
             self.predictions += 1;
+            self.sampled_out += 1.0 / f64::from(probabilities.value(at)) - 1.0;
             let Ok(id) = ids.value(at).parse::<PredictionId>() else {
-                *self.left_out.entry("bad_id").or_default() += 1;
+                self.leave_out("bad_id");
                 continue;
             };
             // A copy that nobody waited for has its primary's inputs, and the truth was told of that one.
             let is_shadow = arms.value(at) == "shadow";
             let told = if is_shadow { None } else { labels.of(id, names.value(at), rows.value(at)) };
             self.labelled += u64::from(told.is_some());
+            // Also one that is left out may be the one that is meant; but who asks again after an error means the answer.
+            if let Some((told, false)) = told
+                && statuses.value(at) == "ok"
+            {
+                let named = Named { id, came_us: came.value(at), told_us: told.received_us };
+                requests.entry((names.value(at).to_owned(), rows.value(at))).or_default().push(named);
+            }
             let reason = match told {
+                _ if times.value(at) >= export.mature_until_us() => Some("too_young"),
                 _ if is_shadow => Some("shadow"),
                 _ if statuses.value(at) != "ok" => Some("error"),
                 None => Some("unlabelled"),
                 _ if flags.value(at) & TRUNCATED != 0 => Some("truncated"),
                 _ if flags.value(at) & PAYLOAD_DROPPED != 0 => Some("payload_dropped"),
+                Some((told, _)) if export.label_type == Some(LabelType::Number) && told.is_text() => Some("text_label"),
                 Some(_) => None,
             };
             if let Some(reason) = reason {
-                *self.left_out.entry(reason).or_default() += 1;
+                self.leave_out(reason);
                 continue;
             }
-            let Some((told, by_id)) = told else { continue };
-            if !by_id {
-                requests.entry((names.value(at).to_owned(), rows.value(at))).or_default().push(id);
-            }
+            let Some((told, _)) = told else { continue };
             self.rows.insert(id, told.clone());
             found.push((id, times.value(at)));
         }
         Ok(found)
     }
 
-    /// A request's name that several predictions have says nothing certain of any of them.
-    fn leave_out_ambiguous(&mut self, requests: Requests) {
-        for ids in requests.into_values().filter(|ids| ids.len() > 1) {
-            for id in ids {
-                self.rows.remove(&id);
-                *self.left_out.entry("ambiguous_request").or_default() += 1;
+    fn leave_out(&mut self, reason: &'static str) {
+        *self.left_out.entry(reason).or_default() += 1;
+    }
+
+    /// Feedback that names a request which several predictions have is on the only one of them that had come by then. If
+    /// more had, it says nothing certain of any.
+    fn settle_requests(&mut self, requests: Requests) {
+        for named in requests.into_values().filter(|named| named.len() > 1) {
+            let mut meant = named.iter().filter(|named| named.came_us <= named.told_us).map(|named| named.id);
+            let (first, second) = (meant.next(), meant.next());
+            let only = first.filter(|_| second.is_none());
+            for other in named.iter().map(|named| named.id).filter(|id| Some(*id) != only) {
+                if self.rows.remove(&other).is_none() {
+                    // Left out already, for another reason.
+                    continue;
+                }
+                if only.is_some() {
+                    self.labelled -= 1;
+                    self.leave_out("unlabelled");
+                } else {
+                    self.leave_out("ambiguous_request");
+                }
             }
         }
     }
 
     fn check(&mut self, export: &Export, labels: &Labels) -> Result<(), ExportError> {
         if self.predictions == 0 {
-            check_model(export)?;
+            export.predictions().check_model()?;
         }
         if labels.is_empty() {
             let known = labels.others.iter().cloned().collect();
             return Err(ExportError::NoLabel { label: export.label.clone(), known });
         }
-        // The least id of each kind, so that the same log always names the same two.
-        let least = |is_number: bool| {
-            let of_kind = self.rows.iter().filter(|(_, told)| matches!(told.label, Label::Number(_)) == is_number);
-            of_kind.map(|(id, _)| *id).min()
+        // How many there are of each kind, and the least id, so that the same log always names the same two.
+        let kind = |is_text: bool| {
+            let ids = self.rows.iter().filter(|(_, told)| told.is_text() == is_text).map(|(id, _)| *id);
+            ids.clone().min().map(|least| (ids.count(), least))
         };
-        match (least(true), least(false)) {
-            (Some(number), Some(text)) => Err(ExportError::MixedLabels {
-                label: export.label.clone(),
-                number: number.to_string(),
-                text: text.to_string(),
-            }),
-            (_, text) => {
-                self.is_number = text.is_none();
-                Ok(())
+        self.is_number = match (export.label_type, kind(false), kind(true)) {
+            (Some(wanted), ..) => wanted == LabelType::Number,
+            (None, Some((numbers, number)), Some((texts, text))) => {
+                let label = export.label.clone();
+                return Err(ExportError::MixedLabels { label, numbers, number, texts, text });
             }
-        }
+            (None, _, texts) => texts.is_none(),
+        };
+        Ok(())
     }
-}
-
-/// Refuses a model that has no predictions at all, with the nearest that has.
-fn check_model(export: &Export) -> Result<(), ExportError> {
-    let all = Scan::all(&export.data_dir, Table::Predictions);
-    let of_model = Scan { model: Some(export.model.clone()), ..all.clone() };
-    if list(&of_model)?.iter().any(|source| source.schema(&of_model).is_ok_and(|schema| schema.is_some())) {
-        return Ok(());
-    }
-    let known: BTreeSet<String> = list(&all)?.iter().filter_map(|source| source.model(&all)).collect();
-    let nearest = nearest(&export.model, known.iter().map(String::as_str));
-    Err(ExportError::NoModel { model: export.model.clone(), data_dir: export.data_dir.clone(), nearest })
 }

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{Float64Type, TimestampMicrosecondType, UInt32Type};
 
+use super::columns::{primitive, text};
 use super::{Export, ExportError};
 use crate::inference::PredictionId;
 use crate::prediction_log::read::Scan;
@@ -28,6 +29,12 @@ pub struct Told {
     id: u128,
 }
 
+impl Told {
+    pub fn is_text(&self) -> bool {
+        matches!(self.label, Label::Text(_))
+    }
+}
+
 /// Feedback of one name, known at one moment.
 #[derive(Debug, Default)]
 pub struct Labels {
@@ -43,11 +50,7 @@ const MAX_OTHERS: usize = 20;
 impl Labels {
     /// Reads the feedback of the model, and that of models that are not known: its prediction says whose it is.
     pub fn read(export: &Export) -> Result<Self, ExportError> {
-        let scan = Scan {
-            model: Some(export.model.clone()),
-            until_us: Some(export.as_of_us),
-            ..Scan::all(&export.data_dir, Table::Feedback)
-        };
+        let scan = Scan { until_us: Some(export.as_of_us), ..export.table(Table::Feedback) };
         let mut labels = Self::default();
         for batch in scan.batches()? {
             labels.add(&batch?, &export.label)?;
@@ -56,20 +59,14 @@ impl Labels {
     }
 
     fn add(&mut self, batch: &RecordBatch, wanted: &str) -> Result<(), ExportError> {
-        let text = |column| super::columns::text(batch, column);
+        let text = |column| text(batch, column);
         let (names, ids) = (text("name")?, text("feedback_id")?);
         let (predictions, requests) = (text("prediction_id")?, text("request_id")?);
         let texts = text("value_label")?;
-        let column = |column, expected| batch.column_by_name(column).ok_or(ExportError::Column { column, expected });
-        let primitive = |column| ExportError::Column { column, expected: "of the expected type" };
-        let numbers = column("value_number", "a number")?.as_primitive_opt::<Float64Type>();
-        let numbers = numbers.ok_or_else(|| primitive("value_number"))?;
-        let weights = column("weight", "a number")?.as_primitive_opt::<Float64Type>();
-        let weights = weights.ok_or_else(|| primitive("weight"))?;
-        let times = column("received_time", "a time")?.as_primitive_opt::<TimestampMicrosecondType>();
-        let times = times.ok_or_else(|| primitive("received_time"))?;
-        let rows = column("row_index", "a number")?.as_primitive_opt::<UInt32Type>();
-        let rows = rows.ok_or_else(|| primitive("row_index"))?;
+        let numbers = primitive::<Float64Type>(batch, "value_number")?;
+        let weights = primitive::<Float64Type>(batch, "weight")?;
+        let times = primitive::<TimestampMicrosecondType>(batch, "received_time")?;
+        let rows = primitive::<UInt32Type>(batch, "row_index")?;
         for row in 0..batch.num_rows() {
             if names.value(row) != wanted {
                 if self.others.len() < MAX_OTHERS {

@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use super::join::Joined;
 use super::write::{Written, sha256};
-use super::{Export, ExportError, Weights};
+use super::{Export, ExportError, LabelType, Weights};
 use crate::prediction_log::query::moment;
+use crate::prediction_log::read::LeftOut;
 use crate::prediction_log::table::SCHEMA_VERSION;
 
 /// The file beside a training set. The same log and the same query, with `as_of` as it is here, make the same file again.
@@ -25,6 +26,8 @@ pub struct Manifest {
     pub output: Output,
     /// Files of predictions that rows came from.
     pub files: Vec<SourceFile>,
+    /// Files of predictions and feedback that could not be read, and whose rows are not in the set.
+    pub damaged: Vec<DamagedFile>,
 }
 
 /// What was asked; moments in RFC 3339.
@@ -37,22 +40,27 @@ pub struct Query {
     pub until: Option<String>,
     pub as_of: String,
     pub mature_s: Option<i64>,
+    /// `number`, `text`, or null: labels had to be of one kind.
+    pub label_type: Option<&'static str>,
     /// `equal` or `ips`.
     pub weights: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// Predictions within the bounds.
+    /// Predictions within the bounds, whatever their age.
     pub predictions: u64,
     /// Of these, those with a label.
     pub labelled: u64,
     /// Rows of the training set.
     pub exported: u64,
-    /// Predictions that are not in it, by the first reason that applies: `shadow` (a copy that nobody waited for), `error`,
-    /// `unlabelled`, `truncated` or `payload_dropped` (features are missing), `ambiguous_request` (the label names a
-    /// request that several predictions have), `bad_id`.
+    /// Predictions that are not in it, by the first reason that applies: `bad_id`, `too_young` for `mature_s`, `shadow` (a
+    /// copy that nobody waited for), `error`, `unlabelled`, `truncated` or `payload_dropped` (features are missing),
+    /// `text_label` (where labels are numbers), `ambiguous_request` (the label names a request that several predictions
+    /// have).
     pub left_out: BTreeMap<&'static str, u64>,
+    /// About how many further predictions were not written, by the sampling probabilities of those that were.
+    pub sampled_out_estimate: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -82,6 +90,14 @@ pub struct SourceFile {
     pub rows_used: u64,
 }
 
+/// A file of the log that was left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DamagedFile {
+    /// Relative to the data directory.
+    pub path: String,
+    pub reason: String,
+}
+
 /// Where the manifest of a training set lies: `train.manifest.json` beside `train.parquet`.
 pub fn manifest_path(output: &Path) -> PathBuf {
     output.with_extension("manifest.json")
@@ -99,9 +115,10 @@ impl Manifest {
         for (path, rows) in &joined.files {
             let is_sealed = path.extension().is_some_and(|extension| extension == "parquet");
             let digest = if is_sealed { sha256(path).ok().map(|(digest, _)| digest) } else { None };
-            let path = path.strip_prefix(&export.data_dir).unwrap_or(path).to_string_lossy().into_owned();
-            files.push(SourceFile { path, sha256: digest, rows_used: *rows });
+            files.push(SourceFile { path: relative(export, path), sha256: digest, rows_used: *rows });
         }
+        let damaged = export.left_out.iter().flat_map(LeftOut::files);
+        let damaged = damaged.map(|(path, reason)| DamagedFile { path: relative(export, &path), reason });
         let file = output.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Self {
             dataset: format!("sha256:{}", written.sha256),
@@ -112,10 +129,12 @@ impl Manifest {
                 labelled: joined.labelled,
                 exported: written.rows,
                 left_out: joined.left_out.clone(),
+                sampled_out_estimate: joined.sampled_out.round() as u64,
             },
             schema: schema.collect(),
             output: Output { file, sha256: written.sha256.clone(), bytes: written.bytes },
             files,
+            damaged: damaged.collect(),
         }
     }
 
@@ -129,6 +148,10 @@ impl Manifest {
     }
 }
 
+fn relative(export: &Export, path: &Path) -> String {
+    path.strip_prefix(&export.data_dir).unwrap_or(path).to_string_lossy().into_owned()
+}
+
 fn query(export: &Export) -> Query {
     Query {
         model: export.model.clone(),
@@ -138,6 +161,10 @@ fn query(export: &Export) -> Query {
         until: export.until_us.map(moment),
         as_of: moment(export.as_of_us),
         mature_s: export.mature_us.map(|us| us / 1_000_000),
+        label_type: export.label_type.map(|kind| match kind {
+            LabelType::Number => "number",
+            LabelType::Text => "text",
+        }),
         weights: match export.weights {
             Weights::Equal => "equal",
             Weights::Ips => "ips",

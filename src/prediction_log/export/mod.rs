@@ -18,11 +18,11 @@ pub use self::error::ExportError;
 use self::join::Joined;
 use self::labels::Labels;
 pub use self::manifest::{Counts, Manifest, SourceFile, manifest_path};
-use super::read::Scan;
+use super::read::{LeftOut, Scan, settled};
 use super::table::Table;
 
 /// Which training set.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Export {
     pub data_dir: PathBuf,
     pub model: String,
@@ -38,6 +38,19 @@ pub struct Export {
     /// Least age of a prediction at `as_of_us`, in µs: until then a label may still change or come. `None`: any age.
     pub mature_us: Option<i64>,
     pub weights: Weights,
+    /// `None`: labels of one kind alone.
+    pub label_type: Option<LabelType>,
+    /// Takes up the files that can't be read, and the set is made without them; `None`: the first one refuses it.
+    pub left_out: Option<LeftOut>,
+}
+
+/// What becomes of labels where some are numbers and some are texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LabelType {
+    /// Texts are left out.
+    Number,
+    /// Numbers are written as texts.
+    Text,
 }
 
 /// What a row weighs, before the weight that its feedback gave.
@@ -58,6 +71,10 @@ impl Export {
     /// # Errors
     /// `ExportError`; there is no new file then.
     pub fn run(&self, output: &Path) -> Result<Manifest, ExportError> {
+        settled(self.left_out.as_ref(), || self.once(output))
+    }
+
+    fn once(&self, output: &Path) -> Result<Manifest, ExportError> {
         let labels = Labels::read(self)?;
         let joined = Joined::read(self, labels)?;
         let columns = columns::Columns::of(self)?;
@@ -68,21 +85,31 @@ impl Export {
         Ok(manifest)
     }
 
-    /// The moment before which predictions are meant.
-    fn end_us(&self) -> i64 {
-        let mature = self.as_of_us.saturating_sub(self.mature_us.unwrap_or(0));
-        self.until_us.map_or(mature, |until| until.min(mature))
+    /// The moment from which on predictions are too young.
+    fn mature_until_us(&self) -> i64 {
+        self.as_of_us.saturating_sub(self.mature_us.unwrap_or(0))
     }
 
-    /// The predictions that are meant, whatever their status.
+    /// The predictions that are meant, whatever their status and their age.
     fn predictions(&self) -> Scan {
         Scan {
-            model: Some(self.model.clone()),
             version: self.version,
             since_us: self.since_us,
-            until_us: Some(self.end_us()),
-            ..Scan::all(&self.data_dir, Table::Predictions)
+            until_us: Some(self.until_us.map_or(self.as_of_us, |until| until.min(self.as_of_us))),
+            ..self.table(Table::Predictions)
         }
+    }
+
+    /// Those of them that are old enough.
+    fn mature(&self) -> Scan {
+        let meant = self.predictions();
+        let until_us = meant.until_us.map(|until| until.min(self.mature_until_us()));
+        Scan { until_us, ..meant }
+    }
+
+    /// All that a table has of the model.
+    fn table(&self, table: Table) -> Scan {
+        Scan { model: Some(self.model.clone()), left_out: self.left_out.clone(), ..Scan::all(&self.data_dir, table) }
     }
 }
 

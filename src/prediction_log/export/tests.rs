@@ -20,6 +20,8 @@ fn export(log: &tempfile::TempDir) -> Export {
         as_of_us: SEVEN_US + DAY_US,
         mature_us: None,
         weights: Weights::Equal,
+        label_type: None,
+        left_out: None,
     }
 }
 
@@ -116,6 +118,77 @@ fn feedback_may_name_the_request_and_the_row() {
 }
 
 #[test]
+fn feedback_on_a_request_told_before_its_name_came_again_is_on_the_first() {
+    // Second 2 and second 10 have the same name; rows came half a millisecond before they ended.
+    let rows = [2, 10].map(|n| Row { request: "same".to_owned(), ..row(n) });
+    let told_at = |us: i64, rows: &[Row], mature_us: Option<i64>| {
+        let by_request = Told {
+            prediction: None,
+            request: Some(("same".to_owned(), 0)),
+            received_us: SEVEN_US + us,
+            ..told(1, id_at(0, 0), 7.0)
+        };
+        let log = log(rows, &[by_request]);
+        let (manifest, found) = run(&Export { mature_us, ..export(&log) });
+        (found.into_iter().map(|row| row.0).collect::<Vec<_>>(), manifest.counts.left_out)
+    };
+    let came_again_us = 10 * SECOND_US - 500;
+    let first = vec![rows[0].id.to_string()];
+    assert_eq!(told_at(came_again_us - 1, &rows, None), (first, [("unlabelled", 1)].into()));
+    // From then on it may mean either; told before both, it may be another gateway's clock.
+    for us in [came_again_us, 0] {
+        assert_eq!(told_at(us, &rows, None), (vec![], [("ambiguous_request", 2)].into()), "{us}");
+    }
+    // One that is left out for another reason may be the one that is meant.
+    let cut = [Row { flags: 1, ..rows[0].clone() }, rows[1].clone()];
+    let left_out = [("truncated", 1), ("unlabelled", 1)].into();
+    assert_eq!(told_at(came_again_us - 1, &cut, None), (vec![], left_out));
+    let left_out = [("ambiguous_request", 1), ("too_young", 1)].into();
+    assert_eq!(told_at(HOUR_US, &rows, Some(DAY_US - 5 * SECOND_US)), (vec![], left_out));
+}
+
+#[test]
+fn a_damaged_file_refuses_the_set_and_is_named_where_it_is_left_out() {
+    // The first pass meets damage in `status`, the second one that in `in_x`.
+    for column in ["status", "in_x"] {
+        let told: Vec<Told> = (0..4).map(|n| told(n, row(n).id, 1.0)).collect();
+        let log = log(&[row(0), row(1)], &told);
+        let file = format!("{SEVEN}/1000-4.parquet");
+        let path = seal(log.path(), Table::Predictions, &file, &[predictions(&[row(2), row(3)])], &[]);
+        damage(&path, column);
+        let fault = export(&log).run(&log.path().join("train.parquet")).unwrap_err().to_string();
+        assert!(fault.contains("1000-4.parquet") && fault.contains("--skip-damaged"), "{column}: {fault}");
+        assert!(!log.path().join("train.parquet").exists());
+        let skipping = Export { left_out: Some(LeftOut::default()), ..export(&log) };
+        let (manifest, found) = run(&skipping);
+        assert_eq!((found.len(), manifest.counts.predictions), (2, 2), "{column}");
+        assert_eq!(manifest.damaged.len(), 1);
+        assert_eq!(manifest.damaged[0].path, format!("predictions/{file}"));
+        assert!(manifest.damaged[0].reason.contains("can't be read"), "{:?}", manifest.damaged);
+        // The same rows as from a log without it.
+        std::fs::remove_file(path).unwrap();
+        assert_eq!(run(&export(&log)).0.dataset, manifest.dataset);
+    }
+}
+
+#[test]
+fn damaged_feedback_refuses_the_set_too() {
+    let log = log(&[row(0), row(1)], &[told(0, row(0).id, 1.0)]);
+    std::fs::write(log.path().join("wal/feedback/1000-9.arrows"), "no segment, though long enough for one").unwrap();
+    let fault = export(&log).run(&log.path().join("train.parquet")).unwrap_err().to_string();
+    assert!(fault.contains("1000-9.arrows") && fault.contains("--skip-damaged"), "{fault}");
+    let (manifest, found) = run(&Export { left_out: Some(LeftOut::default()), ..export(&log) });
+    assert_eq!((found.len(), manifest.damaged[0].path.as_str()), (1, "wal/feedback/1000-9.arrows"));
+}
+
+#[test]
+fn what_sampling_left_out_is_estimated() {
+    let rows = [0, 1, 2].map(|n| Row { sample_probability: if n == 0 { 1.0 } else { 0.25 }, ..row(n) });
+    let log = log(&rows, &[told(0, row(0).id, 1.0)]);
+    assert_eq!(run(&export(&log)).0.counts.sampled_out_estimate, 6);
+}
+
+#[test]
 fn weights_undo_sampling_and_splitting() {
     let rows = [Row { sample_probability: 0.5, arm_probability: 0.25, ..row(0) }, row(1)];
     let log = log(&rows, &[Told { weight: Some(2.0), ..told(0, row(0).id, 1.0) }, told(1, row(1).id, 0.0)]);
@@ -137,6 +210,11 @@ fn young_predictions_wait_for_their_labels_to_ripen() {
     assert_eq!(run(&aged(60)).1.len(), 10);
     let until = Export { until_us: Some(SEVEN_US + 2 * SECOND_US), ..aged(4) };
     assert_eq!(run(&until).0.counts.predictions, 2);
+    // It is said how many are too young.
+    let young = run(&aged(0)).0;
+    assert_eq!((young.counts.predictions, young.counts.labelled, young.counts.exported), (10, 10, 0));
+    assert_eq!(young.counts.left_out, [("too_young", 10)].into());
+    assert!(young.files.is_empty());
 }
 
 #[test]
@@ -166,10 +244,20 @@ fn texts_are_labels_too_but_not_beside_numbers() {
     let text = |n: u32, label| Told { number: None, label: Some(label), ..told(n, row(n).id, 0.0) };
     let texts = log(&[row(0), row(1)], &[text(0, "cat"), text(1, "dog")]);
     assert_eq!(run(&export(&texts)).1.iter().map(|row| row.1.as_str()).collect::<Vec<_>>(), ["cat", "dog"]);
-    let mixed = log(&[row(0), row(1)], &[text(0, "cat"), told(1, row(1).id, 1.0)]);
+    let told = [text(0, "cat"), told(1, row(1).id, 1.0), told(2, row(2).id, 2.5)];
+    let mixed = log(&[row(0), row(1), row(2)], &told);
     let fault = export(&mixed).run(&mixed.path().join("train.parquet")).unwrap_err().to_string();
-    assert!(fault.contains(&format!("a number for prediction {}", row(1).id)), "{fault}");
+    let (number, text) = (row(1).id, row(0).id);
+    let expected = format!("a number for 2 predictions, the first {number}, and a text for 1, the first {text}");
+    assert!(fault.contains(&expected) && fault.contains("--label-type"), "{fault}");
     assert!(!mixed.path().join("train.parquet").exists());
+    let (manifest, found) = run(&Export { label_type: Some(LabelType::Number), ..export(&mixed) });
+    let ids = [0, 1, 2].map(|n| row(n).id.to_string());
+    assert_eq!(labels(&found), [(ids[1].as_str(), "1.0"), (ids[2].as_str(), "2.5")]);
+    assert_eq!((manifest.counts.left_out, manifest.counts.labelled), ([("text_label", 1)].into(), 3));
+    assert_eq!(manifest.query.label_type, Some("number"));
+    let (_, found) = run(&Export { label_type: Some(LabelType::Text), ..export(&mixed) });
+    assert_eq!(labels(&found), [(ids[0].as_str(), "cat"), (ids[1].as_str(), "1"), (ids[2].as_str(), "2.5")]);
 }
 
 #[test]
@@ -177,7 +265,7 @@ fn what_is_not_there_is_said() {
     let log = log(&[row(0)], &[told(0, row(0).id, 1.0)]);
     let fault = |export: Export| export.run(&log.path().join("train.parquet")).unwrap_err().to_string();
     let text = fault(Export { model: "irs".to_owned(), ..export(&log) });
-    assert!(text.contains("no predictions of model 'irs'") && text.contains("did you mean 'iris'"), "{text}");
+    assert!(text.contains("no predictions of model 'irs'") && text.contains("there are those of iris"), "{text}");
     let text = fault(Export { label: "label".to_owned(), ..export(&log) });
     assert!(text.contains("no prediction has feedback 'label': there is y"), "{text}");
     let none: Vec<String> = std::fs::read_dir(log.path())

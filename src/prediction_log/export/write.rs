@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray};
 use arrow::compute::{SortColumn, concat_batches, filter_record_batch, lexsort_to_indices, take_record_batch};
 use arrow::datatypes::{Float32Type, SchemaRef};
 use parquet::arrow::ArrowWriter;
@@ -14,7 +14,7 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use sha2::{Digest, Sha256};
 
-use super::columns::{Columns, column, text};
+use super::columns::{Columns, column, primitive, text};
 use super::join::{HOUR_US, Joined};
 use super::labels::{Label, Told};
 use super::{Export, ExportError, Weights};
@@ -90,7 +90,7 @@ fn hour_rows(
     columns: &Columns,
     (hour, schema): (i64, &SchemaRef),
 ) -> Result<RecordBatch, ExportError> {
-    let all = export.predictions();
+    let all = export.mature();
     let (start, end) = (hour.saturating_mul(HOUR_US), (hour + 1).saturating_mul(HOUR_US));
     let scan = Scan {
         since_us: Some(all.since_us.map_or(start, |since| since.max(start))),
@@ -133,7 +133,7 @@ fn labelled(
     } else {
         let text = |told: &&Told| match &told.label {
             Label::Text(text) => Some(text.clone()),
-            Label::Number(_) => None,
+            Label::Number(number) => Some(number.to_string()),
         };
         Arc::new(told.iter().map(text).collect::<StringArray>())
     };
@@ -148,11 +148,8 @@ fn labelled(
 }
 
 fn weights(export: &Export, batch: &RecordBatch, told: &[&Told]) -> Result<Float64Array, ExportError> {
-    let probability = |column: &'static str| {
-        let found = batch.column_by_name(column).and_then(|array| array.as_primitive_opt::<Float32Type>());
-        found.ok_or(ExportError::Column { column, expected: "a number" })
-    };
-    let (sampled, arm) = (probability("sample_probability")?, probability("arm_probability")?);
+    let sampled = primitive::<Float32Type>(batch, "sample_probability")?;
+    let arm = primitive::<Float32Type>(batch, "arm_probability")?;
     let weight = |(row, told): (usize, &&Told)| {
         let by_chance = match export.weights {
             Weights::Equal => 1.0,

@@ -55,46 +55,83 @@ impl FromStr for Condition {
     type Err = String;
 
     /// Reads `column op value`: `=`, `!=`, `<`, `<=`, `>`, `>=`, `in (a, b)`, `is null`, `is not null`. A value may stand in
-    /// single or double quotes.
+    /// single or double quotes, and must where it holds `and`, `or` or one of those signs.
     fn from_str(text: &str) -> Result<Self, String> {
-        let expected = || {
-            format!(
+        let said = |odd: Odd| match odd {
+            Odd::NoCondition => format!(
                 "'{text}' is no condition: expected 'column op value' with =, !=, <, <=, >, >=, in (a, b), is null or is not null"
-            )
+            ),
+            Odd::Several => format!(
+                "'{text}' seems to be several conditions: give each its own --where, and all of them must be met; there is no 'or' but in (a, b). A text that holds and, or, or one of the signs = < > stands in quotes: \"column = 'this or that'\""
+            ),
         };
         let text = text.trim();
-        let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_')).ok_or_else(expected)?;
+        let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_')).ok_or_else(|| said(Odd::NoCondition))?;
         let (column, rest) = text.split_at(end);
-        let rest = rest.trim();
-        if column.is_empty() || rest.is_empty() {
-            return Err(expected());
+        if column.is_empty() {
+            return Err(said(Odd::NoCondition));
         }
-        Ok(Self { column: column.to_owned(), test: test(rest).ok_or_else(expected)? })
+        Ok(Self { column: column.to_owned(), test: test(rest.trim()).map_err(said)? })
     }
 }
 
-fn test(text: &str) -> Option<Test> {
+/// Why a text is no condition.
+enum Odd {
+    NoCondition,
+    Several,
+}
+
+fn test(text: &str) -> Result<Test, Odd> {
     for (sign, operator) in OPERATORS {
         if let Some(value) = text.strip_prefix(sign) {
-            let value = value.trim();
-            return (!value.is_empty()).then(|| Test::Compare(operator, unquoted(value)));
+            return Ok(Test::Compare(operator, literal(value.trim())?));
         }
     }
     let words: Vec<String> = text.split_whitespace().map(str::to_lowercase).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["is", "null"] => return Some(Test::IsNull),
-        ["is", "not", "null"] => return Some(Test::IsNotNull),
+        ["is", "null"] => return Ok(Test::IsNull),
+        ["is", "not", "null"] => return Ok(Test::IsNotNull),
         _ => {}
     }
-    let list = text.get(..2).filter(|word| word.eq_ignore_ascii_case("in")).and_then(|_| text.get(2..))?;
-    let list = list.trim().strip_prefix('(')?.strip_suffix(')')?;
-    let values: Vec<String> = list.split(',').map(|value| unquoted(value.trim())).collect();
-    Some(Test::In(values))
+    let list = text.get(..2).filter(|word| word.eq_ignore_ascii_case("in")).and_then(|_| text.get(2..));
+    match list.and_then(|list| list.trim().strip_prefix('(')?.strip_suffix(')')) {
+        Some(list) => Ok(Test::In(literals(list)?)),
+        None if joins(text) => Err(Odd::Several),
+        None => Err(Odd::NoCondition),
+    }
 }
 
-fn unquoted(value: &str) -> String {
-    let within = |quote: char| value.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
-    within('\'').or_else(|| within('"')).unwrap_or(value).to_owned()
+/// Values with commas between them.
+fn literals(mut list: &str) -> Result<Vec<String>, Odd> {
+    let mut found = vec![];
+    loop {
+        list = list.trim_start();
+        let start = quoted(list).map_or(0, |within| within.len() + 2);
+        let end = list[start..].find(',').map_or(list.len(), |comma| start + comma);
+        found.push(literal(list[..end].trim())?);
+        let Some(more) = list.get(end + 1..) else { return Ok(found) };
+        list = more;
+    }
+}
+
+fn literal(value: &str) -> Result<String, Odd> {
+    match quoted(value) {
+        Some(within) if within.len() + 2 == value.len() => Ok(within.to_owned()),
+        Some(_) => Err(Odd::Several),
+        None if value.is_empty() => Err(Odd::NoCondition),
+        None if joins(value) || value.contains(['=', '<', '>']) => Err(Odd::Several),
+        None => Ok(value.to_owned()),
+    }
+}
+
+/// What stands between the quote that a text begins with and the next one like it.
+fn quoted(text: &str) -> Option<&str> {
+    let quote = text.chars().next().filter(|quote| ['\'', '"'].contains(quote))?;
+    text[1..].split_once(quote).map(|(within, _)| within)
+}
+
+fn joins(text: &str) -> bool {
+    text.split_whitespace().any(|word| word.eq_ignore_ascii_case("and") || word.eq_ignore_ascii_case("or"))
 }
 
 impl Condition {
@@ -218,6 +255,8 @@ mod tests {
             ("out_label = 'odd'", vec![1, 3, 5]),
             ("seq in (1, 4, 9)", vec![1, 4]),
             ("out_label in (\"even\",none)", vec![0, 2, 4]),
+            ("out_label in ('a, b or c' , odd)", vec![1, 3, 5]),
+            ("out_label != 'this or that'", vec![0, 1, 2, 3, 4, 5]),
             ("error is null", vec![0, 1, 2, 3, 4, 5]),
             ("error IS NOT NULL", vec![]),
             ("error = x", vec![]),
@@ -249,8 +288,33 @@ mod tests {
     }
 
     #[test]
+    fn conditions_joined_in_one_text_are_refused_and_quotes_make_them_a_value() {
+        for text in [
+            "out_label = odd or seq = 3",
+            "out_label = odd AND even",
+            "out_label = 'odd' or out_label = 'even'",
+            "request_id = a=b",
+            "out_label in (odd) or seq = 3",
+            "out_label in ('odd') and out_label in ('even')",
+            "error is null or seq = 3",
+        ] {
+            let fault = text.parse::<Condition>().unwrap_err();
+            assert!(fault.contains("its own --where") && fault.contains("stands in quotes"), "{text}: {fault}");
+        }
+        let value = |text: &str| match text.parse::<Condition>().unwrap().test {
+            Test::Compare(_, value) => value,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(value("error = 'a = b or c'"), "a = b or c");
+        assert_eq!(value("error = \"it's and\""), "it's and");
+        assert_eq!(value("error = oriental sandals"), "oriental sandals");
+        assert_eq!(value("error = 'tis"), "'tis");
+        assert_eq!(value("error = ''"), "");
+    }
+
+    #[test]
     fn what_cannot_be_asked_is_refused_with_what_was_expected() {
-        for text in ["", "seq", "seq 3", "= 3", "seq =", "seq in 3", "seq in (", "seq is nothing"] {
+        for text in ["", "seq", "seq 3", "= 3", "seq =", "seq in 3", "seq in (", "seq in ()", "seq is nothing"] {
             let fault = text.parse::<Condition>().unwrap_err();
             assert!(fault.contains("column op value"), "{text}: {fault}");
         }

@@ -18,10 +18,10 @@ pub use self::condition::{Condition, Operator, Test};
 use self::groups::Groups;
 pub use self::groups::MAX_GROUPS;
 pub use self::select::{Function, Select};
-use super::read::{ReadError, Scan};
+use super::read::{ReadError, Scan, settled};
 
 /// What is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Query {
     pub scan: Scan,
     /// All of them must be met.
@@ -75,11 +75,16 @@ pub enum QueryError {
 }
 
 impl Query {
-    /// The answer. Rows come in the order of the files; groups in that of their columns' values.
+    /// The answer. Rows come in the order of the files; groups in that of their columns' values. Files that can't be read
+    /// are left out as a whole where the scan does so.
     ///
     /// # Errors
     /// `QueryError`.
     pub fn run(&self) -> Result<Answer, QueryError> {
+        settled(self.scan.left_out.as_ref(), || self.once())
+    }
+
+    fn once(&self) -> Result<Answer, QueryError> {
         columns::check(self)?;
         if self.by.is_empty() && self.select.iter().all(|select| matches!(select, Select::Column(_))) {
             return self.rows();

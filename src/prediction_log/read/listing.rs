@@ -16,9 +16,7 @@ use super::scan::Scan;
 use super::{sealed, segment};
 use crate::prediction_log::segment::SegmentReader;
 use crate::prediction_log::stream::wal_folder;
-use crate::prediction_log::table::{
-    META_MODEL, META_REPLACES, META_VERSION, SEALED_EXTENSION, SEGMENT_EXTENSION, Table,
-};
+use crate::prediction_log::table::{META_MODEL, META_REPLACES, META_VERSION, SEALED_EXTENSION, SEGMENT_EXTENSION};
 
 /// The batches of one file.
 pub type SourceBatches = Box<dyn Iterator<Item = Result<RecordBatch, ReadError>>>;
@@ -35,17 +33,18 @@ pub enum Source {
 /// The files that may hold rows of a scan: sealed ones by their paths' order, then segments by theirs.
 ///
 /// # Errors
-/// `NoDirectory`, and whatever keeps a folder from being read.
+/// `NoDirectory`, and whatever keeps a folder from being read; `Io` for a segment that can't be opened.
 pub fn list(scan: &Scan) -> Result<Vec<Source>, ReadError> {
     if !scan.data_dir.is_dir() {
         return Err(ReadError::NoDirectory { path: scan.data_dir.clone() });
     }
-    let mut segments = segments(&scan.data_dir, scan.table)?;
+    let mut segments = segments(scan)?;
     let mut found = Found::default();
     found.walk(&scan.data_dir.join(scan.table.name()), Place::default(), scan)?;
     segments.retain(|source| !found.stems.contains(&stem(source.path())));
     found.sources.sort_by(|a, b| a.path().cmp(b.path()));
     found.sources.extend(segments);
+    found.sources.retain(|source| !scan.left_out.as_ref().is_some_and(|left_out| left_out.has(source.path())));
     Ok(found.sources)
 }
 
@@ -65,11 +64,15 @@ impl Source {
         Ok(schema.iter().flat_map(|schema| schema.fields().iter().map(|field| field.name().clone())).collect())
     }
 
-    /// Its schema; `None` for a file that is gone, and for a segment of another model or version.
+    /// Its schema; `None` for a file that is gone or left out, and for a segment of another model or version.
     ///
     /// # Errors
     /// As [`Source::batches`].
     pub fn schema(&self, scan: &Scan) -> Result<Option<SchemaRef>, ReadError> {
+        Ok(scan.tolerate(self.read_schema(scan))?.flatten())
+    }
+
+    fn read_schema(&self, scan: &Scan) -> Result<Option<SchemaRef>, ReadError> {
         match self {
             Self::Sealed { path, .. } => Ok(sealed::open(path)?.map(|opened| {
                 let schema = opened.schema().as_ref().clone();
@@ -82,18 +85,22 @@ impl Source {
         }
     }
 
-    /// The model whose rows it has; `None` where that is not known, and for a file that can't be opened.
-    pub fn model(&self, scan: &Scan) -> Option<String> {
-        let schema = self.schema(scan).ok().flatten()?;
-        schema.metadata().get(META_MODEL).cloned()
-    }
-
     /// Its rows within the scan's bounds. What follows the last whole batch of a segment is passed over. A sealed file
-    /// that is gone because it was too old has no rows.
+    /// that is gone because it was too old has no rows. One that is left out ends where it can't be read any more:
+    /// [`settled`](super::settled) reads again without it.
     ///
     /// # Errors
     /// `Newer`, `Broken`, `Io` and `Replaced` for a file that can't be opened; the iterator gives what goes wrong later.
     pub fn batches(self, scan: &Scan) -> Result<SourceBatches, ReadError> {
+        let Some(batches) = scan.tolerate(self.read_batches(scan))? else { return Ok(Box::new(std::iter::empty())) };
+        if scan.left_out.is_none() {
+            return Ok(batches);
+        }
+        let scan = scan.clone();
+        Ok(Box::new(batches.map_while(move |batch| scan.tolerate(batch).transpose())))
+    }
+
+    fn read_batches(self, scan: &Scan) -> Result<SourceBatches, ReadError> {
         match self {
             Self::Sealed { path, replaces: listed, .. } => match sealed::open(&path)? {
                 // A merged file has taken this one's place: it has rows of other files that were listed as well.
@@ -156,17 +163,20 @@ impl Found {
         }
         let (mut replaced, mut listed) = (BTreeSet::new(), vec![]);
         for (path, place) in files {
-            // One that can't be read says so when it is opened for its rows.
-            let names = match sealed::open(&path) {
-                Ok(Some(opened)) => replaces(&sealed::metadata(&opened)),
+            // One that can't be read says so when it is opened for its rows, and may be a merged one.
+            let (names, is_merged) = match sealed::open(&path) {
+                Ok(Some(opened)) => {
+                    let names = replaces(&sealed::metadata(&opened));
+                    let is_merged = !names.is_empty();
+                    (names, is_merged)
+                }
                 Ok(None) => continue,
-                Err(_) => vec![],
+                Err(_) => (vec![], true),
             };
             replaced.extend(names.iter().filter(|name| **name != stem(&path)).cloned());
             // Rows of earlier hours of the day.
             let period = |(_, end)| Some((day.period_us?.0, end));
-            let place =
-                if names.is_empty() { place } else { Place { period_us: place.period_us.and_then(period), ..place } };
+            let place = if is_merged { Place { period_us: place.period_us.and_then(period), ..place } } else { place };
             listed.push((path, place, names));
         }
         listed.retain(|(path, place, _)| !replaced.contains(&stem(path)) && !place.is_beyond(scan));
@@ -194,7 +204,7 @@ fn sealed_files(folder: &Path, place: &Place, found: &mut Vec<(PathBuf, Place)>)
 }
 
 /// What is in a folder; nothing if there is none.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>, ReadError> {
+pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>, ReadError> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
@@ -226,17 +236,17 @@ fn refuse_replaced(path: &Path) -> Result<(), ReadError> {
 }
 
 /// The segments of a table, opened; one that goes away meanwhile is sealed.
-pub fn segments(data_dir: &Path, table: Table) -> Result<Vec<Source>, ReadError> {
-    let mut paths = entries(&wal_folder(data_dir, table))?;
+pub(super) fn segments(scan: &Scan) -> Result<Vec<Source>, ReadError> {
+    let mut paths = entries(&wal_folder(&scan.data_dir, scan.table))?;
     paths.retain(|path| path.extension() == Some(OsStr::new(SEGMENT_EXTENSION)));
     paths.sort();
     let mut found = vec![];
     for path in paths {
-        match File::open(&path) {
-            Ok(file) => found.push(Source::Segment { path, file }),
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
-            Err(cause) => return Err(ReadError::io(&path, cause)),
-        }
+        let file = match File::open(&path) {
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => continue,
+            opened => scan.tolerate(opened.map_err(|cause| ReadError::io(&path, cause)))?,
+        };
+        found.extend(file.map(|file| Source::Segment { path, file }));
     }
     Ok(found)
 }

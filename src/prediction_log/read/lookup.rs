@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use arrow::array::{Array, BooleanArray, RecordBatch, StringArray};
+use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
@@ -12,32 +12,28 @@ use super::error::ReadError;
 use super::listing::{Source, list};
 use super::scan::Scan;
 use super::sealed;
+use super::typed::texts;
 use crate::inference::PredictionId;
-use crate::prediction_log::table::Table;
 
 /// How long after its id was given a prediction may have ended, beside the slack of folders, in µs.
 const LONGEST_REQUEST_US: i64 = 3_600_000_000;
 
 const ID_COLUMN: &str = "prediction_id";
 
-/// The row of a prediction, by the time in its id and the bloom filters of the files of that time; a batch of one row.
-/// `None` where the log doesn't have it.
+/// The row of a prediction in a table of them, by the time in its id and the bloom filters of the files of that time; a
+/// batch of one row. `None` where the log doesn't have it.
 ///
 /// # Errors
 /// As [`Scan::batches`].
-pub fn lookup(data_dir: &Path, id: PredictionId) -> Result<Option<RecordBatch>, ReadError> {
+pub fn lookup(everything: &Scan, id: PredictionId) -> Result<Option<RecordBatch>, ReadError> {
     let time_us = i64::try_from(id.time_ms()).unwrap_or(i64::MAX / 1000).saturating_mul(1000);
     let until = time_us.saturating_add(LONGEST_REQUEST_US);
-    let scan = Scan { since_us: Some(time_us), until_us: Some(until), ..Scan::all(data_dir, Table::Predictions) };
-    let everything = Scan::all(data_dir, Table::Predictions);
+    let scan = Scan { since_us: Some(time_us), until_us: Some(until), ..everything.clone() };
     let wanted = id.to_string();
     for source in list(&scan)? {
         let found = match source {
-            Source::Sealed { path, .. } => match sealed::open(&path)? {
-                Some(opened) => in_sealed(opened, &wanted).map_err(|cause| ReadError::broken(&path, cause))?,
-                None => None,
-            },
-            source => in_batches(source, &everything, &wanted)?,
+            Source::Sealed { path, .. } => everything.tolerate(in_file(&path, &wanted))?.flatten(),
+            source => in_batches(source, everything, &wanted)?,
         };
         if found.is_some() {
             return Ok(found);
@@ -57,6 +53,11 @@ fn in_batches(source: Source, scan: &Scan, wanted: &str) -> Result<Option<Record
         }
     }
     Ok(None)
+}
+
+fn in_file(path: &Path, wanted: &str) -> Result<Option<RecordBatch>, ReadError> {
+    let Some(opened) = sealed::open(path)? else { return Ok(None) };
+    in_sealed(opened, wanted).map_err(|cause| ReadError::broken(path, cause))
 }
 
 /// Reads the other columns of no row but the one that is wanted.
@@ -88,7 +89,7 @@ fn in_sealed(opened: sealed::Opened, wanted: &str) -> Result<Option<RecordBatch>
 }
 
 fn is_wanted(batch: &RecordBatch, wanted: &str) -> Result<BooleanArray, ArrowError> {
-    let ids = batch.column_by_name(ID_COLUMN).and_then(|ids| ids.as_any().downcast_ref::<StringArray>());
+    let ids = texts(batch, ID_COLUMN);
     let ids = ids.ok_or_else(|| ArrowError::SchemaError(format!("column '{ID_COLUMN}' is missing or no text")))?;
     Ok(ids.iter().map(|id| Some(id == Some(wanted))).collect())
 }

@@ -3,13 +3,15 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use arrow::array::{AsArray, RecordBatch, UInt32Array};
+use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::TimestampMicrosecondType;
 
 use super::error::ReadError;
+use super::left_out::settled;
 use super::listing::{Source, list};
 use super::scan::Scan;
+use super::typed::primitives;
 
 /// The newest rows of a scan, at most so many, oldest first; each a batch of one row, for their schemas differ.
 ///
@@ -19,6 +21,10 @@ use super::scan::Scan;
 /// # Errors
 /// As [`Scan::batches`].
 pub fn newest(scan: &Scan, count: usize) -> Result<Vec<RecordBatch>, ReadError> {
+    settled(scan.left_out.as_ref(), || once(scan, count))
+}
+
+fn once(scan: &Scan, count: usize) -> Result<Vec<RecordBatch>, ReadError> {
     let mut sources = list(scan)?;
     // Segments first: they have the newest rows.
     sources.sort_by_key(|source| match source {
@@ -37,7 +43,8 @@ pub fn newest(scan: &Scan, count: usize) -> Result<Vec<RecordBatch>, ReadError> 
         }
         let path = source.path().to_owned();
         for batch in source.batches(&scan)? {
-            newest.add(&batch?, scan.table.time_column()).map_err(|cause| ReadError::broken(&path, cause))?;
+            let added = newest.add(&batch?, scan.table.time_column());
+            scan.tolerate(added.map_err(|cause| ReadError::broken(&path, cause)))?;
         }
     }
     Ok(newest.finish())
@@ -57,8 +64,7 @@ impl Newest {
     }
 
     fn add(&mut self, batch: &RecordBatch, time_column: &str) -> Result<(), String> {
-        let times =
-            batch.column_by_name(time_column).and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
+        let times = primitives::<TimestampMicrosecondType>(batch, time_column);
         let times = times.ok_or_else(|| format!("column '{time_column}' is missing or no timestamp"))?;
         // Of a batch that is sorted by time nearly every row is newer than those before it: only its last ones are taken.
         let mut rows: Vec<(i64, usize)> = (0..batch.num_rows()).map(|row| (times.value(row), row)).collect();

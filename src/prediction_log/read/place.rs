@@ -4,6 +4,7 @@ use percent_encoding::percent_decode_str;
 
 use super::scan::Scan;
 use crate::prediction_log::table::NO_VALUE;
+use crate::rfc3339;
 
 /// How far a row's time may lie from the hour or the day that its folder names, in µs: a segment is sealed once, and a
 /// request may take long.
@@ -61,23 +62,7 @@ impl Place {
 
 /// Unix time in µs at which a day such as `2026-03-01` begins.
 fn day_start_us(date: &str) -> Option<i64> {
-    let mut parts = date.splitn(3, '-');
-    let mut number = || parts.next()?.parse::<i64>().ok();
-    let (year, month, day) = (number()?, number()?, number()?);
-    let is_date = (0..=9999).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
-    is_date.then(|| days_since_1970(year, month, day) * DAY_US)
-}
-
-/// Days from 1970-01-01 to a date of the Gregorian calendar.
-///
-/// Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `days_from_civil`.
-fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
+    rfc3339::parse_us(&format!("{date}T00:00:00Z"))
 }
 
 #[cfg(test)]

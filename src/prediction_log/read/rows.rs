@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use arrow::array::{Array, BooleanArray, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::Metadata;
+use arrow::datatypes::{Metadata, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 
 use super::error::ReadError;
 use super::scan::Scan;
+use super::typed::primitives;
 use crate::prediction_log::table::{META_SCHEMA_VERSION, SCHEMA_VERSION};
 
 /// Refuses a file that a newer program wrote, and one that does not say what wrote it.
@@ -39,8 +40,7 @@ fn within(batch: &RecordBatch, scan: &Scan) -> Result<RecordBatch, ArrowError> {
         return Ok(batch.clone());
     }
     let column = scan.table.time_column();
-    let times =
-        batch.column_by_name(column).and_then(|times| times.as_any().downcast_ref::<TimestampMicrosecondArray>());
+    let times = primitives::<TimestampMicrosecondType>(batch, column);
     let times =
         times.ok_or_else(|| ArrowError::SchemaError(format!("column '{column}' is missing or no timestamp")))?;
     let is_within = |at: usize| times.is_valid(at) && (since..until).contains(&times.value(at));

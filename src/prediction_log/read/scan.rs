@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use arrow::array::RecordBatch;
 
 use super::error::ReadError;
-use super::listing::{Source, list};
+use super::left_out::LeftOut;
+use super::listing::{Source, SourceBatches, list};
 use crate::prediction_log::table::Table;
 
 /// Which rows, and which of their columns. Every bound is optional.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Scan {
     /// The server's `--data-dir`.
     pub data_dir: PathBuf,
@@ -24,20 +25,31 @@ pub struct Scan {
     pub until_us: Option<i64>,
     /// Names; those that a file doesn't have are left out of its batches. `None`: all.
     pub columns: Option<Vec<String>>,
+    /// Takes up the files that can't be read, and the pass goes on without them. `None`: the first one ends it.
+    pub left_out: Option<LeftOut>,
 }
 
 /// The batches of a scan, file by file. Their schemas differ between models, versions, and what their settings said.
 pub struct Batches {
     scan: Scan,
     sources: std::vec::IntoIter<Source>,
-    current: Option<Box<dyn Iterator<Item = Result<RecordBatch, ReadError>>>>,
+    current: Option<SourceBatches>,
 }
 
 impl Scan {
     /// All rows and all columns of a table.
     pub fn all(data_dir: impl Into<PathBuf>, table: Table) -> Self {
         let data_dir = data_dir.into();
-        Self { data_dir, table, model: None, version: None, since_us: None, until_us: None, columns: None }
+        Self {
+            data_dir,
+            table,
+            model: None,
+            version: None,
+            since_us: None,
+            until_us: None,
+            columns: None,
+            left_out: None,
+        }
     }
 
     /// Lists the files that may hold such rows; they are read as the batches are asked for.
@@ -46,6 +58,20 @@ impl Scan {
     /// As [`list`].
     pub fn batches(&self) -> Result<Batches, ReadError> {
         Ok(Batches { scan: self.clone(), sources: list(self)?.into_iter(), current: None })
+    }
+
+    /// What reading a file gave; `None` where it can't be read and is left out.
+    ///
+    /// # Errors
+    /// What is no single file's fault; every fault where the scan leaves nothing out.
+    pub(super) fn tolerate<T>(&self, outcome: Result<T, ReadError>) -> Result<Option<T>, ReadError> {
+        let fault = match outcome {
+            Ok(value) => return Ok(Some(value)),
+            Err(fault) => fault,
+        };
+        let Some((left_out, path)) = self.left_out.as_ref().zip(fault.file()) else { return Err(fault) };
+        left_out.add(path, &fault);
+        Ok(None)
     }
 }
 

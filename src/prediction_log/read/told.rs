@@ -1,40 +1,35 @@
 //! All feedback on one prediction.
 
-use std::path::Path;
-
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StringArray, UInt32Array};
+use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::UInt32Type;
 
 use super::error::ReadError;
 use super::scan::Scan;
-use crate::prediction_log::table::Table;
+use super::typed::{primitives, texts};
 
 /// Every piece of feedback on the row of a prediction, told by its id or by its request and row, as [`super::lookup`] gives
-/// the row.
+/// the row. `all`: the table of feedback.
 ///
 /// # Errors
 /// As [`Scan::batches`]; `Broken` for a row without the columns that name it.
-pub fn feedback_on(data_dir: &Path, prediction: &RecordBatch) -> Result<Vec<RecordBatch>, ReadError> {
+pub fn feedback_on(all: &Scan, prediction: &RecordBatch) -> Result<Vec<RecordBatch>, ReadError> {
     let missing =
-        |column: &str| ReadError::broken(data_dir, format!("column '{column}' is missing or of another type"));
+        |column: &str| ReadError::broken(&all.data_dir, format!("column '{column}' is missing or of another type"));
     let text = |column: &str| {
-        let found = prediction.column_by_name(column).and_then(|array| array.as_string_opt::<i32>());
-        found.filter(|array| !array.is_empty()).map(|array| array.value(0).to_owned()).ok_or_else(|| missing(column))
+        let found = texts(prediction, column).filter(|array| !array.is_empty());
+        found.map(|array| array.value(0).to_owned()).ok_or_else(|| missing(column))
     };
     let (id, request, model) = (text("prediction_id")?, text("request_id")?, text("model_name")?);
-    let row = prediction.column_by_name("row_index").and_then(|array| array.as_primitive_opt::<UInt32Type>());
+    let row = primitives::<UInt32Type>(prediction, "row_index");
     let row = row.filter(|row| !row.is_empty()).map(|row| row.value(0)).ok_or_else(|| missing("row_index"))?;
-    let scan = Scan { model: Some(model), ..Scan::all(data_dir, Table::Feedback) };
+    let scan = Scan { model: Some(model), ..all.clone() };
     let mut found = vec![];
     for batch in scan.batches()? {
         let batch = batch?;
-        let texts = |column: &str| -> Result<&StringArray, ReadError> {
-            batch.column_by_name(column).and_then(|array| array.as_string_opt()).ok_or_else(|| missing(column))
-        };
+        let texts = |column: &str| texts(&batch, column).ok_or_else(|| missing(column));
         let (ids, requests) = (texts("prediction_id")?, texts("request_id")?);
-        let rows: Option<&UInt32Array> = batch.column_by_name("row_index").and_then(|array| array.as_primitive_opt());
-        let rows = rows.ok_or_else(|| missing("row_index"))?;
+        let rows = primitives::<UInt32Type>(&batch, "row_index").ok_or_else(|| missing("row_index"))?;
         let is_meant = |at: usize| {
             if ids.is_valid(at) {
                 return ids.value(at) == id;
@@ -42,7 +37,7 @@ pub fn feedback_on(data_dir: &Path, prediction: &RecordBatch) -> Result<Vec<Reco
             requests.is_valid(at) && requests.value(at) == request && (rows.is_null(at) || rows.value(at) == row)
         };
         let kept: BooleanArray = (0..batch.num_rows()).map(|at| Some(is_meant(at))).collect();
-        let told = filter_record_batch(&batch, &kept).map_err(|cause| ReadError::broken(data_dir, cause))?;
+        let told = filter_record_batch(&batch, &kept).map_err(|cause| ReadError::broken(&all.data_dir, cause))?;
         if told.num_rows() > 0 {
             found.push(told);
         }

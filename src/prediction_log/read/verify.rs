@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::datatypes::{Metadata, TimestampMicrosecondType, UInt64Type};
 use serde::Serialize;
 
 use super::error::ReadError;
 use super::listing::{Source, list};
 use super::scan::Scan;
+use super::typed::{primitives, texts};
 use super::{sealed, segment};
 use crate::inference::PredictionId;
 use crate::prediction_log::table::{
@@ -139,12 +140,11 @@ fn check(source: Source, scan: &Scan, name: &str, (report, seen): (&mut Report, 
 impl Facts {
     fn add(&mut self, batch: &RecordBatch, table: Table) {
         self.rows += batch.num_rows() as u64;
-        let seqs = batch.column_by_name("seq").and_then(|seqs| seqs.as_primitive_opt::<UInt64Type>());
+        let seqs = primitives::<UInt64Type>(batch, "seq");
         for seq in seqs.into_iter().flat_map(|seqs| seqs.values()) {
             self.seq = Some(self.seq.map_or((*seq, *seq), |(first, last)| (first.min(*seq), last.max(*seq))));
         }
-        let times = batch.column_by_name(table.time_column());
-        let times = times.and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
+        let times = primitives::<TimestampMicrosecondType>(batch, table.time_column());
         for time in times.into_iter().flat_map(|times| times.values()) {
             self.ts = Some(self.ts.map_or((*time, *time), |(first, last)| (first.min(*time), last.max(*time))));
         }
@@ -172,11 +172,10 @@ impl Facts {
 
 impl Seen {
     fn add(&mut self, batch: &RecordBatch) {
-        let ids = batch.column_by_name("prediction_id").and_then(|ids| ids.as_string_opt::<i32>());
+        let ids = texts(batch, "prediction_id");
         let parse = |id: Option<&str>| id?.parse::<PredictionId>().ok();
         self.ids.extend(ids.into_iter().flat_map(|ids| ids.iter()).filter_map(parse));
-        let numbers =
-            |column: &str| batch.column_by_name(column).and_then(|array| array.as_primitive_opt::<UInt64Type>());
+        let numbers = |column: &str| primitives::<UInt64Type>(batch, column);
         let (Some(incarnations), Some(seqs)) = (numbers("incarnation"), numbers("seq")) else { return };
         for (incarnation, seq) in incarnations.values().iter().zip(seqs.values()) {
             self.seqs.entry(*incarnation).or_default().push(*seq);

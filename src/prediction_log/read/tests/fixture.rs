@@ -11,6 +11,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Metadata, Schema};
 use arrow::ipc::writer::StreamWriter;
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
@@ -228,14 +229,38 @@ pub fn seal(data_dir: &Path, table: Table, file: &str, batches: &[RecordBatch], 
 
 /// Writes a segment of these batches that nobody ended.
 pub fn segment(data_dir: &Path, table: Table, stem: &str, batches: &[RecordBatch]) -> PathBuf {
+    segment_of(data_dir, table, stem, batches, &[])
+}
+
+/// One whose metadata says something else, or more.
+pub fn segment_of(
+    data_dir: &Path,
+    table: Table,
+    stem: &str,
+    batches: &[RecordBatch],
+    more: &[(&str, &str)],
+) -> PathBuf {
     let path = data_dir.join(WAL_FOLDER).join(table.name()).join(format!("{stem}.{SEGMENT_EXTENSION}"));
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let schema = Arc::new(batches[0].schema().as_ref().clone().with_metadata(metadata(table)));
+    let mut metadata = metadata(table);
+    metadata.extend(more.iter().copied());
+    let schema = Arc::new(batches[0].schema().as_ref().clone().with_metadata(metadata));
     let mut writer = StreamWriter::try_new(File::create(&path).unwrap(), &schema).unwrap();
     for batch in batches {
         writer.write(&RecordBatch::try_new(schema.clone(), batch.columns().to_vec()).unwrap()).unwrap();
     }
     path
+}
+
+/// Overwrites a column of a sealed file's first row group; its footer stays whole.
+pub fn damage(path: &Path, column: &str) {
+    let opened = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap();
+    let chunks = opened.metadata().row_group(0).columns();
+    let chunk = chunks.iter().find(|chunk| chunk.column_path().parts()[0] == column).unwrap();
+    let (start, length) = chunk.byte_range();
+    let mut bytes = fs::read(path).unwrap();
+    bytes[start as usize..(start + length) as usize].fill(0xff);
+    fs::write(path, bytes).unwrap();
 }
 
 /// The folder of version 1 of `iris` at seven o'clock.

@@ -10,4 +10,5 @@ mod retraining;
 mod rows;
 mod secrets;
 mod site;
+mod stalled_disk;
 mod told;

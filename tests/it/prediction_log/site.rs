@@ -1,7 +1,7 @@
 //! A server that writes its predictions down, and what it wrote.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
@@ -33,8 +33,13 @@ impl Site {
     }
 
     pub fn start_in(repository: TempDir, data: TempDir, settings: &Value) -> Self {
-        repository.write(".headgate.yaml", json!({"prediction_log": settings}).to_string());
-        let server = serve(&repository, &data);
+        Self::start_with(repository, data, &json!({"prediction_log": settings}), &[])
+    }
+
+    /// With a whole settings file, and variables of the environment of this process; those after it have none.
+    pub fn start_with(repository: TempDir, data: TempDir, file: &Value, variables: &[(&str, PathBuf)]) -> Self {
+        repository.write(".headgate.yaml", file.to_string());
+        let server = serve(&repository, &data, variables);
         Self { repository, data, server }
     }
 
@@ -42,7 +47,7 @@ impl Site {
     pub fn torn_away(self) -> Self {
         let Self { repository, data, server } = self;
         server.kill();
-        let server = serve(&repository, &data);
+        let server = serve(&repository, &data, &[]);
         Self { repository, data, server }
     }
 
@@ -56,7 +61,7 @@ impl Site {
 
     pub async fn restarted(self) -> Self {
         let (repository, data) = self.ended().await;
-        let server = serve(&repository, &data);
+        let server = serve(&repository, &data, &[]);
         Self { repository, data, server }
     }
 
@@ -73,6 +78,12 @@ impl Site {
         self.rows(Table::Predictions, count).await
     }
 
+    /// How many rows of a model have had an outcome, such as `written`.
+    pub fn counted(&self, model: &str, outcome: &str) -> u64 {
+        let series = format!(r#"headgate_log_rows_total{{model="{model}",outcome="{outcome}"}}"#);
+        self.server.metric(&series) as u64
+    }
+
     /// Sends feedback that must be taken.
     pub async fn feedback(&self, items: &Value) -> Value {
         let answer = self.try_feedback(items).await;
@@ -86,11 +97,11 @@ impl Site {
     }
 }
 
-fn serve(repository: &TempDir, data: &TempDir) -> Server {
+fn serve(repository: &TempDir, data: &TempDir, variables: &[(&str, PathBuf)]) -> Server {
     let config = repository.path().join(".headgate.yaml");
     let flags =
         ["--config", config.to_str().unwrap(), "--data-dir", data.path().to_str().unwrap(), "--poll-interval", "50ms"];
-    Server::start(repository.path(), &flags)
+    Server::start_with(repository.path(), &flags, variables)
 }
 
 /// Every row of a table that can be read now.

@@ -102,6 +102,9 @@ impl Log {
             vec![Box::new(predictions.quality().witness()), Box::new(requests.clone())];
         let stop_sending = CancellationToken::new();
         let (sending, rows_witnesses) = destinations(config, data_dir, gateway, (store, &stop_sending))?;
+        if let Some(uploads) = sending.uploads.clone() {
+            folder.sealer.tell(move |file| uploads.notify(file));
+        }
         let writer = folder.write(entries, config, gateway, (witnesses, rows_witnesses))?;
         let slots = records.clone();
         let lookup = move |slot| slots.slot(slot).ok().flatten().map(|row| (row.model, row.version));

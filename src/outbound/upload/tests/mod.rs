@@ -1,6 +1,7 @@
 //! Sealed files on their way to stores that answer on a real socket.
 
 mod destinations;
+mod merged;
 mod receiver;
 
 use std::fs;

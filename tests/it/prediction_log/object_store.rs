@@ -2,7 +2,6 @@
 //! target/: the server is away, the server dies, the gateway's process dies.
 
 mod compaction;
-mod receiver;
 mod servers;
 
 use std::collections::BTreeMap;
@@ -20,8 +19,8 @@ use headgate::tensor::Tensor;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use self::receiver::Receiver;
 use self::servers::{BUCKET, Moto, Relay};
+use super::receiver::Receiver;
 use super::site::Site;
 use crate::support::infer::{Call, Encoding, Wires};
 use crate::support::python::python;

@@ -11,7 +11,7 @@ use headgate::prediction_log::read::Scan;
 use headgate::prediction_log::table::Table;
 use serde_json::{Value, json};
 
-use crate::support::client::Answer;
+use crate::support::client::{Answer, Http};
 use crate::support::eventually;
 use crate::support::repository::TempDir;
 use crate::support::server::Server;
@@ -65,6 +65,21 @@ impl Site {
         Self { repository, data, server }
     }
 
+    /// The answer of a model to one row of its input `X`, which must be one.
+    pub async fn infer(&self, model: &str, row: &[f32]) -> Answer {
+        let input = json!({"name": "X", "shape": [1, row.len()], "datatype": "FP32", "data": row});
+        let http = Http::new(self.server.http);
+        let answer = http.post_json(&format!("/v2/models/{model}/infer"), &json!({"inputs": [input]})).await;
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+        answer
+    }
+
+    /// Realised quality of a model, of its only version and arm.
+    pub async fn quality(&self, model: &str) -> Value {
+        let mut report = self.server.admin_http().get(&format!("/admin/v1/log/quality?model={model}")).await.json();
+        report["quality"].as_array_mut().and_then(Vec::pop).unwrap_or_default()
+    }
+
     /// Waits until so many rows of a table can be read, and gives them.
     pub async fn rows(&self, table: Table, count: usize) -> Vec<Row> {
         eventually("rows in the log", async || {
@@ -92,7 +107,7 @@ impl Site {
     }
 
     pub async fn try_feedback(&self, items: &Value) -> Answer {
-        let http = crate::support::client::Http::new(self.server.http);
+        let http = Http::new(self.server.http);
         http.post_json("/v2/feedback", items).await
     }
 }

@@ -16,8 +16,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::{Value, json};
 
+use super::super::testing::{Answer, Received, Receiver};
 use super::*;
-use crate::outbound::testing::{Answer, Received, Receiver};
 use crate::prediction_log::EventsSettings;
 
 fn config(url: &str, more: Value) -> EventsConfig {

@@ -125,7 +125,11 @@ async fn a_process_that_dies_between_any_two_steps_leaves_nothing_twice() {
             });
             let store: Arc<dyn Store> = dying.clone();
             let (uploads, stop) = start(&folder(there.path()), here.path(), &store);
-            while !dying.is_dead.load(Relaxed) && !uploads.finish(Duration::from_millis(20)).await {}
+            while !dying.is_dead.load(Relaxed) {
+                if uploads.finish(Duration::from_millis(20)).await {
+                    break;
+                }
+            }
             stop.cancel();
             // The thread is over once it lets go of its store.
             drop((store, uploads));

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
+use super::super::testing::{Answer, Received, Receiver, free_address};
 use super::*;
-use crate::outbound::testing::{Answer, Received, Receiver, free_address};
 use crate::prediction_log::UploadSettings;
 use crate::store::{MemoryStore, RedbStore, StoreError, Table, Write};
 

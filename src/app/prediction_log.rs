@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +30,8 @@ use crate::store::records::Records;
 
 /// What ending may take: writing what is in the ring, and sealing.
 const END_PATIENCE: Duration = Duration::from_secs(20);
+/// The part of it that writing the last feedback may take.
+const FEEDBACK_PATIENCE: Duration = Duration::from_secs(5);
 /// What uploading the last files may take, and telling the last rows.
 const UPLOAD_PATIENCE: Duration = Duration::from_secs(10);
 const EVENTS_PATIENCE: Duration = Duration::from_secs(5);
@@ -100,6 +102,9 @@ impl Log {
             vec![Box::new(predictions.quality().witness()), Box::new(requests.clone())];
         let stop_sending = CancellationToken::new();
         let (sending, rows_witnesses) = destinations(config, data_dir, gateway, (store, &stop_sending))?;
+        if let Some(uploads) = sending.uploads.clone() {
+            folder.sealer.tell(move |file| uploads.notify(file));
+        }
         let writer = folder.write(entries, config, gateway, (witnesses, rows_witnesses))?;
         let slots = records.clone();
         let lookup = move |slot| slots.slot(slot).ok().flatten().map(|row| (row.model, row.version));
@@ -163,7 +168,10 @@ impl Running {
         let (writer, feedback) = (self.writer.clone(), plane.clone());
         let runtime = tokio::runtime::Handle::current();
         let seal_predictions: SealNow = Arc::new(move |patience| writer.seal_now(patience));
-        let seal_feedback: SealNow = Arc::new(move |_| runtime.block_on(feedback.feedback.close_segments()).is_ok());
+        let seal_feedback: SealNow = Arc::new(move |patience| {
+            let closed = async { tokio::time::timeout(patience, feedback.feedback.close_segments()).await };
+            matches!(runtime.block_on(closed), Ok(Ok(())))
+        });
         LogAdmin {
             directory: Some(self.data_dir.clone()),
             incarnation: self.incarnation,
@@ -177,11 +185,13 @@ impl Running {
     pub async fn end(self) {
         let Self { writer, feedback, stop_feedback, sending, stop_sending, .. } = self;
         stop_feedback.cancel();
-        let sealed = tokio::task::spawn_blocking(move || {
-            // A thread that panicked has said so.
-            let _ = feedback.join();
-            writer.stop(END_PATIENCE)
-        });
+        let deadline = Instant::now() + END_PATIENCE;
+        // Of feedback first, so that its segments are among those that the writer's end waits for. A thread that panicked has
+        // said so; one whose disk stands still is not waited for.
+        let ended = tokio::task::spawn_blocking(move || feedback.join());
+        let _ = tokio::time::timeout(FEEDBACK_PATIENCE, ended).await;
+        let patience = deadline.saturating_duration_since(Instant::now());
+        let sealed = tokio::task::spawn_blocking(move || writer.stop(patience));
         if !sealed.await.unwrap_or(false) {
             tracing::warn!("the prediction log is not sealed yet; the next start does it");
         }

@@ -24,4 +24,6 @@ pub use upload::{UploadError, Uploads};
 pub use webhooks::Webhooks;
 
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;

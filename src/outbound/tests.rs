@@ -1,68 +1,32 @@
 //! Events from the outbox to a receiver on a real socket.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use http::HeaderMap;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tokio::net::TcpListener;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::testing::{Answer, Received, Receiver};
 use super::*;
 use crate::store::{MemoryStore, RedbStore, Store, Write};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// What came, and what it was answered with.
-type Delivered = (HeaderMap, Bytes, StatusCode);
-
 /// Answers with the statuses in turn, then with 204.
-struct Receiver {
-    url: String,
-    delivered: mpsc::UnboundedReceiver<Delivered>,
+async fn receiver(statuses: &[u16]) -> Receiver {
+    Receiver::start("/hook", statuses, Answer::Status(204)).await
 }
 
-impl Receiver {
-    async fn start(statuses: &[u16]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/hook", listener.local_addr().unwrap());
-        let statuses = Arc::new(Mutex::new(statuses.iter().rev().copied().collect::<Vec<_>>()));
-        let (told, delivered) = mpsc::unbounded_channel();
-        let answer = move |request: Request<Incoming>| {
-            let (told, status) = (told.clone(), statuses.lock().unwrap().pop().unwrap_or(204));
-            async move {
-                let (parts, body) = request.into_parts();
-                assert_eq!((parts.method.as_str(), parts.uri.path()), ("POST", "/hook"));
-                let body = body.collect().await?.to_bytes();
-                let status = StatusCode::from_u16(status).unwrap();
-                _ = told.send((parts.headers, body, status));
-                let response = Response::builder().status(status).header("location", "/elsewhere");
-                Ok::<_, hyper::Error>(response.body(Full::new(Bytes::new())).unwrap())
-            }
-        };
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let service = service_fn(answer.clone());
-                tokio::spawn(
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
-                );
-            }
-        });
-        Self { url, delivered }
-    }
-
-    async fn next(&mut self) -> Delivered {
-        tokio::time::timeout(Duration::from_secs(30), self.delivered.recv()).await.expect("a delivery").unwrap()
-    }
+/// What came next, and what it was answered with.
+async fn delivered(receiver: &mut Receiver) -> (HeaderMap, Bytes, u16) {
+    let Received { head, body, status } = receiver.next().await;
+    assert_eq!((head.method.as_str(), head.uri.path()), ("POST", "/hook"));
+    (head.headers, body, status.unwrap())
 }
 
 fn configured(url: &str) -> WebhookConfig {
@@ -127,12 +91,12 @@ async fn emptied(store: &Arc<dyn Store>) {
 
 #[tokio::test]
 async fn an_event_arrives_once_signed_as_the_standard_says() {
-    let mut receiver = Receiver::start(&[]).await;
+    let mut receiver = receiver(&[]).await;
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let (webhooks, stop) = start(&receiver.url, &store, impatient());
     let event = Event { at_ms: now_ms(), ..event("digits-1") };
     let row = tell(&webhooks, &store, &event);
-    let (headers, body, _) = receiver.next().await;
+    let (headers, body, _) = delivered(&mut receiver).await;
     assert_eq!(headers["content-type"], "application/cloudevents+json");
     assert_eq!(headers["webhook-id"], row.id.as_str());
     assert_eq!(headers["webhook-signature"], expected_signature(&headers, &body).as_str());
@@ -154,20 +118,20 @@ async fn an_event_arrives_once_signed_as_the_standard_says() {
     assert_eq!(sent, expected);
     emptied(&store).await;
     stop.cancel();
-    assert!(receiver.delivered.try_recv().is_err(), "delivered twice");
+    assert_eq!(receiver.others(), 0, "delivered twice");
 }
 
 #[tokio::test]
 async fn a_refused_event_is_sent_again_under_the_same_id() {
     // A redirect is not followed, and 410 is no reason to stop.
-    let mut receiver = Receiver::start(&[500, 302, 410, 503]).await;
+    let mut receiver = receiver(&[500, 302, 410, 503]).await;
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let (webhooks, stop) = start(&receiver.url, &store, impatient());
     let row = tell(&webhooks, &store, &event("digits-1"));
     let mut bodies = vec![];
     for expected in [500, 302, 410, 503, 204] {
-        let (headers, body, status) = receiver.next().await;
-        assert_eq!((headers["webhook-id"].to_str().unwrap(), status.as_u16()), (row.id.as_str(), expected));
+        let (headers, body, status) = delivered(&mut receiver).await;
+        assert_eq!((headers["webhook-id"].to_str().unwrap(), status), (row.id.as_str(), expected));
         assert_eq!(headers["webhook-signature"], expected_signature(&headers, &body).as_str());
         bodies.push(body);
     }
@@ -178,14 +142,14 @@ async fn a_refused_event_is_sent_again_under_the_same_id() {
 
 #[tokio::test]
 async fn what_was_not_taken_is_delivered_after_a_restart() {
-    let mut receiver = Receiver::start(&[500]).await;
+    let mut receiver = receiver(&[500]).await;
     let dir = tempfile::tempdir().unwrap();
     let store: Arc<dyn Store> = Arc::new(RedbStore::open(dir.path()).unwrap());
     // Patient: the first process does not try twice.
     let (webhooks, stop) =
         start(&receiver.url, &store, RetryPolicy { first: Duration::from_secs(3600), ..impatient() });
     let row = tell(&webhooks, &store, &event("digits-1"));
-    assert_eq!(receiver.next().await.2, 500);
+    assert_eq!(delivered(&mut receiver).await.2, 500);
     stop.cancel();
     drop((webhooks, store));
     let store: Arc<dyn Store> = loop {
@@ -196,24 +160,24 @@ async fn what_was_not_taken_is_delivered_after_a_restart() {
         }
     };
     let (_webhooks, stop) = start(&receiver.url, &store, impatient());
-    let (headers, _, status) = receiver.next().await;
-    assert_eq!((headers["webhook-id"].to_str().unwrap(), status.as_u16()), (row.id.as_str(), 204));
+    let (headers, _, status) = delivered(&mut receiver).await;
+    assert_eq!((headers["webhook-id"].to_str().unwrap(), status), (row.id.as_str(), 204));
     emptied(&store).await;
     stop.cancel();
 }
 
 #[tokio::test]
 async fn an_event_that_is_too_old_is_given_up() {
-    let mut receiver = Receiver::start(&[500; 9]).await;
+    let mut receiver = receiver(&[500; 9]).await;
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let policy = RetryPolicy { give_up_after: Duration::from_secs(3600), ..impatient() };
     let (webhooks, stop) = start(&receiver.url, &store, policy);
     let old = Event { at_ms: now_ms() - 3_600_001, ..event("digits-1") };
     tell(&webhooks, &store, &old);
-    assert_eq!(receiver.next().await.2, 500, "it is tried once at least");
+    assert_eq!(delivered(&mut receiver).await.2, 500, "it is tried once at least");
     emptied(&store).await;
     stop.cancel();
-    assert!(receiver.delivered.try_recv().is_err());
+    assert_eq!(receiver.others(), 0);
 }
 
 #[tokio::test]

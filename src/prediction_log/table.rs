@@ -143,6 +143,6 @@ pub const META_SEQ_LAST: &str = "headgate.seq_last";
 /// Lowest and highest time that the rows are sorted by, in Unix µs.
 pub const META_TS_FIRST: &str = "headgate.ts_first_us";
 pub const META_TS_LAST: &str = "headgate.ts_last_us";
-/// The files that this one was merged from and that it stands for, by name without ending, separated by commas. A reader
-/// that finds one of them beside it leaves that one out.
+/// The files that this one was merged from and that it stands for, and those that these were merged from, by name without
+/// ending, separated by commas. A reader that finds one of them beside it leaves that one out.
 pub const META_REPLACES: &str = "headgate.replaces";

@@ -1,15 +1,17 @@
 //! Where files are uploaded to: a bucket, a container or a folder, by its URL.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path as ObjectPath;
-use object_store::{Attribute, ObjectStore, ObjectStoreScheme, PutOptions, RetryConfig};
+use object_store::{Attribute, ObjectStore, ObjectStoreExt as _, ObjectStoreScheme, PutOptions, RetryConfig};
 use reqwest::Url;
 
 use crate::error::nearest;
@@ -129,6 +131,33 @@ impl Destination {
             Self::Folder(folder) => put_in_folder(&folder.join(name), &bytes).map_err(|cause| cause.to_string()),
         }
     }
+
+    /// Deletes the objects of these names, wherever they lie below a folder. One that is not there is no error.
+    ///
+    /// # Errors
+    /// What the store or the disk said; some may be deleted then.
+    pub async fn delete_below(&self, folder: &str, names: &HashSet<String>) -> Result<(), String> {
+        match self {
+            Self::Objects { store, prefix } => {
+                let below = ObjectPath::parse(folder).map_err(|cause| cause.to_string())?;
+                let below: ObjectPath = prefix.parts().chain(below.parts()).collect();
+                let mut listed = store.list(Some(&below));
+                while let Some(object) = listed.try_next().await.map_err(|cause| text(&cause))? {
+                    if !object.location.filename().is_some_and(|name| names.contains(name)) {
+                        continue;
+                    }
+                    match store.delete(&object.location).await {
+                        Err(cause) if !matches!(cause, object_store::Error::NotFound { .. }) => {
+                            return Err(text(&cause));
+                        }
+                        _ => {}
+                    }
+                }
+                Ok(())
+            }
+            Self::Folder(root) => delete_in_folder(&root.join(folder), names).map_err(|cause| cause.to_string()),
+        }
+    }
 }
 
 fn folder(config: &UploadConfig, url: &Url, data_dir: &Path) -> Result<Destination, UploadError> {
@@ -155,6 +184,23 @@ fn put_in_folder(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&unfinished, path)?;
     File::open(parent)?.sync_all()
+}
+
+/// In the folder and those in it. One that is gone has none of them.
+fn delete_in_folder(folder: &Path, names: &HashSet<String>) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if path.is_dir() {
+            delete_in_folder(&path, names)?;
+        } else if path.file_name().and_then(|name| name.to_str()).is_some_and(|name| names.contains(name)) {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// The store's words and, where they leave it out, the operating system's below them.

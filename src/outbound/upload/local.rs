@@ -43,6 +43,18 @@ impl LocalFiles {
         (in_a_table && is_sealed(name)).then(|| name.to_owned())
     }
 
+    /// What the file is like now; `None` if it is gone.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn look_at(&self, name: &str) -> io::Result<Option<LocalFile>> {
+        match fs::metadata(self.root.join(name)) {
+            Ok(metadata) => Ok(Some(local_file(name.to_owned(), &metadata))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The file as it is now; `None` if it is gone.
     ///
     /// # Errors

@@ -3,6 +3,10 @@
 //! Each file goes whole, under a name that never changes, at least once: it is noted in the state after the store took it,
 //! and what is not noted is uploaded again. Files are found by looking at the log's folders, at start and every half minute;
 //! being told of one ([`Uploads::notify`]) only makes it sooner. A local copy is deleted once it is uploaded and old.
+//!
+//! A file that was merged from others takes their place there too: once it is noted none of them is uploaded any more, and
+//! then their objects are deleted, by their names below the folder of the day, so that one goes too whose upload was never
+//! noted. What a crash leaves undone is done again by the next process.
 
 mod destination;
 mod ledger;

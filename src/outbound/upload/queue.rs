@@ -39,6 +39,18 @@ impl Queue {
         Some(name.clone())
     }
 
+    /// The file is looked at again, at once.
+    pub fn again(&mut self, name: &str, now: Instant) {
+        if let Some(attempts) = self.files.get_mut(name) {
+            *attempts = Attempts { failures: 0, due: Some(now) };
+        }
+    }
+
+    /// The files that are under way.
+    pub fn under_way(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().filter(|(_, attempts)| attempts.due.is_none()).map(|(name, _)| name.as_str())
+    }
+
     /// The file is uploaded, or gone.
     pub fn done(&mut self, name: &str) {
         self.files.remove(name);

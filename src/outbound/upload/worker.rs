@@ -13,8 +13,10 @@ use super::destination::Destination;
 use super::ledger::{Ledger, Uploaded};
 use super::local::LocalFiles;
 use super::queue::Queue;
-use super::upload_policy::{Decision, LocalFile, decide, is_whole, remote_name};
+use super::upload_policy::{Decision, LocalFile, day_of, decide, is_whole, remote_name, stem};
 use crate::outbound::RetryPolicy;
+use crate::prediction_log::seal::file::replaced_by;
+use crate::prediction_log::table::SEALED_EXTENSION;
 use crate::telemetry::log_destinations as metrics;
 
 /// Files under way at a time; each is in memory as a whole.
@@ -38,10 +40,24 @@ pub struct Worker {
     pub finish: mpsc::Receiver<oneshot::Sender<()>>,
 }
 
+/// One file's turn.
+struct Attempt {
+    destination: Arc<Destination>,
+    local: LocalFiles,
+    gateway: u16,
+    name: String,
+    /// What was uploaded under its name.
+    row: Option<Uploaded>,
+}
+
 /// What became of an attempt.
 enum Outcome {
-    Uploaded(LocalFile),
-    Gone,
+    /// With the names of the files that it was merged from.
+    Uploaded(LocalFile, Vec<String>),
+    /// The objects are gone that it stands for.
+    Cleared,
+    /// The file is gone, or nothing is left to be done.
+    Done,
     Failed(String),
 }
 
@@ -59,7 +75,7 @@ impl Worker {
             while under_way.len() < MAX_CONCURRENT
                 && let Some(name) = queue.take(Instant::now())
             {
-                under_way.push(attempt(self.destination.clone(), self.local.clone(), self.gateway, name));
+                under_way.extend(self.attempt(&mut queue, name).map(Attempt::run));
             }
             metrics::set_uploads_waiting(queue.len());
             if queue.len() == 0 {
@@ -95,7 +111,7 @@ impl Worker {
         let mut here: HashSet<&str> = HashSet::new();
         for file in &files {
             match decide(file, self.ledger.get(&file.name), self.retain_local, now_ms) {
-                Decision::Upload => queue.add(file.name.clone(), Instant::now()),
+                Decision::Upload | Decision::Clear => queue.add(file.name.clone(), Instant::now()),
                 Decision::Keep => {}
                 Decision::Delete => match self.local.delete(&file.name) {
                     Ok(()) => continue,
@@ -109,24 +125,43 @@ impl Worker {
         }
     }
 
+    /// What is next for a file; nothing for one whose rows went in another, and not yet for one that was merged from what is
+    /// under way: its object would come after it was deleted.
+    fn attempt(&self, queue: &mut Queue, name: String) -> Option<Attempt> {
+        if self.ledger.is_replaced(&name) {
+            queue.done(&name);
+            return None;
+        }
+        let row = self.ledger.get(&name).cloned();
+        let replaces = row.as_ref().map_or(&[][..], |row| &row.replaces);
+        if queue.under_way().any(|other| replaces.iter().any(|replaced| replaced == stem(other))) {
+            queue.failed(&name, &self.policy, (Instant::now(), fastrand::u32(..)));
+            return None;
+        }
+        let (destination, local) = (self.destination.clone(), self.local.clone());
+        Some(Attempt { destination, local, gateway: self.gateway, name, row })
+    }
+
     fn settle(&mut self, queue: &mut Queue, name: String, outcome: Outcome) {
-        let outcome = match outcome {
-            Outcome::Uploaded(file) => {
+        // Without its row the next process would do it again, and so does this one.
+        let noted = match outcome {
+            Outcome::Uploaded(file, replaces) => {
                 let LocalFile { name, bytes, modified_ms } = file;
-                let row = Uploaded { name, bytes, modified_ms, uploaded_ms: (self.now)() };
-                // Without its row the next process would upload it again, and so does this one.
-                self.ledger.add(row).map(|()| Some(bytes)).map_err(|error| error.to_string())
+                let uploaded_ms = (self.now)();
+                let row = Uploaded { name, bytes, modified_ms, uploaded_ms, replaces, is_cleared: false };
+                self.ledger
+                    .add(row)
+                    .map(|()| metrics::count_upload("uploaded", bytes))
+                    .map_err(|error| error.to_string())
             }
-            Outcome::Gone => Ok(None),
+            Outcome::Cleared => self.ledger.clear(&name).map_err(|error| error.to_string()),
+            Outcome::Done => return queue.done(&name),
             Outcome::Failed(cause) => Err(cause),
         };
-        match outcome {
-            Ok(bytes) => {
-                queue.done(&name);
-                if let Some(bytes) = bytes {
-                    metrics::count_upload("uploaded", bytes);
-                    tracing::debug!(file = name, bytes, "uploaded");
-                }
+        match noted {
+            Ok(()) => {
+                tracing::debug!(file = name, "uploaded");
+                queue.again(&name, Instant::now());
             }
             Err(cause) => {
                 let wait = queue.failed(&name, &self.policy, (Instant::now(), fastrand::u32(..)));
@@ -137,16 +172,47 @@ impl Worker {
     }
 }
 
-/// Uploads one file once. A reading that finds no whole file is a failure like any other: the file is looked at again.
-async fn attempt(destination: Arc<Destination>, local: LocalFiles, gateway: u16, name: String) -> (String, Outcome) {
-    let outcome = match local.read(&name) {
-        Ok(None) => Outcome::Gone,
-        Ok(Some((_, bytes))) if !is_whole(&bytes) => Outcome::Failed("it is not a whole Parquet file".to_owned()),
-        Ok(Some((file, bytes))) => match destination.put(&remote_name(&name, gateway), bytes).await {
-            Ok(()) => Outcome::Uploaded(file),
+impl Attempt {
+    /// Does once what is to be done.
+    async fn run(self) -> (String, Outcome) {
+        let outcome = match self.local.look_at(&self.name) {
+            Ok(None) => Outcome::Done,
+            // Whether it is old enough to go is asked when all files are looked at.
+            Ok(Some(file)) => match decide(&file, self.row.as_ref(), None, 0) {
+                Decision::Upload => self.upload().await,
+                Decision::Clear => self.clear().await,
+                Decision::Keep | Decision::Delete => Outcome::Done,
+            },
+            Err(error) => Outcome::Failed(error.to_string()),
+        };
+        (self.name, outcome)
+    }
+
+    /// A reading that finds no whole file is a failure like any other: the file is looked at again.
+    async fn upload(&self) -> Outcome {
+        let (file, bytes) = match self.local.read(&self.name) {
+            Ok(None) => return Outcome::Done,
+            Ok(Some((_, bytes))) if !is_whole(&bytes) => {
+                return Outcome::Failed("it is not a whole Parquet file".to_owned());
+            }
+            Ok(Some(read)) => read,
+            Err(error) => return Outcome::Failed(error.to_string()),
+        };
+        let put = self.destination.put(&remote_name(&self.name, self.gateway), bytes.clone()).await;
+        match put {
+            // What can't be read stands for nothing but itself.
+            Ok(()) => Outcome::Uploaded(file, replaced_by(bytes).unwrap_or_default()),
             Err(cause) => Outcome::Failed(cause),
-        },
-        Err(error) => Outcome::Failed(error.to_string()),
-    };
-    (name, outcome)
+        }
+    }
+
+    async fn clear(&self) -> Outcome {
+        let replaces = self.row.iter().flat_map(|row| &row.replaces);
+        let object = |stem: &String| remote_name(&format!("{stem}.{SEALED_EXTENSION}"), self.gateway);
+        let objects = replaces.map(object).collect();
+        match self.destination.delete_below(day_of(&self.name), &objects).await {
+            Ok(()) => Outcome::Cleared,
+            Err(cause) => Outcome::Failed(format!("what it was merged from can't be deleted there: {cause}")),
+        }
+    }
 }

@@ -115,7 +115,10 @@ impl Day<'_> {
         merged(parts, plan.table, &mut |batch| new.write(&batch))?;
         let expected: u64 = plan.files.iter().map(|file| file.rows).sum();
         let others = || plan.files.iter().filter(|file| file.path != plan.target);
-        let replaces: Vec<String> = others().map(|file| stem(&file.path)).collect();
+        // Those that a merged file stood for may still lie elsewhere, uploaded before it.
+        let before = plan.files.iter().flat_map(|file| file.replaces.iter().cloned());
+        let replaces: BTreeSet<String> = others().map(|file| stem(&file.path)).chain(before).collect();
+        let replaces: Vec<String> = replaces.into_iter().collect();
         if new.rows() != expected {
             let got = new.rows();
             return Err(io::Error::other(format!("the files have {expected} rows, and {got} could be read")));

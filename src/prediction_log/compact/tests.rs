@@ -47,6 +47,21 @@ fn small_files_of_a_day_become_one_sorted_file() {
 }
 
 #[test]
+fn a_file_that_is_merged_again_still_says_what_it_was_merged_from() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), FakeDisk::default());
+    day(dir.path(), &disk, &FILES[..2]);
+    assert_eq!(run(dir.path(), &disk).merged_files, 2);
+    let wal = wal(dir.path(), disk.shared(), 8);
+    let mut stream = Stream::open(&wal, &partition("iris"), &schema(), at(50)).unwrap();
+    stream.append(&batch(&[(8, 50)])).unwrap();
+    seal(dir.path(), &wal.disk, &stream.close()).unwrap();
+    assert_eq!(run(dir.path(), &disk).merged_files, 2);
+    let file = sealed_files(dir.path()).remove(0);
+    assert_eq!(metadata_of(&file).unwrap()[META_REPLACES], "7-0,7-1");
+    assert!(file.ends_with("8-0.parquet"));
+}
+
+#[test]
 fn other_models_other_days_and_other_columns_stay_apart() {
     let (dir, disk) = (tempfile::tempdir().unwrap(), FakeDisk::default());
     day(dir.path(), &disk, &[&[(0, 1)], &[(1, 100_000)]]);

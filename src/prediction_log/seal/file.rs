@@ -9,13 +9,14 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, RecordBatch, TimestampMicrosecondArray, UInt64Array};
 use arrow::compute;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
+use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
 use parquet::schema::types::ColumnPath;
 
 use crate::prediction_log::disk::{Disk, DiskFile};
@@ -256,7 +257,21 @@ fn io_error(cause: ParquetError) -> io::Error {
 /// # Errors
 /// What the disk says, or that it is no Parquet file.
 pub fn metadata_of(path: &Path) -> io::Result<BTreeMap<String, String>> {
-    let file = SerializedFileReader::new(File::open(path)?).map_err(io_error)?;
+    metadata_in(File::open(path)?)
+}
+
+/// The names, without ending, of the files that a sealed file of these bytes stands for.
+///
+/// # Errors
+/// That it is no Parquet file.
+pub fn replaced_by(bytes: Bytes) -> io::Result<Vec<String>> {
+    let metadata = metadata_in(bytes)?;
+    let names = metadata.get(META_REPLACES).map(String::as_str).unwrap_or_default();
+    Ok(names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect())
+}
+
+fn metadata_in(file: impl ChunkReader + 'static) -> io::Result<BTreeMap<String, String>> {
+    let file = SerializedFileReader::new(file).map_err(io_error)?;
     let list = file.metadata().file_metadata().key_value_metadata().into_iter().flatten();
     Ok(list.filter_map(|pair| Some((pair.key.clone(), pair.value.clone()?))).collect())
 }

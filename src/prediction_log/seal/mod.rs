@@ -13,7 +13,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -59,7 +59,11 @@ struct Shared {
     wal: Arc<Wal>,
     state: Mutex<State>,
     changed: Condvar,
+    told: OnceLock<Told>,
 }
+
+/// Who wants to know of each sealed file. Must not block.
+type Told = Box<dyn Fn(&Path) + Send + Sync>;
 
 #[derive(Default)]
 struct State {
@@ -95,7 +99,7 @@ impl Sealer {
     /// # Errors
     /// The operating system's, when the thread can't be started.
     pub fn start(wal: Arc<Wal>) -> io::Result<Self> {
-        let shared = Arc::new(Shared { wal, state: Mutex::default(), changed: Condvar::new() });
+        let shared = Arc::new(Shared { wal, state: Mutex::default(), changed: Condvar::new(), told: OnceLock::new() });
         let theirs = shared.clone();
         thread::Builder::new().name("log-sealer".to_owned()).spawn(move || {
             // Of this thread alone, and where it is allowed.
@@ -103,6 +107,11 @@ impl Sealer {
             theirs.run();
         })?;
         Ok(Self { shared })
+    }
+
+    /// Has somebody told of each file that is sealed from now on; for one caller. `told` must not block.
+    pub fn tell(&self, told: impl Fn(&Path) + Send + Sync + 'static) {
+        let _ = self.shared.told.set(Box::new(told));
     }
 
     /// Hands a closed segment over. Never waits for the disk; what can't be sealed now stays there and is tried again.
@@ -215,6 +224,9 @@ impl Shared {
     fn settled(&self, job: Job, outcome: Result<Sealed, SealError>) {
         let is_damaged = outcome.as_ref().err().is_some_and(SealError::is_damage);
         let damaged = is_damaged.then(|| set_aside(&self.wal, &job.segment));
+        if let (Ok(Sealed { file: Some(file), .. }), Some(told)) = (&outcome, self.told.get()) {
+            told(file);
+        }
         let mut state = self.state();
         state.is_busy = false;
         match outcome {

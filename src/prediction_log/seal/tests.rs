@@ -45,6 +45,20 @@ fn rows_are_sorted_by_time_and_those_of_one_time_stay_as_they_came() {
 }
 
 #[test]
+fn each_file_is_told_of_once_it_has_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = wal(dir.path(), FakeDisk::default().shared(), 7);
+    let sealer = Sealer::start(wal.clone()).unwrap();
+    let (sender, told) = std::sync::mpsc::channel();
+    sealer.tell(move |file| sender.send((file.to_owned(), file.exists())).unwrap());
+    // No file comes of a segment without rows.
+    sealer.seal(segment(&wal, &[]));
+    sealer.seal(segment(&wal, &[numbers(0..3)]));
+    assert!(sealer.finish(Instant::now() + Duration::from_secs(60)));
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [(sealed_files(dir.path()).remove(0), true)]);
+}
+
+#[test]
 fn a_file_says_what_it_holds() {
     let dir = tempfile::tempdir().unwrap();
     let wal = wal(dir.path(), FakeDisk::default().shared(), 7);

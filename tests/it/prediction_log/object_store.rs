@@ -1,7 +1,7 @@
 //! Sealed files of the prediction log on their way to a real S3 API server, moto's, from an environment of its own under
 //! target/: the server is away, the server dies, the gateway's process dies.
 
-mod receiver;
+mod compaction;
 mod servers;
 
 use std::collections::BTreeMap;
@@ -19,8 +19,8 @@ use headgate::tensor::Tensor;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use self::receiver::Receiver;
 use self::servers::{BUCKET, Moto, Relay};
+use super::receiver::Receiver;
 use super::site::Site;
 use crate::support::infer::{Call, Encoding, Wires};
 use crate::support::python::python;
@@ -201,12 +201,13 @@ async fn a_gateway_uploads_what_it_sealed_and_tells_its_rows_as_it_redacted_them
     collect(data.path(), &data.path().join("predictions"), &mut expected);
     assert!(!expected.is_empty(), "the end seals what there is");
     let objects = moto.objects().await;
-    // An object's name has the gateway's number before the file's.
-    let named_as_here = |(name, bytes): (String, Vec<u8>)| {
-        let (folder, file) = name.strip_prefix("prod/").unwrap().rsplit_once('/').unwrap();
-        (format!("{folder}/{}", file.split_once('-').unwrap().1), bytes)
-    };
     assert!(objects.into_iter().map(named_as_here).collect::<BTreeMap<_, _>>() == expected);
+}
+
+/// An object under the name that its file has here: its own has the gateway's number before it.
+fn named_as_here((name, bytes): (String, Vec<u8>)) -> (String, Vec<u8>) {
+    let (folder, file) = name.strip_prefix("prod/").unwrap().rsplit_once('/').unwrap();
+    (format!("{folder}/{}", file.split_once('-').unwrap().1), bytes)
 }
 
 /// Every sealed file below a folder, by its name below the root.

@@ -1,7 +1,7 @@
 //! A server that writes its predictions down, and what it wrote.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
@@ -11,7 +11,7 @@ use headgate::prediction_log::read::Scan;
 use headgate::prediction_log::table::Table;
 use serde_json::{Value, json};
 
-use crate::support::client::Answer;
+use crate::support::client::{Answer, Http};
 use crate::support::eventually;
 use crate::support::repository::TempDir;
 use crate::support::server::Server;
@@ -33,8 +33,13 @@ impl Site {
     }
 
     pub fn start_in(repository: TempDir, data: TempDir, settings: &Value) -> Self {
-        repository.write(".headgate.yaml", json!({"prediction_log": settings}).to_string());
-        let server = serve(&repository, &data);
+        Self::start_with(repository, data, &json!({"prediction_log": settings}), &[])
+    }
+
+    /// With a whole settings file, and variables of the environment of this process; those after it have none.
+    pub fn start_with(repository: TempDir, data: TempDir, file: &Value, variables: &[(&str, PathBuf)]) -> Self {
+        repository.write(".headgate.yaml", file.to_string());
+        let server = serve(&repository, &data, variables);
         Self { repository, data, server }
     }
 
@@ -42,7 +47,7 @@ impl Site {
     pub fn torn_away(self) -> Self {
         let Self { repository, data, server } = self;
         server.kill();
-        let server = serve(&repository, &data);
+        let server = serve(&repository, &data, &[]);
         Self { repository, data, server }
     }
 
@@ -56,8 +61,23 @@ impl Site {
 
     pub async fn restarted(self) -> Self {
         let (repository, data) = self.ended().await;
-        let server = serve(&repository, &data);
+        let server = serve(&repository, &data, &[]);
         Self { repository, data, server }
+    }
+
+    /// The answer of a model to one row of its input `X`, which must be one.
+    pub async fn infer(&self, model: &str, row: &[f32]) -> Answer {
+        let input = json!({"name": "X", "shape": [1, row.len()], "datatype": "FP32", "data": row});
+        let http = Http::new(self.server.http);
+        let answer = http.post_json(&format!("/v2/models/{model}/infer"), &json!({"inputs": [input]})).await;
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+        answer
+    }
+
+    /// Realised quality of a model, of its only version and arm.
+    pub async fn quality(&self, model: &str) -> Value {
+        let mut report = self.server.admin_http().get(&format!("/admin/v1/log/quality?model={model}")).await.json();
+        report["quality"].as_array_mut().and_then(Vec::pop).unwrap_or_default()
     }
 
     /// Waits until so many rows of a table can be read, and gives them.
@@ -73,6 +93,12 @@ impl Site {
         self.rows(Table::Predictions, count).await
     }
 
+    /// How many rows of a model have had an outcome, such as `written`.
+    pub fn counted(&self, model: &str, outcome: &str) -> u64 {
+        let series = format!(r#"headgate_log_rows_total{{model="{model}",outcome="{outcome}"}}"#);
+        self.server.metric(&series) as u64
+    }
+
     /// Sends feedback that must be taken.
     pub async fn feedback(&self, items: &Value) -> Value {
         let answer = self.try_feedback(items).await;
@@ -81,16 +107,16 @@ impl Site {
     }
 
     pub async fn try_feedback(&self, items: &Value) -> Answer {
-        let http = crate::support::client::Http::new(self.server.http);
+        let http = Http::new(self.server.http);
         http.post_json("/v2/feedback", items).await
     }
 }
 
-fn serve(repository: &TempDir, data: &TempDir) -> Server {
+fn serve(repository: &TempDir, data: &TempDir, variables: &[(&str, PathBuf)]) -> Server {
     let config = repository.path().join(".headgate.yaml");
     let flags =
         ["--config", config.to_str().unwrap(), "--data-dir", data.path().to_str().unwrap(), "--poll-interval", "50ms"];
-    Server::start(repository.path(), &flags)
+    Server::start_with(repository.path(), &flags, variables)
 }
 
 /// Every row of a table that can be read now.

@@ -27,14 +27,19 @@ pub struct Server {
 impl Server {
     /// Serves a repository with more flags, and waits until it is ready.
     pub fn start(repository: &Path, flags: &[&str]) -> Self {
-        let mut server = Self::spawn(repository, flags);
+        Self::start_with(repository, flags, &[])
+    }
+
+    /// The same with variables of its environment.
+    pub fn start_with(repository: &Path, flags: &[&str], variables: &[(&str, PathBuf)]) -> Self {
+        let mut server = Self::spawn(command(repository, flags).envs(variables.iter().cloned()));
         server.wait_ready();
         server
     }
 
     /// Starts a server and waits until it listens, not until it is ready.
-    pub fn spawn(repository: &Path, flags: &[&str]) -> Self {
-        let mut child = command(repository, flags).spawn().expect("the server starts");
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.spawn().expect("the server starts");
         let log = Arc::new(Mutex::new(Vec::new()));
         let addresses = follow(child.stderr.take().expect("stderr is piped"), log.clone());
         let mut address = |listener: &str| {

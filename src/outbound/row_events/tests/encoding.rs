@@ -17,12 +17,12 @@ fn data(rows: &Rows, row: usize, part: Part) -> Value {
 
 #[tokio::test]
 async fn both_events_of_a_row_arrive_as_kserve_consumers_know_them() {
-    let mut receiver = Receiver::start(&[], Answer::Status(200)).await;
+    let mut receiver = receiver(&[], Answer::Status(200)).await;
     let (events, stop) = start(&config(&receiver.url, json!({"namespace": "prod"})));
     events.offer(&simple(1));
     let mut came = BTreeMap::new();
     for _ in 0..2 {
-        let (headers, body) = receiver.next().await;
+        let (headers, body) = next_event(&mut receiver).await;
         assert_eq!(headers["content-type"], "application/cloudevents+json");
         let event: Value = serde_json::from_slice(&body).unwrap();
         came.insert(event["type"].as_str().unwrap().to_owned(), event);
@@ -61,10 +61,10 @@ async fn both_events_of_a_row_arrive_as_kserve_consumers_know_them() {
 
 #[tokio::test]
 async fn in_binary_mode_the_attributes_are_headers_and_the_body_is_the_data() {
-    let mut receiver = Receiver::start(&[], Answer::Status(200)).await;
+    let mut receiver = receiver(&[], Answer::Status(200)).await;
     let (events, stop) = start(&config(&receiver.url, json!({"mode": "binary"})));
     events.offer(&simple(1));
-    let (headers, body) = receiver.next().await;
+    let (headers, body) = next_event(&mut receiver).await;
     assert_eq!(headers["content-type"], "application/json");
     assert_eq!(
         (&headers["ce-specversion"], &headers["ce-id"]),

@@ -2,7 +2,6 @@
 
 mod encoding;
 mod pressure;
-mod receiver;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,9 +12,11 @@ use arrow::array::{
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType as ArrowType, Field, Int64Type, Schema, TimeUnit};
+use bytes::Bytes;
+use http::HeaderMap;
 use serde_json::{Value, json};
 
-use self::receiver::{Answer, Receiver};
+use super::super::testing::{Answer, Received, Receiver};
 use super::*;
 use crate::prediction_log::EventsSettings;
 
@@ -33,6 +34,18 @@ fn impatient() -> RetryPolicy {
 fn start(config: &EventsConfig) -> (RowEvents, CancellationToken) {
     let stop = CancellationToken::new();
     (RowEvents::start_with(config, "/headgate/gateway/7".to_owned(), impatient(), stop.clone()).unwrap(), stop)
+}
+
+/// Answers with the first statuses in turn, then as `answer` says.
+async fn receiver(first: &[u16], answer: Answer) -> Receiver {
+    Receiver::start("/events", first, answer).await
+}
+
+/// The event that came next.
+async fn next_event(receiver: &mut Receiver) -> (HeaderMap, Bytes) {
+    let Received { head, body, .. } = receiver.next().await;
+    assert_eq!((head.method.as_str(), head.uri.path()), ("POST", "/events"));
+    (head.headers, body)
 }
 
 /// A column of a tensor, with what the log's schema says of it.

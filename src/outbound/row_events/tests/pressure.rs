@@ -6,7 +6,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_slow_receiver_gets_what_there_was_room_for_and_the_rest_is_counted() {
-    let mut receiver = Receiver::start(&[], Answer::Never).await;
+    let mut receiver = receiver(&[], Answer::Never).await;
     let (events, stop) = start(&config(&receiver.url, json!({"max_waiting": 10})));
     // Nothing ends while nobody answers, so what is taken follows from the room alone.
     for (rows, waiting, dropped) in [(3, 6, 0), (4, 10, 4), (5, 10, 14), (1, 10, 16)] {
@@ -26,7 +26,7 @@ async fn a_slow_receiver_gets_what_there_was_room_for_and_the_rest_is_counted() 
 
 #[tokio::test]
 async fn a_receiver_that_fails_is_tried_a_few_times_and_each_event_given_up_once() {
-    let mut receiver = Receiver::start(&[], Answer::Status(503)).await;
+    let mut receiver = receiver(&[], Answer::Status(503)).await;
     let (events, stop) = start(&config(&receiver.url, json!({})));
     events.offer(&simple(25));
     assert_eq!(settled(&events).await, counts(0, 0, 50, 0));
@@ -40,13 +40,13 @@ async fn a_receiver_that_fails_is_tried_a_few_times_and_each_event_given_up_once
 #[tokio::test]
 async fn an_event_that_is_refused_at_first_arrives_unchanged() {
     // A redirect is a refusal: it is not followed.
-    let mut receiver = Receiver::start(&[500, 307], Answer::Status(204)).await;
+    let mut receiver = receiver(&[500, 307], Answer::Status(204)).await;
     let (events, stop) = start(&config(&receiver.url, json!({"max_waiting": 2})));
     events.offer(&simple(1));
     assert_eq!(settled(&events).await, counts(0, 2, 0, 0));
     let mut bodies: Vec<Bytes> = vec![];
     for _ in 0..4 {
-        bodies.push(receiver.next().await.1);
+        bodies.push(next_event(&mut receiver).await.1);
     }
     bodies.sort();
     bodies.dedup();
@@ -65,7 +65,7 @@ async fn a_receiver_that_is_not_there_costs_the_events_alone() {
 
 #[tokio::test]
 async fn what_waits_is_bounded_in_bytes_by_whole_batches() {
-    let receiver = Receiver::start(&[], Answer::Never).await;
+    let receiver = receiver(&[], Answer::Never).await;
     let (events, stop) = start(&config(&receiver.url, json!({"max_waiting": 1_000_000})));
     let long = "x".repeat(MAX_WAITING_BYTES + 1);
     let mut columns = standard(2);
@@ -83,7 +83,7 @@ async fn what_waits_is_bounded_in_bytes_by_whole_batches() {
 
 #[tokio::test]
 async fn more_batches_than_there_are_places_for_are_dropped() {
-    let receiver = Receiver::start(&[], Answer::Never).await;
+    let receiver = receiver(&[], Answer::Never).await;
     let (events, stop) = start(&config(&receiver.url, json!({"max_waiting": 1_000_000})));
     let one = simple(1);
     let offered = 2 * MAX_BATCHES as u64;

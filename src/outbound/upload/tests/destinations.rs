@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn every_kind_of_store_gets_the_file_by_its_own_protocol() {
-    let mut receiver = Receiver::start(&[]).await;
+    let mut receiver = receiver(&[]).await;
     let dir = tempfile::tempdir().unwrap();
     let url = receiver.url.clone();
     let gcs = json!({
@@ -19,7 +19,7 @@ async fn every_kind_of_store_gets_the_file_by_its_own_protocol() {
         let destination = Destination::open(&config, dir.path()).unwrap();
         destination.put("predictions/model=a/b.parquet", vec![1, 2, 3].into()).await.unwrap();
         let expected = (format!("{root}/predictions/model=a/b.parquet"), vec![1, 2, 3]);
-        assert_eq!(receiver.next().await, expected, "{}", config.url);
+        assert_eq!(put(&mut receiver).await, expected, "{}", config.url);
     }
 }
 

@@ -1,15 +1,16 @@
 //! Sealed files on their way to stores that answer on a real socket.
 
 mod destinations;
-mod receiver;
+mod merged;
 
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use self::receiver::Receiver;
+use super::super::testing::{Answer, Received, Receiver, free_address};
 use super::*;
 use crate::prediction_log::UploadSettings;
 use crate::store::{MemoryStore, RedbStore, StoreError, Table, Write};
@@ -44,6 +45,18 @@ fn start(config: &UploadConfig, data_dir: &Path, store: &Arc<dyn Store>) -> (Upl
     let source = Source { data_dir: data_dir.to_owned(), gateway: GATEWAY };
     let uploads = Uploads::start_with(config, source, store.clone(), impatient(), stop.clone()).unwrap();
     (uploads, stop)
+}
+
+/// Answers with the statuses in turn, then with 200.
+async fn receiver(statuses: &[u16]) -> Receiver {
+    Receiver::start("", statuses, Answer::Status(200)).await
+}
+
+/// The path, decoded, and the bytes of what was put next.
+async fn put(receiver: &mut Receiver) -> (String, Vec<u8>) {
+    let Received { head, body, .. } = receiver.next().await;
+    assert_eq!(head.method, "PUT");
+    (percent_decode_str(head.uri.path()).decode_utf8().unwrap().into_owned(), body.to_vec())
 }
 
 fn memory() -> Arc<dyn Store> {
@@ -89,7 +102,7 @@ impl Store for Closing {
 
 #[tokio::test]
 async fn sealed_files_arrive_with_their_bytes_and_once() {
-    let mut receiver = Receiver::start(&[]).await;
+    let mut receiver = receiver(&[]).await;
     let (dir, store) = (tempfile::tempdir().unwrap(), memory());
     let first = seal(dir.path(), &format!("{HOUR}/5-1.parquet"), "first segment");
     let feedback = seal(dir.path(), "feedback/model=a b/date=2026-01-02/5-2.parquet", "feedback");
@@ -101,37 +114,37 @@ async fn sealed_files_arrive_with_their_bytes_and_once() {
     }
     let (uploads, stop) = start(&s3(&receiver.url), dir.path(), &store);
     assert!(uploads.finish(PATIENCE).await);
-    let mut put = [receiver.next().await, receiver.next().await];
-    put.sort();
+    let mut both = [put(&mut receiver).await, put(&mut receiver).await];
+    both.sort();
     let expected = [
         ("/log/prod/feedback/model=a b/date=2026-01-02/7-5-2.parquet".to_owned(), feedback),
         (format!("/log/prod/{HOUR}/7-5-1.parquet"), first),
     ];
-    assert_eq!(put, expected);
+    assert_eq!(both, expected);
     stop.cancel();
     // Another process sends what is new alone.
     let (uploads, stop) = start(&s3(&receiver.url), dir.path(), &store);
     let second = seal(dir.path(), &format!("{HOUR}/6-1.parquet"), "second segment");
     assert!(uploads.finish(PATIENCE).await);
-    assert_eq!(receiver.next().await, (format!("/log/prod/{HOUR}/7-6-1.parquet"), second));
+    assert_eq!(put(&mut receiver).await, (format!("/log/prod/{HOUR}/7-6-1.parquet"), second));
     // What was told of needs no look at the folders.
     let third = seal(dir.path(), &format!("{HOUR}/6-2.parquet"), "third segment");
     uploads.notify(&dir.path().join(HOUR).join("6-2.parquet"));
-    assert_eq!(receiver.next().await, (format!("/log/prod/{HOUR}/7-6-2.parquet"), third));
-    assert!(receiver.nothing_more());
+    assert_eq!(put(&mut receiver).await, (format!("/log/prod/{HOUR}/7-6-2.parquet"), third));
+    assert_eq!(receiver.others(), 0);
     stop.cancel();
 }
 
 #[tokio::test]
 async fn another_destination_gets_everything_that_is_here() {
-    let (mut first, mut second) = (Receiver::start(&[]).await, Receiver::start(&[]).await);
+    let (mut first, mut second) = (receiver(&[]).await, receiver(&[]).await);
     let (dir, store) = (tempfile::tempdir().unwrap(), memory());
     let bytes = seal(dir.path(), &format!("{HOUR}/5-1.parquet"), "segment");
     for (receiver, url) in [(&mut first, "s3://log/prod"), (&mut second, "s3://other")] {
         let config = UploadConfig { url: url.to_owned(), ..s3(&receiver.url) };
         let (uploads, stop) = start(&config, dir.path(), &store);
         assert!(uploads.finish(PATIENCE).await);
-        assert_eq!(receiver.next().await.1, bytes, "{url}");
+        assert_eq!(put(receiver).await.1, bytes, "{url}");
         assert_eq!(store.list(Table::Uploads, "").unwrap().len(), 1, "rows of the other are gone");
         stop.cancel();
     }
@@ -141,7 +154,7 @@ async fn another_destination_gets_everything_that_is_here() {
 async fn a_refused_file_is_sent_again_and_others_are_not_held_up() {
     // Also what looks final may be mended: credentials that are renewed, a bucket that is made.
     let statuses = [503, 500, 403, 404, 429];
-    let mut receiver = Receiver::start(&statuses).await;
+    let mut receiver = receiver(&statuses).await;
     let (dir, store) = (tempfile::tempdir().unwrap(), memory());
     let files: Vec<Vec<u8>> =
         (0..4).map(|n| seal(dir.path(), &format!("{HOUR}/5-{n}.parquet"), &format!("segment {n}"))).collect();
@@ -149,9 +162,9 @@ async fn a_refused_file_is_sent_again_and_others_are_not_held_up() {
     assert!(uploads.finish(PATIENCE).await);
     let mut attempts = vec![];
     for _ in 0..statuses.len() + files.len() {
-        attempts.push(receiver.next().await);
+        attempts.push(put(&mut receiver).await);
     }
-    assert!(receiver.nothing_more());
+    assert_eq!(receiver.others(), 0);
     for (n, bytes) in files.iter().enumerate() {
         let name = format!("/log/prod/{HOUR}/7-5-{n}.parquet");
         let of_file: Vec<_> = attempts.iter().filter(|(path, _)| *path == name).collect();
@@ -162,7 +175,8 @@ async fn a_refused_file_is_sent_again_and_others_are_not_held_up() {
 
 #[tokio::test]
 async fn a_store_that_is_away_is_waited_for_across_a_restart() {
-    let (address, url) = receiver::free_address();
+    let address = free_address();
+    let url = format!("http://{address}");
     let dir = tempfile::tempdir().unwrap();
     let state = tempfile::tempdir().unwrap();
     let bytes = seal(dir.path(), &format!("{HOUR}/5-1.parquet"), "segment");
@@ -180,16 +194,16 @@ async fn a_store_that_is_away_is_waited_for_across_a_restart() {
     };
     let (uploads, stop) = start(&s3(&url), dir.path(), &store);
     assert!(!uploads.finish(Duration::from_millis(50)).await);
-    let mut receiver = Receiver::start_at(address, &[]).await;
+    let mut receiver = Receiver::start_at(address, "", &[], Answer::Status(200)).await;
     assert!(uploads.finish(PATIENCE).await);
-    assert_eq!(receiver.next().await, (format!("/log/prod/{HOUR}/7-5-1.parquet"), bytes));
-    assert!(receiver.nothing_more());
+    assert_eq!(put(&mut receiver).await, (format!("/log/prod/{HOUR}/7-5-1.parquet"), bytes));
+    assert_eq!(receiver.others(), 0);
     stop.cancel();
 }
 
 #[tokio::test]
 async fn an_upload_that_could_not_be_noted_is_made_again_under_the_same_name() {
-    let mut receiver = Receiver::start(&[]).await;
+    let mut receiver = receiver(&[]).await;
     let dir = tempfile::tempdir().unwrap();
     let bytes = seal(dir.path(), &format!("{HOUR}/5-1.parquet"), "segment");
     let closed = AtomicBool::new(true);
@@ -199,44 +213,44 @@ async fn an_upload_that_could_not_be_noted_is_made_again_under_the_same_name() {
     assert!(uploads.finish(PATIENCE).await);
     assert!(closing.refused.load(Relaxed));
     let expected = (format!("/log/prod/{HOUR}/7-5-1.parquet"), bytes);
-    assert_eq!([receiver.next().await, receiver.next().await], [expected.clone(), expected]);
-    assert!(receiver.nothing_more());
+    assert_eq!([put(&mut receiver).await, put(&mut receiver).await], [expected.clone(), expected]);
+    assert_eq!(receiver.others(), 0);
     stop.cancel();
 }
 
 #[tokio::test]
 async fn of_a_torn_file_nothing_leaves_until_it_is_whole() {
-    let mut receiver = Receiver::start(&[]).await;
+    let mut receiver = receiver(&[]).await;
     let (dir, store) = (tempfile::tempdir().unwrap(), memory());
     let name = format!("{HOUR}/5-1.parquet");
     fs::create_dir_all(dir.path().join(HOUR)).unwrap();
     fs::write(dir.path().join(&name), "PAR1 torn by a disk that lost its end").unwrap();
     let other = seal(dir.path(), &format!("{HOUR}/5-2.parquet"), "whole");
     let (uploads, stop) = start(&s3(&receiver.url), dir.path(), &store);
-    assert_eq!(receiver.next().await.1, other);
+    assert_eq!(put(&mut receiver).await.1, other);
     assert!(!uploads.finish(Duration::from_millis(50)).await);
-    assert!(receiver.nothing_more());
+    assert_eq!(receiver.others(), 0);
     let mended = seal(dir.path(), &name, "mended");
     assert!(uploads.finish(PATIENCE).await);
-    assert_eq!(receiver.next().await.1, mended);
+    assert_eq!(put(&mut receiver).await.1, mended);
     stop.cancel();
 }
 
 #[tokio::test]
 async fn a_local_file_goes_once_it_is_uploaded_and_not_before() {
-    let mut receiver = Receiver::start(&[500]).await;
+    let mut receiver = receiver(&[500]).await;
     let (dir, store) = (tempfile::tempdir().unwrap(), memory());
     let name = format!("{HOUR}/5-1.parquet");
     seal(dir.path(), &name, "segment");
     let config = UploadConfig { retain_local: Some(Duration::ZERO), ..s3(&receiver.url) };
     let (uploads, stop) = start(&config, dir.path(), &store);
     // The first attempt is over and has failed, and the file is there for the second.
-    receiver.next().await;
-    receiver.next().await;
+    put(&mut receiver).await;
+    put(&mut receiver).await;
     assert!(uploads.finish(PATIENCE).await);
     assert!(uploads.finish(PATIENCE).await);
     assert!(!dir.path().join(&name).exists(), "it is old from the beginning");
-    assert!(receiver.nothing_more());
+    assert_eq!(receiver.others(), 0);
     assert_eq!(store.list(Table::Uploads, "").unwrap().len(), 0, "and so is its row");
     stop.cancel();
 }

@@ -12,6 +12,11 @@ pub struct Receiver {
 impl Receiver {
     /// Takes everything.
     pub fn start() -> Self {
+        Self::answering(Some("202 Accepted"))
+    }
+
+    /// Answers each event with a status; without one it reads events and never answers.
+    pub fn answering(status: Option<&'static str>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/events", listener.local_addr().unwrap());
         let bodies = Arc::new(Mutex::new(vec![]));
@@ -19,19 +24,20 @@ impl Receiver {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let shared = shared.clone();
-                std::thread::spawn(move || serve(stream.unwrap(), &shared));
+                std::thread::spawn(move || serve(stream.unwrap(), &shared, status));
             }
         });
         Self { url, bodies }
     }
 
+    /// Every body that came.
     pub fn bodies(&self) -> Vec<String> {
         self.bodies.lock().unwrap().clone()
     }
 }
 
 /// Requests of one connection, until it ends.
-fn serve(stream: TcpStream, bodies: &Mutex<Vec<String>>) {
+fn serve(stream: TcpStream, bodies: &Mutex<Vec<String>>, status: Option<&str>) {
     let mut writer = stream.try_clone().unwrap();
     let mut reader = BufReader::new(stream);
     loop {
@@ -48,6 +54,8 @@ fn serve(stream: TcpStream, bodies: &Mutex<Vec<String>>) {
         let mut body = vec![0; length];
         reader.read_exact(&mut body).unwrap();
         bodies.lock().unwrap().push(String::from_utf8(body).unwrap());
-        writer.write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n").unwrap();
+        if let Some(status) = status {
+            write!(writer, "HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").unwrap();
+        }
     }
 }

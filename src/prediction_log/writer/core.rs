@@ -68,7 +68,8 @@ impl Core {
             room_seen: None,
             flushed: now,
             synced: now,
-            expired: now,
+            // The first look comes at once: a process may never live for an interval.
+            expired: SystemTime::UNIX_EPOCH,
             is_behind: false,
             stats: Arc::default(),
         }

@@ -151,6 +151,11 @@ impl Gate {
         self.changed.notify_all();
     }
 
+    /// Holds the runs to come.
+    pub fn close(&self) {
+        self.state.lock().expect("no holder panics").is_open = false;
+    }
+
     /// Blocks until `count` runs wait at the gate.
     pub fn wait_for(&self, count: usize) {
         let state = self.state.lock().expect("no holder panics");

@@ -131,8 +131,9 @@ impl Sweep<'_> {
     }
 
     fn is_expired(&self, path: &Path, folder: Span) -> bool {
+        let is_old = |span: Span, retain: Duration| verdict(span, retain, self.now_us) == Verdict::Delete;
         if let Rule::Model(Some(retain)) = self.rule
-            && verdict(folder, retain, self.now_us) == Verdict::Delete
+            && is_old(folder, retain)
         {
             return true;
         }
@@ -146,10 +147,8 @@ impl Sweep<'_> {
                 own.or(default)
             }
         };
-        let (Some(retain), Some(first), Some(last)) = (retain, number(META_TS_FIRST), number(META_TS_LAST)) else {
-            return false;
-        };
-        verdict(Span { first, last }, retain, self.now_us) == Verdict::Delete
+        let rows = number(META_TS_FIRST).zip(number(META_TS_LAST)).map(|(first, last)| Span { first, last });
+        retain.is_some_and(|retain| is_old(folder, retain) || rows.is_some_and(|rows| is_old(rows, retain)))
     }
 }
 

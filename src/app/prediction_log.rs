@@ -75,8 +75,13 @@ impl Sending {
 }
 
 impl Log {
-    /// There is no data directory.
-    pub fn off() -> Self {
+    /// There is no data directory. `is_configured`: somebody has said how the log is to be written.
+    pub fn off(is_configured: bool) -> Self {
+        if is_configured {
+            tracing::warn!(
+                "prediction_log is set and there is no data directory (--data-dir): neither predictions nor feedback are logged"
+            );
+        }
         Self { predictions: PredictionLog::off(), feedback: FeedbackLog::off(), running: None }
     }
 

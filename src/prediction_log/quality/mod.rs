@@ -3,6 +3,7 @@
 pub mod early;
 pub mod exact_sum;
 pub mod extract;
+pub mod fit;
 pub mod group;
 pub mod join;
 pub mod outcome;

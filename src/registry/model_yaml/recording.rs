@@ -141,6 +141,10 @@ fn quality(mut section: Section<'_>) -> Result<QualitySettings, SettingsError> {
         None | Some("assumed") => Exposure::Assumed,
         Some(feedback) => Exposure::Feedback(feedback.to_owned()),
     };
+    if matches!(&exposure, Exposure::Feedback(shown) if *shown == feedback) {
+        let expected = "another name than that of quality.feedback, which says what turned out";
+        return Err(SettingsError::bad_value(format!("{path}.exposure"), expected, format!("'{feedback}'")));
+    }
     let tolerance = section.take("tolerance").map(Entry::non_negative).transpose()?;
     section.finish()?;
     if tolerance.is_some() && task != Task::Regression {
@@ -313,6 +317,11 @@ log:
             (
                 "quality: {task: click, tolerance: 1}",
                 "quality.tolerance: expected task: regression beside it, got another task".to_owned(),
+            ),
+            (
+                "quality: {task: click, feedback: click, exposure: click}",
+                "quality.exposure: expected another name than that of quality.feedback, which says what turned out, got 'click'"
+                    .to_owned(),
             ),
             ("lineage: {data: x}", "unknown key 'lineage.data', did you mean 'lineage.dataset'?".to_owned()),
         ] {

@@ -13,6 +13,7 @@ use super::early::Told;
 use super::extract::Instance;
 use super::group::QualityReport;
 use super::join::{Join, Sight};
+use super::label::Weight;
 use super::outcome::{Class, Prediction};
 use super::plan::{Plan, Segment};
 use super::record::Bounds;
@@ -90,6 +91,7 @@ fn told(name: &str, value: f64, event_s: i64, received_s: i64) -> Told {
     Told {
         name: name.into(),
         value: Value::Number(value),
+        weight: Weight::ONE,
         event_us: event_s * SECOND,
         received_us: received_s * SECOND,
         silent: false,

@@ -194,28 +194,12 @@ fn number(tensor: &Tensor, place: usize) -> Option<f64> {
 mod tests {
     use super::*;
     use crate::prediction_log::quality::plan::Segment;
-    use crate::prediction_log::settings::{Exposure, QualitySettings};
+    use crate::prediction_log::quality::tests;
+    use crate::prediction_log::settings::QualitySettings;
 
     fn plan(task: Task, axis: Option<usize>, classes: &[&str]) -> Plan {
-        let settings = QualitySettings {
-            task,
-            output: None,
-            feedback: "label".into(),
-            segments: vec![],
-            negative_after: None,
-            exposure: Exposure::Assumed,
-            tolerance: None,
-        };
         let classes = classes.iter().map(|class| (*class).to_owned()).collect();
-        Plan {
-            settings,
-            output: 0,
-            output_name: "y".into(),
-            output_column: Some("out_y".into()),
-            axis,
-            classes,
-            segments: vec![],
-        }
+        Plan { axis, classes, ..Plan::clone(&tests::plan(QualitySettings::of(task))) }
     }
 
     fn floats(shape: &[usize], values: &[f32]) -> Tensor {

@@ -194,18 +194,6 @@ mod tests {
     use crate::signature::{BatchAxes, Batching, Dim};
     use crate::tensor::DataType;
 
-    fn settings(task: Task) -> QualitySettings {
-        QualitySettings {
-            task,
-            output: None,
-            feedback: "label".into(),
-            segments: vec![],
-            negative_after: None,
-            exposure: Exposure::Assumed,
-            tolerance: None,
-        }
-    }
-
     fn spec(name: &str, dtype: DataType, row: &[usize]) -> TensorSpec {
         let dims = std::iter::once(Dim::Named("N".into())).chain(row.iter().map(|size| Dim::Fixed(*size)));
         TensorSpec { name: name.into(), dtype, dims: Some(dims.collect()) }
@@ -238,7 +226,7 @@ mod tests {
     fn the_output_is_the_one_named_or_the_first_that_fits() {
         let log = LogSettings::default();
         let of = |task, output: Option<&str>| {
-            let settings = QualitySettings { output: output.map(str::to_owned), ..settings(task) };
+            let settings = QualitySettings { output: output.map(str::to_owned), ..QualitySettings::of(task) };
             plan(&settings, &log).map(|plan| plan.output_name)
         };
         assert_eq!(of(Task::Classification, None).unwrap(), "probabilities");
@@ -255,7 +243,7 @@ mod tests {
             assert!(error.contains("got output 'probabilities' of FP32 [-1,3]"), "{error}");
         }
         let labels = [("output_label".to_owned(), vec!["a".to_owned()])].into();
-        let named = Plan::new(&signature(), &settings(Task::Classification), &log, &labels).unwrap();
+        let named = Plan::new(&signature(), &QualitySettings::of(Task::Classification), &log, &labels).unwrap();
         assert_eq!((named.output, named.classes), (0, vec!["a".to_owned()]));
     }
 
@@ -264,7 +252,7 @@ mod tests {
         let mut signature = signature();
         signature.outputs.retain(|spec| ["probabilities", "note"].contains(&spec.name.as_str()));
         let log = LogSettings::default();
-        let error = Plan::new(&signature, &settings(Task::Regression), &log, &BTreeMap::new()).unwrap_err();
+        let error = Plan::new(&signature, &QualitySettings::of(Task::Regression), &log, &BTreeMap::new()).unwrap_err();
         assert_eq!(
             error.to_string(),
             "quality.output: expected one number for each row, and no output of the model can be that: \
@@ -276,7 +264,7 @@ mod tests {
     fn a_model_without_plain_columns_says_so() {
         let mut signature = signature();
         signature.inputs.retain(|spec| spec.name == "image");
-        let asked = QualitySettings { segments: vec!["in_X".into()], ..settings(Task::Classification) };
+        let asked = QualitySettings { segments: vec!["in_X".into()], ..QualitySettings::of(Task::Classification) };
         let error = Plan::new(&signature, &asked, &LogSettings::default(), &BTreeMap::new()).unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -291,7 +279,7 @@ mod tests {
         let log = LogSettings { features: [("X".to_owned(), features)].into(), ..LogSettings::default() };
         let with = |columns: &[&str]| QualitySettings {
             segments: columns.iter().map(|column| (*column).to_owned()).collect(),
-            ..settings(Task::Regression)
+            ..QualitySettings::of(Task::Regression)
         };
         let found = plan(&with(&["in_c", "in_re_gion", "in_age"]), &log).unwrap().segments;
         assert_eq!(found.iter().map(|of| (of.input, of.element)).collect::<Vec<_>>(), [(0, 2), (1, 0), (2, 0)]);
@@ -310,7 +298,8 @@ mod tests {
     #[test]
     fn only_what_can_be_negative_becomes_it() {
         let after = |task| {
-            let settings = QualitySettings { negative_after: Some(Duration::from_secs(2)), ..settings(task) };
+            let settings =
+                QualitySettings { negative_after: Some(Duration::from_secs(2)), ..QualitySettings::of(task) };
             plan(&settings, &LogSettings::default()).unwrap().negative_after_us()
         };
         assert_eq!((after(Task::Click), after(Task::Regression)), (Some(2_000_000), None));

@@ -134,7 +134,8 @@ fn quality(mut section: Section<'_>) -> Result<QualitySettings, SettingsError> {
     let missing = || SettingsError::bad_value(format!("{path}.task"), "classification, regression or click", "nothing");
     let task = section.take("task").ok_or_else(missing)?.one_of(&words)?;
     let output = section.take("output").map(name).transpose()?;
-    let feedback = section.take("feedback").map(name).transpose()?.unwrap_or_else(|| "label".to_owned());
+    let plain = QualitySettings::of(task);
+    let feedback = section.take("feedback").map(name).transpose()?.unwrap_or(plain.feedback);
     let segments = section.take("segments").map(|entry| texts(entry, MAX_SEGMENTS)).transpose()?.unwrap_or_default();
     let negative_after = section.take("negative_after").map(above_zero).transpose()?;
     let exposure = match section.take("exposure").map(name).transpose()?.as_deref() {
@@ -241,16 +242,7 @@ log:
     #[test]
     fn quality_has_defaults_for_all_but_its_task() {
         let quality = |text: &str| parse(format!("quality: {text}").as_bytes()).unwrap().quality.unwrap();
-        let plain = QualitySettings {
-            task: Task::Classification,
-            output: None,
-            feedback: "label".into(),
-            segments: vec![],
-            negative_after: None,
-            exposure: Exposure::Assumed,
-            tolerance: None,
-        };
-        assert_eq!(quality("{task: classification}"), plain);
+        assert_eq!(quality("{task: classification}"), QualitySettings::of(Task::Classification));
         let clicks = QualitySettings {
             task: Task::Click,
             output: Some("score".into()),

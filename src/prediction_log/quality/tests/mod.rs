@@ -26,18 +26,11 @@ use crate::routing::Arm;
 const SECOND: i64 = 1_000_000;
 
 fn settings(task: Task) -> QualitySettings {
-    QualitySettings {
-        task,
-        output: None,
-        feedback: "label".into(),
-        segments: vec![],
-        negative_after: None,
-        exposure: Exposure::Assumed,
-        tolerance: Some(0.5),
-    }
+    QualitySettings { tolerance: Some(0.5), ..QualitySettings::of(task) }
 }
 
-fn plan(settings: QualitySettings) -> Arc<Plan> {
+/// Of one output, `y`, whose rows lie along the first axis.
+pub(super) fn plan(settings: QualitySettings) -> Arc<Plan> {
     let segment = |column: &String| Segment { column: column.clone(), input: 0, axis: Some(0), element: 0 };
     Arc::new(Plan {
         output: 0,

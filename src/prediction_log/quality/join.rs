@@ -129,7 +129,6 @@ impl Join {
                 came: CameWithin::default(),
                 exposed_us: is_shown.then_some(sight.ended_us),
                 counted: false,
-                judged: false,
                 rollout: share.clone(),
             };
             group.delays.answered(answered_us(id));
@@ -246,19 +245,16 @@ impl Join {
     /// Feedback of another name than the truth's: no figure, but a rollout may go by it.
     fn aside(&mut self, id: PredictionId, truth: Truth, told: &Told) {
         let Some(record) = self.records.get_mut(id) else { return };
-        let Some(group) = self.groups.get_mut(record.group) else { return };
-        let settings = &group.plan.settings;
-        let wrong = is_wrong(settings.task, settings.tolerance, &record.prediction, truth);
-        let (Some(wrong), Some(share)) = (wrong, record.rollout.as_deref_mut()) else { return };
-        let feedback = name_hash(&told.name);
+        let Some(group) = self.groups.get(record.group) else { return };
+        let evidence = evidence(group, record, truth, &told.name);
+        let (Some(evidence), Some(share)) = (evidence, record.rollout.as_deref_mut()) else { return };
+        let feedback = evidence.1.feedback;
         if share.names.contains(&feedback) || share.names.len() >= MAX_NAMES {
             return;
         }
         share.names.push(feedback);
         if !told.silent {
-            let (arm, weights, key) = (group.arm, share.weights, share.key);
-            let sample = LabelSample { arm, weights, key, wrong, feedback, is_truth: false };
-            self.evidence.push((share.id.clone(), sample));
+            self.evidence.push(evidence);
         }
     }
 
@@ -273,36 +269,25 @@ impl Join {
         };
         group.change(record, label, true);
         record.counted = true;
-        if let (Some(after_us), Some(exposed_us)) = (group.plan.negative_after_us(), record.exposed_us) {
-            group.delays.labelled(answered_us(id), exposed_us.saturating_add(after_us), &mut record.came);
+        let due_us = record.due_us(&group.plan);
+        if let Some(due_us) = due_us {
+            group.delays.labelled(answered_us(id), due_us, &mut record.came);
         }
-        if std::mem::replace(&mut record.judged, true) || silent || self.was_known(id) {
-            return;
-        }
-        let (Some(record), Some(group)) = (self.records.get(id), self.group_of(id)) else { return };
-        let settings = &group.plan.settings;
-        let wrong = is_wrong(settings.task, settings.tolerance, &record.prediction, label.truth);
-        if let (Some(wrong), Some(share)) = (wrong, &record.rollout) {
-            let feedback = name_hash(&settings.feedback);
-            let (arm, weights, key) = (group.arm, share.weights, share.key);
-            let sample = LabelSample { arm, weights, key, wrong, feedback, is_truth: true };
-            let id = share.id.clone();
-            self.evidence.push((id, sample));
+        // A label that time alone decided then was known to an earlier process.
+        let was_known = due_us.is_some_and(|due_us| due_us <= self.silent_until_us);
+        if !silent && !was_known {
+            self.evidence.extend(evidence(group, record, label.truth, &group.plan.settings.feedback));
         }
     }
+}
 
-    /// Whether a label that time alone decides was known to an earlier process.
-    fn was_known(&self, id: PredictionId) -> bool {
-        let of = self.records.get(id).zip(self.group_of(id));
-        of.is_some_and(|(record, group)| match (group.plan.negative_after_us(), record.exposed_us) {
-            (Some(after_us), Some(exposed_us)) => exposed_us.saturating_add(after_us) <= self.silent_until_us,
-            _ => false,
-        })
-    }
-
-    fn group_of(&self, id: PredictionId) -> Option<&Group> {
-        self.groups.get(self.records.get(id)?.group)
-    }
+/// What a rollout goes by, with its id; `None` for a request that does not count in one, or where nothing can be said.
+fn evidence(group: &Group, record: &Record, truth: Truth, name: &str) -> Option<(Arc<str>, LabelSample)> {
+    let settings = &group.plan.settings;
+    let wrong = is_wrong(settings.task, settings.tolerance, &record.prediction, truth)?;
+    let RolloutShare { id, weights, key, .. } = record.rollout.as_deref()?;
+    let (arm, feedback, is_truth) = (group.arm, name_hash(name), name == settings.feedback);
+    Some((id.clone(), LabelSample { arm, weights: *weights, key: *key, wrong, feedback, is_truth }))
 }
 
 /// When a prediction was answered, as its id has it; Unix time in µs.

@@ -25,10 +25,8 @@ pub struct Record {
     pub came: CameWithin,
     /// When it was shown; Unix time in µs.
     pub exposed_us: Option<i64>,
-    /// Its label is in the figures.
+    /// Its label is in the figures. The first one is evidence too, and stays.
     pub counted: bool,
-    /// Its label has been evidence; the first one is, and stays.
-    pub judged: bool,
     /// `None` for a request that does not count in a rollout.
     pub rollout: Option<Box<RolloutShare>>,
 }
@@ -64,18 +62,17 @@ impl Record {
     /// quick ones, which are positive, would be too many among the young.
     pub fn standing(&self, plan: &Plan, now_us: i64) -> Standing {
         let told = self.told.map(|told| told.label);
-        match (plan.negative_after_us(), self.exposed_us) {
-            (None, _) => told.map_or(Standing::Unknown, Standing::Known),
-            (Some(_), None) => Standing::Unknown,
-            (Some(after_us), Some(exposed_us)) => {
-                let due_us = exposed_us.saturating_add(after_us);
-                if now_us >= due_us {
-                    Standing::Known(told.unwrap_or(plan.negative().into()))
-                } else {
-                    Standing::Due(due_us)
-                }
-            }
+        match self.due_us(plan) {
+            Some(due_us) if now_us >= due_us => Standing::Known(told.unwrap_or(plan.negative().into())),
+            Some(due_us) => Standing::Due(due_us),
+            None if plan.negative_after_us().is_some() => Standing::Unknown,
+            None => told.map_or(Standing::Unknown, Standing::Known),
         }
+    }
+
+    /// When time decides its label, Unix time in µs; `None` where only feedback does, or before it was shown.
+    pub fn due_us(&self, plan: &Plan) -> Option<i64> {
+        Some(self.exposed_us?.saturating_add(plan.negative_after_us()?))
     }
 
     /// Takes a label in, unless it came in before the one that is known. Gives whether it did.

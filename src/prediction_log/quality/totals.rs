@@ -242,6 +242,43 @@ mod tests {
         }
     }
 
+    #[test]
+    fn weighted_labels_have_the_figures_of_scikit_learn() {
+        for case in cases("weighted_binary") {
+            for task in [Task::Classification, Task::Click] {
+                let mut totals = Totals::default();
+                let labels = numbers(&case["labels"]).into_iter().zip(numbers(&case["weights"]));
+                for (score, (label, weight)) in numbers(&case["scores"]).into_iter().zip(labels) {
+                    let class = Some(if score >= 0.5 { Class::POSITIVE } else { Class::NEGATIVE });
+                    let truth = Truth::Class(Class::of_number(&[], label));
+                    let prediction = Prediction { class, score, probabilities: None };
+                    totals.add(task, &prediction, Label { truth, weight: Weight::of(Some(weight)) });
+                }
+                let figures = totals.figures(task);
+                match task {
+                    Task::Click => assert_near(figures.click_rate, &case, "positive_rate"),
+                    _ => assert_near(figures.accuracy, &case, "accuracy"),
+                }
+                assert_near(figures.log_loss, &case, "log_loss");
+                assert_near(figures.brier, &case, "brier");
+                let off = (figures.auc.unwrap() - case["auc"].as_f64().unwrap()).abs();
+                assert!(off <= figures.auc_error.unwrap() + 1e-12, "{}: off by {off}", case["name"]);
+            }
+        }
+        for case in cases("weighted_regression") {
+            let mut totals = Totals::default();
+            let truths = numbers(&case["truth"]).into_iter().zip(numbers(&case["weights"]));
+            for (score, (truth, weight)) in numbers(&case["predicted"]).into_iter().zip(truths) {
+                let prediction = Prediction { class: None, score, probabilities: None };
+                let label = Label { truth: Truth::Number(truth), weight: Weight::of(Some(weight)) };
+                totals.add(Task::Regression, &prediction, label);
+            }
+            let figures = totals.figures(Task::Regression);
+            assert_near(figures.mae, &case, "mae");
+            assert_near(figures.rmse, &case, "rmse");
+        }
+    }
+
     fn any_outcome() -> impl Strategy<Value = (Prediction, Label)> {
         let class = prop::option::of((0usize..4).prop_map(Class::at));
         let vector = prop::option::of(prop::collection::vec(0f32..1.0, 3..5).prop_map(Vec::into_boxed_slice));

@@ -16,7 +16,7 @@ use serde::Deserialize;
 pub use self::routes::RouteSettings;
 use self::values::{at_least_one, duration, positive};
 use crate::outbound::{WebhookConfig, WebhookError, WebhookSettings, config as outbound};
-use crate::prediction_log::config::{LogConfig as PredictionLogConfig, LogSection, LogSectionError};
+use crate::prediction_log::LogConfig as PredictionLogConfig;
 use crate::telemetry::access_log::AccessLogMode;
 use crate::telemetry::logging::{LogConfig, LogFormat};
 
@@ -145,9 +145,10 @@ pub struct Settings {
     /// Receivers of events: only in the file
     #[arg(skip)]
     pub webhooks: Option<Vec<WebhookSettings>>,
-    /// How predictions and feedback are written: only in the file
+    /// How predictions and feedback are written: only in the file, whose reader reads it as it means
     #[arg(skip)]
-    pub prediction_log: Option<LogSection>,
+    #[serde(skip)]
+    pub prediction_log: Option<PredictionLogConfig>,
 }
 
 /// Keys of the file that are no flags.
@@ -197,8 +198,8 @@ pub struct Config {
     pub log: LogConfig,
     pub access_log: AccessLogMode,
     pub webhooks: Vec<WebhookConfig>,
-    /// Of use where there is a data directory.
-    pub prediction_log: PredictionLogConfig,
+    /// `None` where nothing was said of it; of use where there is a data directory.
+    pub prediction_log: Option<PredictionLogConfig>,
 }
 
 /// What a client may cost.
@@ -259,8 +260,6 @@ pub enum ConfigError {
     AdminNotLoopback(SocketAddr),
     #[error("webhooks[{at}]: {cause}")]
     Webhook { at: usize, cause: WebhookError },
-    #[error(transparent)]
-    PredictionLog(#[from] LogSectionError),
     #[error("{key} expects {expected}, got {got}")]
     Value { key: &'static str, expected: &'static str, got: String },
 }
@@ -336,6 +335,12 @@ impl Settings {
                 return Err(ConfigError::Repository { path: path.clone(), cause });
             }
         }
+        if self.data_dir.is_none()
+            && let Some(key) = self.prediction_log.as_ref().and_then(PredictionLogConfig::destination)
+        {
+            let expected = "a data_dir to write the log in";
+            return Err(ConfigError::Value { key, expected, got: "none".to_owned() });
+        }
         let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let admin_address = self.admin_address.unwrap_or(loopback(8002));
         if !admin_address.ip().is_loopback() {
@@ -375,7 +380,7 @@ impl Settings {
             grpc_address: self.grpc_address.unwrap_or(loopback(8001)),
             webhooks: outbound::read(self.webhooks.as_deref().unwrap_or_default())
                 .map_err(|(at, cause)| ConfigError::Webhook { at, cause })?,
-            prediction_log: self.prediction_log.unwrap_or_default().read_for(self.data_dir.is_some())?,
+            prediction_log: self.prediction_log,
             admin_address,
             metrics_address: self.metrics_address,
             data_dir: self.data_dir,

@@ -322,6 +322,11 @@ impl PredictionId {
         Self(self.0.wrapping_sub(u128::from(k)))
     }
 
+    /// Which row of a batch this is whose first row has that id; `None` for an id that no row of it could have.
+    pub fn row_of(self, first: Self) -> Option<u64> {
+        self.0.checked_sub(first.0).and_then(|row| u64::try_from(row).ok()).filter(|row| *row < Self::MAX_ROWS)
+    }
+
     /// XXH3 of the id.
     pub fn hash(self) -> u64 {
         xxhash_rust::xxh3::xxh3_64(&self.0.to_le_bytes())

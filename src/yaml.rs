@@ -68,6 +68,14 @@ impl<'a> Section<'a> {
         Entry { path: String::new(), value: document }.section()
     }
 
+    /// A part of a document, with the key under which it stands.
+    ///
+    /// # Errors
+    /// `BadValue` where it is no mapping.
+    pub fn under(key: &str, value: &'a Value) -> Result<Self, SettingsError> {
+        Entry { path: key.to_owned(), value }.section()
+    }
+
     /// The value of a known key, `None` where it is absent or null.
     pub fn take(&mut self, key: &'static str) -> Option<Entry<'a>> {
         self.known.push(key);
@@ -213,7 +221,7 @@ impl<'a> Entry<'a> {
     }
 
     /// One of the given words.
-    pub fn one_of<T: Copy>(self, words: &[(&str, T)]) -> Result<T, SettingsError> {
+    pub fn one_of<T: Copy>(&self, words: &[(&str, T)]) -> Result<T, SettingsError> {
         let found = words.iter().find(|(word, _)| self.value.as_str() == Some(word));
         found.map(|(_, meaning)| *meaning).ok_or_else(|| {
             let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();

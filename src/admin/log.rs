@@ -1,5 +1,6 @@
 //! The prediction log: what it counts, and its sealing on demand.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +18,6 @@ use super::view::{LogCounts, LogSealed, LogStats, LogWriter};
 use crate::error::Error;
 use crate::prediction_log::writer::WriterHandle;
 use crate::prediction_log::{PredictionLog, RowCounts};
-use crate::telemetry::log_rows::LogRowsReading;
 
 /// Time that sealing may take before the answer says that it is not done yet.
 const SEAL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -47,11 +47,10 @@ impl LogAdmin {
         // A command asks with another working directory.
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
         let directory = self.directory.as_ref().map(|path| absolute(path).to_string_lossy().into_owned());
-        let models = log.counts().into_iter().map(|(model, counts)| (model, read(&counts)));
         LogStats {
             incarnation: directory.as_ref().map(|_| self.incarnation),
             directory,
-            models: models.collect(),
+            models: rows(log),
             writer: self.writer.as_ref().map(writer),
         }
     }
@@ -63,24 +62,17 @@ impl fmt::Debug for LogAdmin {
     }
 }
 
-fn read(counts: &RowCounts) -> LogCounts {
-    LogCounts {
+/// What became of the rows of each model.
+pub fn rows(log: &PredictionLog) -> BTreeMap<String, LogCounts> {
+    let read = |counts: &RowCounts| LogCounts {
         written: counts.written.load(Relaxed),
         sampled_out: counts.sampled_out.load(Relaxed),
         dropped_ring: counts.dropped_ring.load(Relaxed),
         dropped_disk: counts.dropped_disk.load(Relaxed),
         truncated: counts.truncated.load(Relaxed),
         refused: counts.refused.load(Relaxed),
-    }
-}
-
-/// What `/metrics` says of the rows of each model.
-pub fn rows(log: &PredictionLog) -> Vec<LogRowsReading> {
-    let reading = |(model, counts): (String, Arc<RowCounts>)| {
-        let LogCounts { written, sampled_out, dropped_ring, dropped_disk, truncated, refused } = read(&counts);
-        LogRowsReading { model, written, sampled_out, dropped_ring, dropped_disk, truncated, refused }
     };
-    log.counts().into_iter().map(reading).collect()
+    log.counts().into_iter().map(|(model, counts)| (model, read(&counts))).collect()
 }
 
 fn writer(handle: &WriterHandle) -> LogWriter {

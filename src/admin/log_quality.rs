@@ -42,6 +42,7 @@ pub fn readings(log: &PredictionLog) -> Vec<QualityReading> {
         version: report.version,
         arm: report.arm,
         all: values(&report.figures),
+        label_delay: report.label_delay.into_iter().filter_map(|of| Some((of.within, of.share?))).collect(),
         segments: report.segments.into_iter().map(|of| (of.column, of.value, values(&of.figures))).collect(),
     };
     reports.map(reading).collect()

@@ -10,6 +10,7 @@ use crate::prediction_log::quality::{Fill, QualityReport};
 use crate::routing::{Backend, ModelEntry, Serving};
 use crate::servable::{Lineage, VersionStatus};
 use crate::signature::{Batching, Dim, TensorSpec};
+pub use crate::telemetry::log_rows::LogCounts;
 
 /// The answer of `/admin/v1/audit`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,21 +30,6 @@ pub struct LogStats {
     pub incarnation: Option<u64>,
     pub models: BTreeMap<String, LogCounts>,
     pub writer: Option<LogWriter>,
-}
-
-/// What became of one model's rows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogCounts {
-    pub written: u64,
-    pub sampled_out: u64,
-    /// There was no room in memory.
-    pub dropped_ring: u64,
-    /// The disk did not take them, or has too little room left.
-    pub dropped_disk: u64,
-    /// Written without tensors that were too large.
-    pub truncated: u64,
-    /// Requests that were refused, expired or left by their client: counted and never written.
-    pub refused: u64,
 }
 
 /// What the writer does.
@@ -265,6 +251,7 @@ impl BatchingView {
         }
     }
 }
+
 /// The answer of `/admin/v1/log/quality`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct QualityList {

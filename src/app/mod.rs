@@ -153,8 +153,11 @@ impl App {
         let (manager, commands) = ManagerHandle::channel();
         let (shadows, copies) = Shadows::channel();
         let log = match &config.data_dir {
-            None => Log::off(),
-            Some(data_dir) => Log::start(&config.prediction_log, data_dir, &records, store.clone())?,
+            None => Log::off(config.prediction_log.is_some()),
+            Some(data_dir) => {
+                let log = config.prediction_log.clone().unwrap_or_default();
+                Log::start(&log, data_dir, &records, store.clone())?
+            }
         };
         let (running, to) = (log.running, (shadows, log.predictions, log.feedback));
         let plane = Arc::new(data_plane(&config, &records, &manager, to));

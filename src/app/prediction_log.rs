@@ -18,7 +18,7 @@ use crate::prediction_log::config::LogConfig;
 use crate::prediction_log::disk::RealDisk;
 use crate::prediction_log::entry::{RowsWitness, Witness};
 use crate::prediction_log::feedback::requests::MAX_REQUESTS;
-use crate::prediction_log::feedback::{Credits, FeedbackLog, Parts, RequestIndex, Segments};
+use crate::prediction_log::feedback::{Batches, Credits, FeedbackLog, Parts, RequestIndex, Segments};
 use crate::prediction_log::open::LogFolder;
 use crate::prediction_log::quality::Plan;
 use crate::prediction_log::quality::read_back::{self, Versions};
@@ -77,8 +77,13 @@ impl Sending {
 }
 
 impl Log {
-    /// There is no data directory.
-    pub fn off() -> Self {
+    /// There is no data directory. `is_configured`: somebody has said how the log is to be written.
+    pub fn off(is_configured: bool) -> Self {
+        if is_configured {
+            tracing::warn!(
+                "prediction_log is set and there is no data directory (--data-dir): neither predictions nor feedback are logged"
+            );
+        }
         Self { predictions: PredictionLog::off(), feedback: FeedbackLog::off(), running: None }
     }
 
@@ -97,9 +102,9 @@ impl Log {
         let folder = LogFolder::open(data_dir, RealDisk::shared(), config, incarnation)?;
         let (predictions, entries) = PredictionLog::new(config.ring);
         let gateway = records.gateway();
-        let requests = RequestIndex::new(MAX_REQUESTS);
+        let (requests, batches) = (RequestIndex::new(MAX_REQUESTS), Batches::new(MAX_REQUESTS));
         let witnesses: Vec<Box<dyn Witness>> =
-            vec![Box::new(predictions.quality().witness()), Box::new(requests.clone())];
+            vec![Box::new(predictions.quality().witness()), Box::new(requests.clone()), Box::new(batches.clone())];
         let stop_sending = CancellationToken::new();
         let (sending, rows_witnesses) = destinations(config, data_dir, gateway, (store, &stop_sending))?;
         if let Some(uploads) = sending.uploads.clone() {
@@ -111,6 +116,7 @@ impl Log {
         let parts = Parts {
             credits: Credits::new(gateway, Box::new(lookup)),
             requests,
+            batches,
             sink: Box::new(Segments::new(folder.wal, folder.sealer)),
             judge: Box::new(predictions.quality().judge()),
         };

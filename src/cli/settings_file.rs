@@ -10,6 +10,7 @@ use super::failure::Failure;
 use crate::config::{FILE_ONLY, Settings};
 use crate::error::nearest;
 use crate::inference::printable;
+use crate::prediction_log::LogConfig;
 use crate::yaml::{self, MAX_SETTINGS_BYTES, SettingsError};
 
 /// Why a settings file is refused.
@@ -50,12 +51,16 @@ pub fn read(path: &Path) -> Result<Settings, FileError> {
     };
     refuse_unknown(&map).map_err(refused)?;
     map.retain(|_, value| !value.is_null());
+    let prediction_log = map.remove("prediction_log");
+    let prediction_log = prediction_log.as_ref().map(LogConfig::of).transpose().map_err(refused)?;
     // Each value is tried alone first, because a fault of the whole would not name its key.
     for (key, value) in &map {
         let alone = Map::from_iter([(key.clone(), value.clone())]);
         settings(alone).map_err(|cause| FileError::Value { path: path.to_owned(), key: key.clone(), cause })?;
     }
-    settings(map).map_err(|cause| FileError::Value { path: path.to_owned(), key: "the file".to_owned(), cause })
+    let settings =
+        settings(map).map_err(|cause| FileError::Value { path: path.to_owned(), key: "the file".to_owned(), cause })?;
+    Ok(Settings { prediction_log, ..settings })
 }
 
 fn settings(map: Map<String, Value>) -> Result<Settings, serde_json::Error> {
@@ -112,6 +117,9 @@ mod tests {
             (webhooks[0].url.as_str(), webhooks[0].timeout.as_deref()),
             ("http://127.0.0.1:9000/hook", Some("3s"))
         );
+        let log = read_text("prediction_log: {retain: 30d}").unwrap().prediction_log.unwrap();
+        assert_eq!(log.retain, Some(Duration::from_secs(30 * 24 * 3600)));
+        assert_eq!(read_text("prediction_log:").unwrap(), Settings::default());
         assert_eq!(read_text("").unwrap(), Settings::default());
     }
 
@@ -130,6 +138,13 @@ mod tests {
             ("model_control_mode: pol", "unknown variant `pol`, expected one of `poll`, `explicit`, `none`"),
             ("[1]", "the file: expected a mapping of keys to values"),
             ("a: [", "not valid YAML (line"),
+            (
+                "prediction_log: {retian: 30d}",
+                "unknown key 'prediction_log.retian', did you mean 'prediction_log.retain'?",
+            ),
+            ("prediction_log: {retain: 30}", "prediction_log.retain: expected a time longer than 0 with its unit"),
+            ("prediction_log: {upload: 's3://x'}", "prediction_log.upload: expected a mapping whose url is"),
+            ("prediction_log: 30d", "prediction_log: expected a mapping of keys to values, got '30d'"),
         ] {
             let fault = read_text(text).unwrap_err();
             assert!(fault.contains(expected), "{text}: {fault}");

@@ -1,5 +1,7 @@
 //! What settings mean, and which are refused.
 
+use serde_json::json;
+
 use super::*;
 
 fn here() -> Settings {
@@ -30,12 +32,15 @@ fn values_that_make_no_sense_are_refused_by_key() {
 }
 
 #[test]
-fn the_prediction_log_has_a_section_of_its_own() {
-    let section = LogSection { sync_interval: Some("200ms".to_owned()), ..LogSection::default() };
-    let config = Settings { prediction_log: Some(section), ..here() }.into_config().unwrap();
-    assert_eq!(config.prediction_log.limits.sync_interval, Duration::from_millis(200));
-    assert_eq!(here().into_config().unwrap().prediction_log, PredictionLogConfig::default());
-    let section = LogSection { disk_share: Some(1.5), ..LogSection::default() };
-    let refused = Settings { prediction_log: Some(section), ..here() }.into_config().unwrap_err();
-    assert_eq!(refused.to_string(), "prediction_log.disk_share expects a number above 0 and up to 1, got 1.5");
+fn what_is_sent_of_a_log_needs_a_log() {
+    let section = |value| Some(PredictionLogConfig::of(&value).unwrap());
+    let kept = section(json!({"sync_interval": "200ms"}));
+    let config = Settings { prediction_log: kept.clone(), ..here() }.into_config().unwrap();
+    assert_eq!(config.prediction_log, kept);
+    assert_eq!(here().into_config().unwrap().prediction_log, None);
+    let sent = section(json!({"events": {"url": "http://127.0.0.1:9000"}}));
+    let refused = Settings { prediction_log: sent.clone(), ..here() }.into_config().unwrap_err();
+    assert_eq!(refused.to_string(), "prediction_log.events expects a data_dir to write the log in, got none");
+    let with_log = Settings { prediction_log: sent, data_dir: Some("data".into()), ..here() };
+    assert!(with_log.into_config().is_ok());
 }

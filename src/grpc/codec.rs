@@ -11,9 +11,14 @@ use tonic::Status;
 use tonic::codec::{DecodeBuf, Decoder};
 use tonic_prost::ProstEncoder;
 
+use crate::prediction_log::feedback::MAX_ITEMS;
+
 /// Most fields at the top of one message: every input, output, parameter and raw content is one, and every item of
 /// feedback.
-pub const MAX_FIELDS: usize = 8192;
+pub const MAX_FIELDS: usize = 16_384;
+
+// A batch that has a few items too many is told so in the words of the feedback itself.
+const _: () = assert!(MAX_FIELDS > MAX_ITEMS);
 
 /// The codec of every message that is generated from proto/.
 #[derive(Debug)]
@@ -57,7 +62,7 @@ impl<U: Message + Default> Decoder for GuardedDecoder<U> {
         let fields = count_fields(buf.chunk())?;
         if fields > MAX_FIELDS {
             return Err(Status::invalid_argument(format!(
-                "the message has more than {MAX_FIELDS} inputs, outputs, parameters and contents"
+                "the message has more than {MAX_FIELDS} inputs, outputs, parameters, contents or items"
             )));
         }
         U::decode(buf).map(Some).map_err(|error| Status::invalid_argument(format!("not a valid message: {error}")))

@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::deframer::Leases;
 use super::stream::shutting_down;
 use crate::data_plane::DataPlane;
-use crate::prediction_log::feedback::{Told, ToldTime, ToldValue, unix_us};
+use crate::prediction_log::feedback::{Told, ToldTime, ToldValue, check_count, unix_us};
 use crate::proto::headgate::v1::feedback::{Subject, Value};
 use crate::proto::headgate::v1::feedback_service_server::FeedbackService;
 use crate::proto::headgate::v1::{Feedback, FeedbackBatch, FeedbackError, FeedbackSummary};
@@ -32,6 +32,7 @@ impl Service {
     async fn take(&self, batch: FeedbackBatch, sum: &mut Sum) -> Result<(), Status> {
         let now_us = unix_us(SystemTime::now());
         let count = batch.items.len();
+        check_count(count)?;
         let items = batch.items.into_iter().map(|item| told(item).check(now_us)).collect();
         let taken = self.plane.feedback.take(items).await?;
         let FeedbackSummary { accepted, unknown, refused, errors } = &mut sum.summary;

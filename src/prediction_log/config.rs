@@ -5,29 +5,13 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde_json::Value;
 
-use super::destinations::{EventsConfig, EventsSettings, UploadConfig, UploadSettings};
+use super::destinations::{EventsConfig, UploadConfig};
 use super::disk::RealDisk;
 use super::ring::RingConfig;
 use super::stream::SegmentLimits;
-
-/// The section as it is written. Times such as `1s`, `5m` or `30d`; sizes in bytes.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LogSection {
-    pub sync_interval: Option<String>,
-    pub segment_bytes: Option<u64>,
-    pub segment_age: Option<String>,
-    pub ring_entries: Option<usize>,
-    pub ring_bytes: Option<usize>,
-    pub disk_share: Option<f64>,
-    pub retain: Option<String>,
-    pub max_open_segments: Option<usize>,
-    pub hmac_key_file: Option<PathBuf>,
-    pub upload: Option<UploadSettings>,
-    pub events: Option<EventsSettings>,
-}
+use crate::yaml::{Entry, Section, SettingsError};
 
 /// How the log is written, for all models.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,94 +47,64 @@ impl Default for LogConfig {
     }
 }
 
-/// Why the section is refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("prediction_log.{key} expects {expected}, got {got}")]
-pub struct LogSectionError {
-    pub key: &'static str,
-    pub expected: &'static str,
-    pub got: String,
-}
-
-/// Most entries that a ring may have.
-const MAX_RING_ENTRIES: usize = 10_000_000;
+/// The section's key in the settings file.
+const SECTION: &str = "prediction_log";
+/// Most entries that a ring may have: places are made when the process starts.
+const MAX_RING_ENTRIES: u64 = 10_000_000;
 const MIN_SEGMENT_BYTES: u64 = 64 << 10;
 /// A sealed segment is in memory as a whole.
 const MAX_SEGMENT_BYTES: u64 = 1 << 30;
 
-impl LogSection {
-    /// What the section means for a process with or without a data directory.
+impl LogConfig {
+    /// What the section means, as it is written: times such as `1s`, `5m` or `30d`, sizes in bytes.
     ///
     /// # Errors
-    /// `LogSectionError`, also for destinations of a log that is not written.
-    pub fn read_for(&self, has_data_dir: bool) -> Result<LogConfig, LogSectionError> {
-        let config = self.read()?;
-        let asked = [("upload", config.upload.is_some()), ("events", config.events.is_some())];
-        match asked.into_iter().find(|(_, is_asked)| *is_asked && !has_data_dir) {
-            Some((key, _)) => {
-                Err(LogSectionError { key, expected: "a data_dir to write the log in", got: "none".to_owned() })
-            }
-            None => Ok(config),
-        }
-    }
-
-    /// What the section means.
-    ///
-    /// # Errors
-    /// `LogSectionError`, naming the key, what it expects and what it got.
-    pub fn read(&self) -> Result<LogConfig, LogSectionError> {
-        let default = LogConfig::default();
-        let segment_bytes = self.segment_bytes.unwrap_or(default.limits.max_bytes);
-        if !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&segment_bytes) {
-            let expected = "65536 to 1073741824 bytes";
-            return Err(LogSectionError { key: "segment_bytes", expected, got: segment_bytes.to_string() });
-        }
-        let disk_share = self.disk_share.unwrap_or(default.disk_share);
-        if !(disk_share > 0.0 && disk_share <= 1.0) {
-            let expected = "a number above 0 and up to 1";
-            return Err(LogSectionError { key: "disk_share", expected, got: disk_share.to_string() });
-        }
-        Ok(LogConfig {
+    /// `SettingsError`, naming the key, what it expects and what it got; of an unknown one the nearest.
+    pub fn of(section: &Value) -> Result<Self, SettingsError> {
+        let mut section = Section::under(SECTION, section)?;
+        let default = Self::default();
+        let config = Self {
             limits: SegmentLimits {
-                max_bytes: segment_bytes,
-                max_age: time("segment_age", self.segment_age.as_deref())?.unwrap_or(default.limits.max_age),
-                sync_interval: time("sync_interval", self.sync_interval.as_deref())?
-                    .unwrap_or(default.limits.sync_interval),
+                max_bytes: section.take("segment_bytes").map_or(Ok(default.limits.max_bytes), segment_bytes)?,
+                max_age: section.take("segment_age").map_or(Ok(default.limits.max_age), time)?,
+                sync_interval: section.take("sync_interval").map_or(Ok(default.limits.sync_interval), time)?,
             },
             ring: RingConfig {
-                max_entries: count("ring_entries", self.ring_entries, default.ring.max_entries)?,
-                max_bytes: count("ring_bytes", self.ring_bytes, default.ring.max_bytes)?,
+                max_entries: count(section.take("ring_entries"), MAX_RING_ENTRIES, default.ring.max_entries)?,
+                max_bytes: count(section.take("ring_bytes"), u64::MAX, default.ring.max_bytes)?,
             },
-            disk_share,
-            retain: time("retain", self.retain.as_deref())?,
-            max_open_segments: count("max_open_segments", self.max_open_segments, default.max_open_segments)?,
-            hmac_key_file: self.hmac_key_file.clone(),
-            upload: self.upload.as_ref().map(UploadSettings::read).transpose()?,
-            events: self.events.as_ref().map(EventsSettings::read).transpose()?,
-        })
+            disk_share: section.take("disk_share").map_or(Ok(default.disk_share), |share| share.positive(1.0))?,
+            retain: section.take("retain").map(time).transpose()?,
+            max_open_segments: count(section.take("max_open_segments"), u64::MAX, default.max_open_segments)?,
+            hmac_key_file: section.take("hmac_key_file").map(Entry::text).transpose()?.map(PathBuf::from),
+            upload: section.take("upload").map(UploadConfig::of).transpose()?,
+            events: section.take("events").map(EventsConfig::of).transpose()?,
+        };
+        section.finish()?;
+        Ok(config)
+    }
+
+    /// The key of a destination that there is, if there is one: without a data directory nothing would ever go there.
+    pub fn destination(&self) -> Option<&'static str> {
+        let upload = self.upload.as_ref().map(|_| "prediction_log.upload");
+        upload.or(self.events.as_ref().map(|_| "prediction_log.events"))
     }
 }
 
-fn time(key: &'static str, text: Option<&str>) -> Result<Option<Duration>, LogSectionError> {
-    let Some(text) = text else { return Ok(None) };
-    match humantime::parse_duration(text) {
-        Ok(time) if !time.is_zero() => Ok(Some(time)),
-        _ => {
-            let expected = "a time longer than 0, such as 1s, 5m or 30d";
-            Err(LogSectionError { key, expected, got: format!("'{text}'") })
-        }
-    }
+fn segment_bytes(entry: Entry<'_>) -> Result<u64, SettingsError> {
+    let refused = entry.bad(&format!("a number of bytes from {MIN_SEGMENT_BYTES} to {MAX_SEGMENT_BYTES}"));
+    entry.integer(MIN_SEGMENT_BYTES, MAX_SEGMENT_BYTES).map_err(|_| refused)
 }
 
-fn count(key: &'static str, value: Option<usize>, default: usize) -> Result<usize, LogSectionError> {
-    match value {
-        Some(0) => Err(LogSectionError { key, expected: "1 or more", got: "0".to_owned() }),
-        // Places are made when the process starts.
-        Some(many) if key == "ring_entries" && many > MAX_RING_ENTRIES => {
-            Err(LogSectionError { key, expected: "at most 10000000", got: many.to_string() })
-        }
-        value => Ok(value.unwrap_or(default)),
-    }
+/// A time that is longer than 0.
+pub(super) fn time(entry: Entry<'_>) -> Result<Duration, SettingsError> {
+    let refused = entry.bad("a time longer than 0 with its unit, such as 1s, 5m or 30d");
+    entry.duration(Duration::MAX).ok().filter(|time| !time.is_zero()).ok_or(refused)
+}
+
+fn count(entry: Option<Entry<'_>>, most: u64, default: usize) -> Result<usize, SettingsError> {
+    let Some(entry) = entry else { return Ok(default) };
+    Ok(usize::try_from(entry.integer(1, most)?).unwrap_or(usize::MAX))
 }
 
 /// The key that was made here, in the data directory.
@@ -209,32 +163,79 @@ fn make_key(data_dir: &Path) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    fn fault(section: Value) -> String {
+        LogConfig::of(&section).unwrap_err().to_string()
+    }
 
     #[test]
     fn an_empty_section_means_the_defaults() {
-        assert_eq!(LogSection::default().read().unwrap(), LogConfig::default());
+        assert_eq!(LogConfig::of(&json!({})).unwrap(), LogConfig::default());
+        assert_eq!(LogConfig::of(&json!({"retain": null})).unwrap(), LogConfig::default());
     }
 
     #[test]
-    fn values_that_make_no_sense_are_refused_by_key() {
-        let bad = |section: LogSection| section.read().unwrap_err().to_string();
-        assert_eq!(
-            bad(LogSection { segment_bytes: Some(1), ..LogSection::default() }),
-            "prediction_log.segment_bytes expects 65536 to 1073741824 bytes, got 1"
-        );
-        assert!(bad(LogSection { disk_share: Some(f64::NAN), ..LogSection::default() }).ends_with("got NaN"));
-        assert!(bad(LogSection { retain: Some("0s".to_owned()), ..LogSection::default() }).contains("retain"));
-        assert!(bad(LogSection { ring_entries: Some(0), ..LogSection::default() }).contains("1 or more"));
+    fn every_key_is_read() {
+        let config = LogConfig::of(&json!({
+            "sync_interval": "200ms", "segment_bytes": 65536, "segment_age": "1m", "ring_entries": 10, "ring_bytes": 20,
+            "disk_share": 1, "retain": "30d", "max_open_segments": 3, "hmac_key_file": "/etc/key",
+            "upload": {"url": "s3://log"}, "events": {"url": "http://127.0.0.1:9000"},
+        }))
+        .unwrap();
+        let time = Duration::from_secs;
+        let limits = SegmentLimits { max_bytes: 65536, max_age: time(60), sync_interval: Duration::from_millis(200) };
+        assert_eq!((config.limits, config.ring), (limits, RingConfig { max_entries: 10, max_bytes: 20 }));
+        assert_eq!((config.disk_share, config.retain), (1.0, Some(time(30 * 24 * 3600))));
+        assert_eq!((config.max_open_segments, config.hmac_key_file), (3, Some("/etc/key".into())));
+        assert!(config.upload.is_some() && config.events.is_some());
     }
 
     #[test]
-    fn destinations_need_a_log() {
-        let told: LogSection = serde_json::from_str(r#"{"events": {"url": "http://127.0.0.1:9000"}}"#).unwrap();
-        assert!(told.read_for(true).unwrap().events.is_some());
-        let fault = told.read_for(false).unwrap_err().to_string();
-        assert_eq!(fault, "prediction_log.events expects a data_dir to write the log in, got none");
-        assert!(LogSection::default().read_for(false).is_ok());
+    fn a_fault_names_the_key_what_is_expected_and_what_came() {
+        let times = "expected a time longer than 0 with its unit, such as 1s, 5m or 30d";
+        for (section, expected) in [
+            (json!("30d"), "prediction_log: expected a mapping of keys to values, got '30d'".to_owned()),
+            (
+                json!({"retian": "30d"}),
+                "unknown key 'prediction_log.retian', did you mean 'prediction_log.retain'?".into(),
+            ),
+            (json!({"retain": 30}), format!("prediction_log.retain: {times}, got 30")),
+            (json!({"sync_interval": "0s"}), format!("prediction_log.sync_interval: {times}, got '0s'")),
+            (json!({"segment_age": "soon"}), format!("prediction_log.segment_age: {times}, got 'soon'")),
+            (
+                json!({"segment_bytes": "64MB"}),
+                "prediction_log.segment_bytes: expected a number of bytes from 65536 to 1073741824, got '64MB'".into(),
+            ),
+            (
+                json!({"segment_bytes": 1}),
+                "prediction_log.segment_bytes: expected a number of bytes from 65536 to 1073741824, got 1".into(),
+            ),
+            (
+                json!({"ring_entries": 0}),
+                "prediction_log.ring_entries: expected a whole number from 1 to 10000000, got 0".into(),
+            ),
+            (
+                json!({"disk_share": 1.5}),
+                "prediction_log.disk_share: expected a number above 0 and at most 1, got 1.5".into(),
+            ),
+            (
+                json!({"hmac_key_file": []}),
+                "prediction_log.hmac_key_file: expected text (put it in quotes), got a list of 0".into(),
+            ),
+        ] {
+            assert_eq!(fault(section), expected);
+        }
+    }
+
+    #[test]
+    fn a_destination_is_known_by_its_key() {
+        let destination = |section| LogConfig::of(&section).unwrap().destination();
+        assert_eq!(destination(json!({"events": {"url": "http://a"}})), Some("prediction_log.events"));
+        assert_eq!(destination(json!({"upload": {"url": "s3://a"}})), Some("prediction_log.upload"));
+        assert_eq!(destination(json!({"retain": "1d"})), None);
     }
 
     #[test]

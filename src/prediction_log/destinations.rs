@@ -7,34 +7,21 @@ use std::fmt;
 use std::time::Duration;
 
 use http::Uri;
-use serde::Deserialize;
+use serde_json::Value;
 
-use super::config::LogSectionError;
+use super::config::time;
+use crate::yaml::{Entry, Section, SettingsError};
 
 /// Events that may wait, where the settings don't say.
 pub const DEFAULT_MAX_WAITING: usize = 10_000;
 /// Most events that may be asked to wait.
-pub const MOST_WAITING: usize = 1_000_000;
+pub const MOST_WAITING: u64 = 1_000_000;
 const DEFAULT_EVENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The word for files that are never deleted.
 const FOREVER: &str = "forever";
 
-/// Upload of sealed files, as it is written.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct UploadSettings {
-    /// Such as `s3://bucket/prefix`, `gs://bucket`, `az://container/prefix` or `file:///mnt/log`.
-    pub url: String,
-    /// Of the store, by the names that the `object_store` crate gives them.
-    #[serde(default)]
-    pub options: BTreeMap<String, OptionValue>,
-    /// How long a file that was uploaded stays here, such as `24h`; `forever`, and the default, is always.
-    pub retain_local: Option<String>,
-}
-
 /// Text, a number or a truth value, kept as text. It may be a secret, so no log shows it.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(from = "Scalar")]
+#[derive(Clone, PartialEq, Eq)]
 pub struct OptionValue(pub String);
 
 impl fmt::Debug for OptionValue {
@@ -43,52 +30,19 @@ impl fmt::Debug for OptionValue {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "expected a text, a number, true or false")]
-enum Scalar {
-    Truth(bool),
-    Number(serde_json::Number),
-    Text(String),
-}
-
-impl From<Scalar> for OptionValue {
-    fn from(scalar: Scalar) -> Self {
-        Self(match scalar {
-            Scalar::Truth(truth) => truth.to_string(),
-            Scalar::Number(number) => number.to_string(),
-            Scalar::Text(text) => text,
-        })
-    }
-}
-
 /// Upload of sealed files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UploadConfig {
+    /// Such as `s3://bucket/prefix`, `gs://bucket`, `az://container/prefix` or `file:///mnt/log`.
     pub url: String,
+    /// Of the store, by the names that the `object_store` crate gives them.
     pub options: BTreeMap<String, OptionValue>,
     /// Age of a sealed file from which on it is deleted here, once it was uploaded; `None`: never.
     pub retain_local: Option<Duration>,
 }
 
-/// Rows as events, as it is written.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EventsSettings {
-    /// Such as `http://broker:8080/default`.
-    pub url: String,
-    /// Events that may wait for the receiver, two a row.
-    pub max_waiting: Option<usize>,
-    /// Of one attempt, such as `10s`.
-    pub timeout: Option<String>,
-    /// What the events give as their namespace.
-    pub namespace: Option<String>,
-    #[serde(default)]
-    pub mode: EventMode,
-}
-
 /// The form of an event in HTTP (CloudEvents 1.0, HTTP protocol binding, section 3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum EventMode {
     /// Attributes and data as one JSON object.
     #[default]
@@ -101,65 +55,95 @@ pub enum EventMode {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventsConfig {
     pub url: Uri,
+    /// Events that may wait for the receiver, two a row.
     pub max_waiting: usize,
     /// Of one attempt as a whole.
     pub timeout: Duration,
+    /// What the events give as theirs.
     pub namespace: Option<String>,
     pub mode: EventMode,
 }
 
-impl UploadSettings {
-    /// What it means. Whether the store knows the URL and the options is found when it is opened.
+impl UploadConfig {
+    /// What is written means. Whether the store knows the URL and the options is found when it is opened.
     ///
     /// # Errors
-    /// `LogSectionError` for `retain_local`.
-    pub fn read(&self) -> Result<UploadConfig, LogSectionError> {
-        let retain_local = match self.retain_local.as_deref() {
-            None | Some(FOREVER) => None,
-            Some(text) => {
-                let refused = |_| fault("upload.retain_local", "a time such as 24h, or forever", quoted(text));
-                Some(humantime::parse_duration(text).map_err(refused)?)
-            }
+    /// `SettingsError`, naming the key.
+    pub fn of(entry: Entry<'_>) -> Result<Self, SettingsError> {
+        let (mut section, url) = with_url(entry, "an address such as s3://bucket/prefix")?;
+        let options = section.take("options").map(Entry::section).transpose()?;
+        let option = |(name, entry): (&str, Entry<'_>)| Ok((name.to_owned(), option(entry)?));
+        let config = Self {
+            url: url.text()?,
+            options: options.map_or_else(|| Ok(BTreeMap::new()), |all| all.entries().map(option).collect())?,
+            retain_local: section.take("retain_local").map_or(Ok(None), retain_local)?,
         };
-        Ok(UploadConfig { url: self.url.clone(), options: self.options.clone(), retain_local })
+        section.finish()?;
+        Ok(config)
     }
 }
 
-impl EventsSettings {
-    /// What it means.
+impl EventsConfig {
+    /// What is written means.
     ///
     /// # Errors
-    /// `LogSectionError`, naming the key.
-    pub fn read(&self) -> Result<EventsConfig, LogSectionError> {
-        let bad_url = || fault("events.url", "an address such as http://broker:8080/default", quoted(&self.url));
-        let url: Uri = self.url.parse().map_err(|_| bad_url())?;
-        if !matches!(url.scheme_str(), Some("http" | "https")) || url.host().is_none_or(str::is_empty) {
-            return Err(bad_url());
-        }
-        let max_waiting = self.max_waiting.unwrap_or(DEFAULT_MAX_WAITING);
-        if !(2..=MOST_WAITING).contains(&max_waiting) {
-            return Err(fault("events.max_waiting", "2 to 1000000", max_waiting.to_string()));
-        }
-        let timeout = match &self.timeout {
-            None => DEFAULT_EVENT_TIMEOUT,
-            Some(text) => match humantime::parse_duration(text) {
-                Ok(timeout) if !timeout.is_zero() => timeout,
-                _ => return Err(fault("events.timeout", "a time longer than 0, such as 10s or 500ms", quoted(text))),
-            },
+    /// `SettingsError`, naming the key.
+    pub fn of(entry: Entry<'_>) -> Result<Self, SettingsError> {
+        let (mut section, url) = with_url(entry, "an address such as http://broker:8080/default")?;
+        let modes = [("structured", EventMode::Structured), ("binary", EventMode::Binary)];
+        let max_waiting = section.take("max_waiting").map(|most| most.integer(2, MOST_WAITING)).transpose()?;
+        let config = Self {
+            url: receiver(url)?,
+            max_waiting: max_waiting.map_or(DEFAULT_MAX_WAITING, |most| most as usize),
+            timeout: section.take("timeout").map_or(Ok(DEFAULT_EVENT_TIMEOUT), time)?,
+            namespace: section.take("namespace").map(namespace).transpose()?,
+            mode: section.take("mode").map_or(Ok(EventMode::default()), |mode| mode.one_of(&modes))?,
         };
-        if self.namespace.as_deref() == Some("") {
-            return Err(fault("events.namespace", "a text that is not empty", quoted("")));
-        }
-        Ok(EventsConfig { url, max_waiting, timeout, namespace: self.namespace.clone(), mode: self.mode })
+        section.finish()?;
+        Ok(config)
     }
 }
 
-fn fault(key: &'static str, expected: &'static str, got: String) -> LogSectionError {
-    LogSectionError { key, expected, got }
+/// A destination's section, and its URL, which it must have.
+fn with_url<'a>(entry: Entry<'a>, expected: &str) -> Result<(Section<'a>, Entry<'a>), SettingsError> {
+    let refused = entry.bad(&format!("a mapping whose url is {expected}"));
+    let mut section = entry.section().map_err(|_| refused)?;
+    match section.take("url") {
+        Some(url) => Ok((section, url)),
+        None => Err(SettingsError::bad_value(format!("{}.url", section.path()), expected, "nothing")),
+    }
 }
 
-fn quoted(text: &str) -> String {
-    format!("'{text}'")
+fn option(entry: Entry<'_>) -> Result<OptionValue, SettingsError> {
+    let refused = entry.bad("a text, a number, true or false");
+    Ok(OptionValue(match entry.value() {
+        Value::Bool(truth) => truth.to_string(),
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => text,
+        _ => return Err(refused),
+    }))
+}
+
+/// Also 0: as soon as a file is uploaded.
+fn retain_local(entry: Entry<'_>) -> Result<Option<Duration>, SettingsError> {
+    let refused = entry.bad("a time with its unit such as 24h, or forever");
+    match entry.one_of(&[(FOREVER, ())]) {
+        Ok(()) => Ok(None),
+        Err(_) => entry.duration(Duration::MAX).map(Some).map_err(|_| refused),
+    }
+}
+
+fn receiver(entry: Entry<'_>) -> Result<Uri, SettingsError> {
+    let refused = entry.bad("an address such as http://broker:8080/default");
+    let is_one = |url: &Uri| {
+        matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some_and(|host| !host.is_empty())
+    };
+    entry.text()?.parse().ok().filter(is_one).ok_or(refused)
+}
+
+fn namespace(entry: Entry<'_>) -> Result<String, SettingsError> {
+    let refused = entry.bad("a text that is not empty");
+    Some(entry.text()?).filter(|text| !text.is_empty()).ok_or(refused)
 }
 
 #[cfg(test)]
@@ -167,27 +151,27 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::prediction_log::config::LogConfig;
 
-    fn upload(value: serde_json::Value) -> UploadSettings {
-        serde_json::from_value(value).unwrap()
+    fn upload(settings: Value) -> Result<UploadConfig, SettingsError> {
+        LogConfig::of(&json!({ "upload": settings })).map(|config| config.upload.unwrap())
     }
 
-    fn events(value: serde_json::Value) -> Result<EventsConfig, LogSectionError> {
-        serde_json::from_value::<EventsSettings>(value).unwrap().read()
+    fn events(settings: Value) -> Result<EventsConfig, SettingsError> {
+        LogConfig::of(&json!({ "events": settings })).map(|config| config.events.unwrap())
     }
 
     #[test]
     fn options_are_texts_whatever_they_were_written_as_and_are_not_shown() {
-        let settings = upload(json!({
+        let config = upload(json!({
             "url": "s3://log",
             "options": {"allow_http": true, "region": "eu-west-1", "http2_max_frame_size": 65536},
-        }));
-        let text = |key: &str| settings.options[key].0.clone();
+        }))
+        .unwrap();
+        let text = |key: &str| config.options[key].0.clone();
         assert_eq!((text("allow_http"), text("region")), ("true".to_owned(), "eu-west-1".to_owned()));
         assert_eq!(text("http2_max_frame_size"), "65536");
-        assert!(!format!("{:?}", settings.read().unwrap()).contains("eu-west-1"));
-        let list = serde_json::from_value::<UploadSettings>(json!({"url": "s3://log", "options": {"region": []}}));
-        assert!(list.unwrap_err().to_string().contains("expected a text, a number, true or false"));
+        assert!(!format!("{config:?}").contains("eu-west-1"));
     }
 
     #[test]
@@ -195,13 +179,37 @@ mod tests {
         for (text, expected) in
             [(None, None), (Some("forever"), None), (Some("24h"), Some(86_400)), (Some("0s"), Some(0))]
         {
-            let settings =
-                UploadSettings { retain_local: text.map(str::to_owned), ..upload(json!({"url": "s3://log"})) };
-            assert_eq!(settings.read().unwrap().retain_local, expected.map(Duration::from_secs), "{text:?}");
+            let config = upload(json!({"url": "s3://log", "retain_local": text})).unwrap();
+            assert_eq!(config.retain_local, expected.map(Duration::from_secs), "{text:?}");
         }
-        let settings = upload(json!({"url": "s3://log", "retain_local": "a day"}));
-        let fault = settings.read().unwrap_err().to_string();
-        assert_eq!(fault, "prediction_log.upload.retain_local expects a time such as 24h, or forever, got 'a day'");
+    }
+
+    #[test]
+    fn a_fault_of_an_upload_names_its_key() {
+        for (settings, expected) in [
+            (
+                json!("s3://x"),
+                "prediction_log.upload: expected a mapping whose url is an address such as s3://bucket/prefix, got 's3://x'",
+            ),
+            (
+                json!({"retain_local": "1h"}),
+                "prediction_log.upload.url: expected an address such as s3://bucket/prefix, got nothing",
+            ),
+            (
+                json!({"url": "s3://x", "retain_locally": "1h"}),
+                "unknown key 'prediction_log.upload.retain_locally', did you mean 'prediction_log.upload.retain_local'?",
+            ),
+            (
+                json!({"url": "s3://x", "retain_local": "a day"}),
+                "prediction_log.upload.retain_local: expected a time with its unit such as 24h, or forever, got 'a day'",
+            ),
+            (
+                json!({"url": "s3://x", "options": {"region": []}}),
+                "prediction_log.upload.options.region: expected a text, a number, true or false, got a list of 0",
+            ),
+        ] {
+            assert_eq!(upload(settings).unwrap_err().to_string(), expected);
+        }
     }
 
     #[test]
@@ -210,18 +218,21 @@ mod tests {
         assert_eq!((read.max_waiting, read.timeout), (DEFAULT_MAX_WAITING, Duration::from_millis(500)));
         assert_eq!(read.mode, EventMode::Binary);
         for (value, expected) in [
-            (json!({"url": "broker:8080"}), "events.url expects"),
-            (json!({"url": "/events"}), "events.url expects"),
-            (json!({"url": "ftp://broker"}), "events.url expects"),
-            (json!({"url": "http://a", "max_waiting": 1}), "events.max_waiting expects 2 to 1000000, got 1"),
+            (json!({"url": "broker:8080"}), "events.url: expected an address"),
+            (json!({"url": "/events"}), "events.url: expected an address"),
+            (json!({"url": "ftp://broker"}), "events.url: expected an address"),
+            (
+                json!({"url": "http://a", "max_waiting": 1}),
+                "events.max_waiting: expected a whole number from 2 to 1000000, got 1",
+            ),
             (json!({"url": "http://a", "max_waiting": 1_000_001}), "got 1000001"),
-            (json!({"url": "http://a", "timeout": "0s"}), "events.timeout expects"),
-            (json!({"url": "http://a", "namespace": ""}), "events.namespace expects"),
+            (json!({"url": "http://a", "timeout": "0s"}), "events.timeout: expected a time longer than 0"),
+            (json!({"url": "http://a", "namespace": ""}), "events.namespace: expected a text that is not empty"),
+            (json!({"url": "http://a", "mode": "text"}), "events.mode: expected one of structured, binary, got 'text'"),
+            (json!({"url": "http://a", "max_wating": 5}), "did you mean 'prediction_log.events.max_waiting'?"),
         ] {
             let fault = events(value.clone()).unwrap_err().to_string();
             assert!(fault.contains(expected), "{value}: {fault}");
         }
-        let unknown = serde_json::from_value::<EventsSettings>(json!({"url": "http://a", "max_wating": 5}));
-        assert!(unknown.unwrap_err().to_string().contains("unknown field `max_wating`"));
     }
 }

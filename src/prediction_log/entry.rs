@@ -41,8 +41,20 @@ pub struct Entry {
     /// In the signature's order; empty if the model failed.
     pub outputs: Vec<Tensor>,
     pub rows: usize,
-    /// Told once the rows are on the disk, or dropped where they are not; for [`Durability::Required`](super::Durability).
-    pub synced: Option<oneshot::Sender<()>>,
+    /// Told once the rows are on the disk, or why they are not; for [`Durability::Required`](super::Durability).
+    pub synced: Option<oneshot::Sender<Synced>>,
+}
+
+/// What is told to who waits for rows.
+pub type Synced = Result<(), NotSynced>;
+
+/// Why rows are not on the disk.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotSynced {
+    #[error("the disk is nearly full")]
+    NoRoom,
+    #[error("the disk refused it: {0}")]
+    Disk(String),
 }
 
 /// The rollout that a request was part of.

@@ -37,7 +37,8 @@ pub mod writer;
 pub mod testing;
 
 pub use self::columns::{RowContext, RowsBuilder, RuleError, VersionLog};
-pub use self::destinations::{EventsConfig, EventsSettings, UploadConfig, UploadSettings};
-pub use self::entry::{Entry, Outcome, RolloutPart, RowsWitness, Witness};
+pub use self::config::LogConfig;
+pub use self::destinations::{EventsConfig, UploadConfig};
+pub use self::entry::{Entry, NotSynced, Outcome, RolloutPart, RowsWitness, Synced, Witness};
 pub use self::ring::{Offered, PredictionLog, RowCounts};
 pub use self::settings::{Durability, LogSettings, QualitySettings};

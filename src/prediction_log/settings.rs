@@ -89,6 +89,21 @@ pub struct QualitySettings {
     pub tolerance: Option<f64>,
 }
 
+impl QualitySettings {
+    /// With nothing said but the task.
+    pub fn of(task: Task) -> Self {
+        Self {
+            task,
+            output: None,
+            feedback: "label".to_owned(),
+            segments: vec![],
+            negative_after: None,
+            exposure: Exposure::Assumed,
+            tolerance: None,
+        }
+    }
+}
+
 /// Most columns that quality is shown by.
 pub const MAX_SEGMENTS: usize = 3;
 

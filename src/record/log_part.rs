@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, Kind};
 use crate::inference::{Attributes, PredictionId, RequestContext};
-use crate::prediction_log::{Durability, Entry, Outcome, RolloutPart, VersionLog};
+use crate::prediction_log::{Durability, Entry, Outcome, RolloutPart, Synced, VersionLog};
 use crate::routing::{Arm, BASIS_POINTS, KEY_HEADER, Share};
 use crate::tensor::Tensor;
 
@@ -34,7 +34,7 @@ pub struct Ending<'a> {
     pub total: Duration,
     pub queue: Duration,
     pub compute: Duration,
-    pub synced: Option<oneshot::Sender<()>>,
+    pub synced: Option<oneshot::Sender<Synced>>,
 }
 
 impl LogPart {

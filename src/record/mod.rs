@@ -14,7 +14,7 @@ use crate::batching::Answer;
 use crate::data_plane::DataPlane;
 use crate::error::{Error, Kind, Result};
 use crate::inference::{Attributes, InferRequest, PredictionId, RequestContext};
-use crate::prediction_log::{Offered, Outcome};
+use crate::prediction_log::{Offered, Outcome, Synced};
 use crate::routing::{Arm, Lane, Observation, Sample, Share, validity};
 use crate::servable::{CheckedRequest, Servable};
 use crate::telemetry::access_log::AccessLine;
@@ -139,16 +139,21 @@ impl<'a> Record<'a> {
         let offered = self.log(Outcome::Answered, self.context.received.elapsed(), Some(sender));
         let own = self.context.deadline.instant().map(|at| at.saturating_duration_since(Instant::now()));
         let wait = own.map_or(MAX_SYNC_WAIT, |own| own.min(MAX_SYNC_WAIT));
-        match offered {
-            Offered::Taken if matches!(tokio::time::timeout(wait, synced).await, Ok(Ok(()))) => outcome,
-            _ => Err(Error::Unavailable(
-                "the prediction could not be written to the prediction log in time, which this model's settings require"
-                    .to_owned(),
-            )),
-        }
+        let cause = match offered {
+            Offered::Dropped => "too much waits to be written".to_owned(),
+            Offered::Taken => match tokio::time::timeout(wait, synced).await {
+                Ok(Ok(Ok(()))) => return outcome,
+                Ok(Ok(Err(cause))) => cause.to_string(),
+                Ok(Err(_)) => "the log has ended".to_owned(),
+                Err(_) => format!("it took longer than {} ms", wait.as_millis()),
+            },
+        };
+        Err(Error::Unavailable(format!(
+            "the prediction could not be written to the prediction log, which this model's settings require: {cause}"
+        )))
     }
 
-    fn log(&mut self, outcome: Outcome, total: Duration, synced: Option<oneshot::Sender<()>>) -> Offered {
+    fn log(&mut self, outcome: Outcome, total: Duration, synced: Option<oneshot::Sender<Synced>>) -> Offered {
         let id = self.prediction_id();
         let Some(part) = self.log_part.take() else { return Offered::Dropped };
         let (queue, timing) = self.answer.map(|times| (times.queue, times.timing)).unwrap_or_default();

@@ -9,7 +9,7 @@ use crate::engine::{Model, RunError};
 use crate::inference::{Deadline, ModelRef, Protocol, RequestId, RequestedOutput};
 use crate::pipeline::infer;
 use crate::prediction_log::ring::{Entries, RingConfig};
-use crate::prediction_log::{Durability, Entry, LogSettings};
+use crate::prediction_log::{Durability, Entry, LogSettings, NotSynced};
 use crate::signature::{BatchAxes, Batching, Dim, Signature, TensorSpec};
 use crate::tensor::DataType;
 use crate::testing::{FunctionModel, data_plane_with_log};
@@ -178,7 +178,11 @@ async fn an_audited_model_answers_only_what_is_on_the_disk() {
     let soon = RequestContext { deadline: Deadline::after(Instant::now(), Duration::from_millis(300)), ..context() };
     let answer = infer(&plane, &soon, &Caller(vec![]), |_| Ok(request(&[1.0, 2.0])), |_| Ok(())).await;
     let refused = answer.unwrap_err();
-    assert!(refused.to_string().contains("could not be written to the prediction log"), "{refused}");
+    let refused = refused.to_string();
+    assert!(
+        refused.contains("could not be written to the prediction log") && refused.contains("longer than"),
+        "{refused}"
+    );
     assert_eq!(drain(&entries).len(), 1);
 
     let mut written = vec![];
@@ -187,7 +191,7 @@ async fn an_audited_model_answers_only_what_is_on_the_disk() {
         loop {
             if let Some(mut entry) = entries.next() {
                 written.push(entry.id);
-                _ = entry.synced.take().unwrap().send(());
+                _ = entry.synced.take().unwrap().send(Ok(()));
             }
             tokio::task::yield_now().await;
         }
@@ -197,4 +201,50 @@ async fn an_audited_model_answers_only_what_is_on_the_disk() {
         () = writer => unreachable!(),
     };
     assert_eq!(written, [id]);
+}
+
+#[tokio::test]
+async fn a_caller_that_waits_for_the_disk_is_told_why_it_waits_in_vain() {
+    let settings = LogSettings { durability: Durability::Required, ..LogSettings::default() };
+    let ring = RingConfig { max_entries: 1, ..RingConfig::default() };
+    let (plane, entries) = data_plane_with_log(doubling(), settings, ring);
+    let caller = Caller(vec![]);
+    let refused = async |answer: Option<Synced>| {
+        let writer = async {
+            loop {
+                if let Some(mut entry) = entries.next() {
+                    let waits = entry.synced.take().unwrap();
+                    match answer {
+                        Some(answer) => _ = waits.send(answer),
+                        None => drop(waits),
+                    }
+                    break std::future::pending::<()>().await;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            answer = call(&plane, &caller, request(&[1.0, 2.0])) => answer.unwrap_err(),
+            () = writer => unreachable!(),
+        }
+    };
+    let full = "No space left on device".to_owned();
+    let text = |cause: &str| {
+        format!(
+            "the prediction could not be written to the prediction log, which this model's settings require: {cause}"
+        )
+    };
+    for (answer, cause) in [
+        (Some(Err(NotSynced::Disk(full))), "the disk refused it: No space left on device"),
+        (Some(Err(NotSynced::NoRoom)), "the disk is nearly full"),
+        (None, "the log has ended"),
+    ] {
+        let error = refused(answer).await;
+        assert_eq!((error.kind(), error.to_string()), (Kind::Unavailable, text(cause)));
+    }
+    // Nobody takes what waits in the ring, which has one place.
+    let soon = RequestContext { deadline: Deadline::after(Instant::now(), Duration::from_millis(50)), ..context() };
+    infer(&plane, &soon, &caller, |_| Ok(request(&[1.0, 2.0])), |_| Ok(())).await.unwrap_err();
+    let error = call(&plane, &caller, request(&[1.0, 2.0])).await.unwrap_err();
+    assert_eq!(error.to_string(), text("too much waits to be written"));
 }

@@ -226,7 +226,7 @@ pub fn check_settings(settings: &ModelSettings, signature: &Signature) -> Result
     if let Some(output) = settings.output_ranges.keys().find(is_unknown) {
         return Err(LoadFailure::OutputRange { output: output.clone() });
     }
-    columns::check(signature, &settings.log, settings.quality.as_ref())?;
+    columns::check(signature, &settings.log)?;
     if let Some(quality) = &settings.quality {
         quality::Plan::new(signature, quality, &settings.log, &settings.class_labels)?;
     }

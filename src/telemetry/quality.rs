@@ -11,6 +11,8 @@ pub struct QualityReading {
     pub version: u64,
     pub arm: String,
     pub all: QualityValues,
+    /// Share of the predictions whose label came within a time, such as `1h`.
+    pub label_delay: Vec<(String, f64)>,
     /// By column and value, whose number is bounded.
     pub segments: Vec<(String, String, QualityValues)>,
 }
@@ -90,8 +92,15 @@ const FIGURES: [(&str, &str, &str, Read); 10] = [
     }),
 ];
 
+const LABEL_DELAY: &str = "headgate_quality_labelled_within_ratio";
+
 /// Appends every family of these readings; nothing where there are none.
 pub fn write(out: &mut String, readings: &[QualityReading]) {
+    let delays = readings.iter().flat_map(|reading| {
+        let of = |(within, share): &(String, f64)| (format!("{},within=\"{within}\"", labels(reading)), *share);
+        reading.label_delay.iter().map(of)
+    });
+    family(out, LABEL_DELAY, "Share of the predictions so old whose labels came in that time", delays.collect());
     for (name, of_segments, help, read) in FIGURES {
         let all = readings.iter().filter_map(|reading| Some((labels(reading), read(&reading.all)?)));
         family(out, name, help, all.collect());
@@ -132,12 +141,14 @@ mod tests {
             version: 2,
             arm: "candidate".into(),
             all: half.clone(),
+            label_delay: vec![("1h".into(), 0.25)],
             segments: vec![("in_region".into(), "e\nu".into(), half)],
         }];
         let mut text = String::new();
         write(&mut text, &readings);
         let labels = "model=\"a\\\"b\",version=\"2\",arm=\"candidate\"";
         assert!(text.contains(&format!("headgate_quality_accuracy{{{labels}}} 0.5\n")), "{text}");
+        assert!(text.contains(&format!("{LABEL_DELAY}{{{labels},within=\"1h\"}} 0.25\n")), "{text}");
         let labels = format!("{labels},column=\"in_region\",value=\"e\\nu\"");
         assert!(text.contains(&format!("headgate_quality_segment_labels{{{labels}}} 2\n")), "{text}");
         assert!(!text.contains("brier") && !text.contains("labelled_ratio"), "{text}");

@@ -25,6 +25,16 @@ fn the_shipped_models_are_ready_within_ten_seconds() {
     }
 }
 
+#[test]
+fn a_prediction_log_without_a_place_is_said_at_the_start() {
+    let folder = TempDir::new();
+    folder.write("headgate.yaml", "prediction_log: {retain: 30d}\n");
+    let path = folder.path().join("headgate.yaml");
+    let server = Server::start(&models(), &["--config", path.to_str().unwrap()]);
+    let log = server.log();
+    assert!(log.contains("neither predictions nor feedback are logged") && log.contains("--data-dir"), "{log}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn statistics_and_metrics_count_what_was_done() {
     let repository = TempDir::new();

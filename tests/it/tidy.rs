@@ -136,7 +136,7 @@ const IMPORTS: [(&str, &str); 36] = [
     ("npz", "tensor"),
     ("outbound", "error hmac prediction_log store telemetry tensor"),
     ("pipeline", "batching classification data_plane engine error inference record routing servable tensor"),
-    ("prediction_log", "error hmac inference rfc3339 routing signature telemetry tensor"),
+    ("prediction_log", "error hmac inference rfc3339 routing signature telemetry tensor yaml"),
     ("proto", ""),
     ("record", "batching data_plane engine error inference prediction_log routing servable telemetry tensor"),
     (

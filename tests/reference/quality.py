@@ -21,18 +21,19 @@ def single(values):
     return np.asarray(values, dtype=np.float32).astype(np.float64)
 
 
-def binary(name, scores, labels):
+def binary(name, scores, labels, weights=None):
     scores, labels = single(scores), np.asarray(labels)
     both = np.clip(np.column_stack([1 - scores, scores]), 1e-15, 1 - 1e-15)
     return {
         "name": name,
         "scores": scores.tolist(),
         "labels": labels.tolist(),
-        "accuracy": metrics.accuracy_score(labels, (scores >= 0.5).astype(int)),
-        "log_loss": metrics.log_loss(labels, both, labels=[0, 1]),
-        "brier": metrics.brier_score_loss(labels, scores),
-        "auc": metrics.roc_auc_score(labels, scores),
-        "positive_rate": float(np.mean(labels)),
+        **({} if weights is None else {"weights": weights.tolist()}),
+        "accuracy": metrics.accuracy_score(labels, (scores >= 0.5).astype(int), sample_weight=weights),
+        "log_loss": metrics.log_loss(labels, both, labels=[0, 1], sample_weight=weights),
+        "brier": metrics.brier_score_loss(labels, scores, sample_weight=weights),
+        "auc": metrics.roc_auc_score(labels, scores, sample_weight=weights),
+        "positive_rate": float(np.average(labels, weights=weights)),
     }
 
 
@@ -58,15 +59,21 @@ def multiclass(name, probabilities, labels):
     }
 
 
-def regression(name, predicted, truth):
+def regression(name, predicted, truth, weights=None):
     predicted, truth = single(predicted), np.asarray(truth, dtype=np.float64)
     return {
         "name": name,
         "predicted": predicted.tolist(),
         "truth": truth.tolist(),
-        "mae": metrics.mean_absolute_error(truth, predicted),
-        "rmse": metrics.root_mean_squared_error(truth, predicted),
+        **({} if weights is None else {"weights": weights.tolist()}),
+        "mae": metrics.mean_absolute_error(truth, predicted, sample_weight=weights),
+        "rmse": metrics.root_mean_squared_error(truth, predicted, sample_weight=weights),
     }
+
+
+def weights(n):
+    """Among them 0; each a number of eighths, so that nothing of it is rounded."""
+    return rng.integers(0, 40, n) / 8
 
 
 def scored(n, spread, base):
@@ -104,6 +111,16 @@ table = {
         regression("around 0", rng.normal(0, 1, 150), rng.normal(0, 1, 150)),
         regression("large", rng.normal(1e6, 1e3, 80), rng.normal(1e6, 1e3, 80)),
         regression("small", rng.normal(0, 1e-6, 80), rng.normal(0, 1e-6, 80)),
+    ],
+    "weighted_binary": [
+        binary("balanced", *scored(60, 2.0, 0.0), weights(60)),
+        binary("rare", *scored(120, 1.0, -3.0), weights(120)),
+        binary("sure, and sometimes wrong", *scored(60, 8.0, 0.0), weights(60)),
+    ],
+    "weighted_regression": [
+        regression("around 0", rng.normal(0, 1, 60), rng.normal(0, 1, 60), weights(60)),
+        regression("large", rng.normal(1e6, 1e3, 60), rng.normal(1e6, 1e3, 60), weights(60)),
+        regression("small", rng.normal(0, 1e-6, 60), rng.normal(0, 1e-6, 60), weights(60)),
     ],
 }
 Path(__file__).with_name("quality.json").write_text(json.dumps(table, separators=(",", ":")) + "\n")

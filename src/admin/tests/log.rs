@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use super::*;
+use crate::prediction_log::quality::{Figures, Fill, QualityReport, SegmentReport};
 
 fn served(log: LogAdmin) -> impl FnOnce(Arc<DataPlane>, ManagerHandle, RolloutHandle) -> Router {
     let audit = Arc::new(AuditLog::open(None).unwrap());
@@ -61,7 +62,26 @@ async fn without_a_data_directory_there_is_nothing_to_seal() {
 fn openapi_has_every_field_of_the_log() {
     let document: Value = serde_json::from_str(openapi::DOCUMENT).unwrap();
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    let figures = Figures::default;
+    let segment = SegmentReport { column: String::new(), value: String::new(), figures: figures() };
+    let quality = QualityReport {
+        model: String::new(),
+        version: 1,
+        arm: String::new(),
+        task: String::new(),
+        output: String::new(),
+        feedback: String::new(),
+        since_ms: 0,
+        until_ms: 0,
+        unreadable: 0,
+        figures: figures(),
+        label_delay: vec![],
+        segments: vec![],
+    };
     for (schema, value) in [
+        ("QualityList", serde_json::to_value(view::QualityList::of(vec![], Fill::default())).unwrap()),
+        ("Quality", serde_json::to_value(quality).unwrap()),
+        ("QualitySegment", serde_json::to_value(segment).unwrap()),
         ("LogStats", serde_json::to_value(view::LogStats::default()).unwrap()),
         ("LogCounts", serde_json::to_value(view::LogCounts::default()).unwrap()),
         ("LogWriter", serde_json::to_value(view::LogWriter::default()).unwrap()),

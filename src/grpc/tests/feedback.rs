@@ -89,8 +89,16 @@ async fn a_summary_names_the_first_hundred_faults_and_counts_them_all() {
 #[tokio::test]
 async fn a_batch_of_too_many_items_ends_the_stream() {
     let (server, _) = server().await;
-    let status = send(&server, vec![vec![Feedback::default(); 9000]]).await.unwrap_err();
-    assert_eq!(status.code(), Code::InvalidArgument);
+    for (count, expected) in [
+        // As HTTP has it.
+        (10_001, "expected at most 10000 items of feedback at a time, got 10001"),
+        (16_385, "the message has more than 16384 inputs, outputs, parameters, contents or items"),
+    ] {
+        let status = send(&server, vec![vec![Feedback::default(); count]]).await.unwrap_err();
+        assert_eq!((status.code(), status.message()), (Code::InvalidArgument, expected));
+    }
+    let most = send(&server, vec![vec![Feedback::default(); 10_000]]).await.unwrap();
+    assert_eq!(most.refused, 10_000, "each for its own fault");
 }
 
 #[tokio::test]

@@ -164,7 +164,7 @@ async fn a_message_of_too_many_fields_is_refused_before_it_is_decoded() {
     drop(sender);
     let status = status(answer.await).await;
     assert_eq!(status.code(), Code::InvalidArgument);
-    assert!(status.message().contains("more than 8192 inputs"), "{status:?}");
+    assert!(status.message().contains("more than 16384 inputs"), "{status:?}");
 }
 
 #[tokio::test]

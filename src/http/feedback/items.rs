@@ -7,10 +7,7 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAcces
 
 use crate::error::{Error, Result, nearest};
 use crate::inference::printable;
-use crate::prediction_log::feedback::{ItemFault, Told, ToldTime, ToldValue};
-
-/// Most items of one call.
-pub const MAX_ITEMS: usize = 10_000;
+use crate::prediction_log::feedback::{ItemFault, MAX_ITEMS, Told, ToldTime, ToldValue, check_count};
 
 /// The members of an item.
 const FIELDS: [&str; 8] =
@@ -26,9 +23,7 @@ pub fn read(body: &[u8]) -> Result<Vec<Item>> {
     let parsed: serde_json::Result<Call> = serde_json::from_slice(body);
     let Call { items, count } =
         parsed.map_err(|error| Error::Invalid(format!("failed to parse the request JSON buffer: {error}")))?;
-    if count > MAX_ITEMS {
-        return Err(Error::Invalid(format!("a call expects at most {MAX_ITEMS} items of feedback, got {count}")));
-    }
+    check_count(count)?;
     Ok(items)
 }
 

@@ -13,12 +13,10 @@ use crate::data_plane::DataPlane;
 use crate::error::Result;
 use crate::prediction_log::feedback::{ItemFault, Taken, unix_us};
 
-pub use self::items::MAX_ITEMS;
-
 /// Keeps the items that are sound. 200 if all are, else 400 with those that aren't.
 ///
 /// # Errors
-/// `Invalid` for a body that is no item and no array of at most [`MAX_ITEMS`] items; nothing is kept of it. Else as
+/// `Invalid` for a body that is no item and no array of at most [`MAX_ITEMS`](crate::prediction_log::feedback::MAX_ITEMS) items; nothing is kept of it. Else as
 /// [`FeedbackLog::take`](crate::prediction_log::feedback::FeedbackLog::take).
 pub async fn take(plane: &DataPlane, body: &Received) -> Result<Response<Body>> {
     let now_us = unix_us(SystemTime::now());

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::schemas::{body, operation, reference};
-use crate::http::feedback::MAX_ITEMS;
+use crate::prediction_log::feedback::MAX_ITEMS;
 
 /// `/v2/feedback` with what it answers.
 pub fn path() -> (String, Value) {

@@ -105,7 +105,7 @@ async fn a_body_that_holds_no_items_is_refused_whole() {
     let item = json!({"prediction_id": prediction(1, 0), "value": 1});
     let many = vec![item; 10_001];
     let text = client.post_json(PATH, &json!(many).to_string()).await.error(400);
-    assert_eq!(text, "a call expects at most 10000 items of feedback, got 10001");
+    assert_eq!(text, "expected at most 10000 items of feedback at a time, got 10001");
     assert!(kept.rows().is_empty());
     client.post_json(PATH, "[]").await.ok();
 }

@@ -41,7 +41,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 
 pub use self::back::{NotReplayable, tensors_of};
 pub use self::field_notes::Notes;
-pub use self::layout::{Column, Cut, Kind, Side, TensorLayout};
+pub use self::layout::{Column, Cut, Kind, Side, TensorLayout, is_float};
 pub use self::rows::{Pushed, RowContext, RowsBuilder};
 use self::rules::Plan;
 pub use self::rules::{RuleError, check, columns};

@@ -10,7 +10,7 @@ use super::names::Names;
 use super::standard::{ERROR, KEY_HASH, REDACTABLE, REQUEST_ID, StandardRules, fields};
 use crate::error::nearest;
 use crate::hmac::hex;
-use crate::prediction_log::settings::{LogSettings, QualitySettings, Redaction, SampleBy};
+use crate::prediction_log::settings::{LogSettings, Redaction, SampleBy};
 use crate::signature::Signature;
 use crate::tensor::DataType;
 
@@ -25,11 +25,6 @@ pub enum RuleError {
     FeatureCount { input: String, expected: String, got: usize },
     #[error("log.redact.{column}: {rule} is for {expected}, and the column holds {got}")]
     Redaction { column: String, rule: &'static str, expected: &'static str, got: String },
-    #[error("quality.output names output '{output}', which the model does not have{}", nearest_text(nearest))]
-    UnknownOutput { output: String, nearest: Option<String> },
-    /// Segments are shown as they are.
-    #[error("quality.segments names column '{column}', which log.redact hides ({rule})")]
-    HiddenSegment { column: String, rule: &'static str },
 }
 
 fn nearest_text(nearest: &Option<String>) -> String {
@@ -156,28 +151,8 @@ pub fn columns(signature: &Signature, settings: &LogSettings) -> Result<Vec<Colu
 ///
 /// # Errors
 /// `RuleError` for the first thing that does not fit.
-pub fn check(
-    signature: &Signature,
-    settings: &LogSettings,
-    quality: Option<&QualitySettings>,
-) -> Result<(), RuleError> {
-    let plan = Plan::of(signature, settings)?;
-    let Some(quality) = quality else { return Ok(()) };
-    if let Some(output) = quality.output.as_ref().filter(|output| signature.output(output).is_none()) {
-        let nearest = nearest(output, signature.outputs.iter().map(|spec| spec.name.as_str()));
-        return Err(RuleError::UnknownOutput { output: output.clone(), nearest });
-    }
-    for segment in &quality.segments {
-        let column = plan.columns.iter().find(|column| column.name == *segment);
-        match column.map(|column| column.redaction) {
-            None => return Err(plan.unknown("quality.segments", segment, &[])),
-            Some(None) => {}
-            Some(Some(rule)) => {
-                return Err(RuleError::HiddenSegment { column: segment.clone(), rule: redaction_name(&rule) });
-            }
-        }
-    }
-    Ok(())
+pub fn check(signature: &Signature, settings: &LogSettings) -> Result<(), RuleError> {
+    Plan::of(signature, settings).map(|_| ())
 }
 
 /// A tensor whose columns are made.

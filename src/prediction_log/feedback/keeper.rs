@@ -6,6 +6,7 @@ use std::io;
 use tokio::sync::oneshot;
 
 use super::Judge;
+use super::batches::Batches;
 use super::credit::Credits;
 use super::item::{Feedback, FeedbackId, Subject};
 use super::recent::Recent;
@@ -59,6 +60,7 @@ pub struct Counts {
 pub struct Parts {
     pub credits: Credits,
     pub requests: RequestIndex,
+    pub batches: Batches,
     pub sink: Box<dyn Sink>,
     pub judge: Box<dyn Judge>,
 }
@@ -174,7 +176,9 @@ impl Keeper {
     /// Finds out what an item is about and puts it into the round if it is new; gives the group that holds it.
     fn sort(&mut self, mut item: Feedback, now_us: i64, round: &mut Round, counts: &mut Counts) -> Option<usize> {
         let (id, prediction) = (item.id(), self.prediction(&item));
-        let credit = prediction.and_then(|prediction| self.parts.credits.of(prediction));
+        // A row that the request did not have is nobody's answer.
+        let answered = prediction.filter(|prediction| !self.parts.batches.is_beyond(*prediction));
+        let credit = answered.and_then(|prediction| self.parts.credits.of(prediction));
         counts.accepted += 1;
         counts.unknown += u64::from(credit.is_none());
         if self.recent.contains(&id) {

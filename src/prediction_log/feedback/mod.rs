@@ -1,5 +1,6 @@
 //! What really happened, told later: one piece of feedback names a prediction and says what came of it.
 
+pub mod batches;
 pub mod credit;
 pub mod item;
 pub mod keeper;
@@ -12,13 +13,14 @@ pub mod sink;
 pub mod testing;
 pub mod told;
 
+pub use self::batches::Batches;
 pub use self::credit::Credits;
 pub use self::item::{Credit, Feedback, FeedbackId, Subject, Value};
 pub use self::keeper::Parts;
 pub use self::log::{FeedbackLog, Taken};
 pub use self::requests::RequestIndex;
 pub use self::sink::Segments;
-pub use self::told::{ItemFault, Told, ToldTime, ToldValue};
+pub use self::told::{ItemFault, MAX_ITEMS, Told, ToldTime, ToldValue, check_count};
 pub use super::stream::unix_us;
 
 /// Holds feedback against the predictions it is about, as it comes in. Called on the feedback log's thread, once an item

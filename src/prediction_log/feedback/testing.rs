@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::keeper::{Parts, Sink};
 use super::rows::Row;
-use super::{Credit, Credits, Feedback, FeedbackLog, Judge, RequestIndex, Subject, Value};
+use super::{Batches, Credit, Credits, Feedback, FeedbackLog, Judge, RequestIndex, Subject, Value};
 use crate::inference::PredictionId;
 
 /// This gateway's part of an id.
@@ -118,7 +118,8 @@ pub fn parts() -> (Parts, Kept) {
     let kept = Kept::default();
     let requests = RequestIndex::new(100);
     requests.remember("seen", prediction_of(GATEWAY, 1, 0).row(1000), 2);
-    let parts = Parts { credits: credits(), requests, sink: Box::new(kept.clone()), judge: Box::new(kept.clone()) };
+    let (sink, judge) = (Box::new(kept.clone()), Box::new(kept.clone()));
+    let parts = Parts { credits: credits(), requests, batches: Batches::new(100), sink, judge };
     (parts, kept)
 }
 

@@ -4,9 +4,12 @@
 use std::borrow::Cow;
 
 use super::item::{Feedback, Subject, Value};
+use crate::error::Error;
 use crate::inference::{PredictionId, printable};
 use crate::rfc3339;
 
+/// Most items of a call, or of a batch of a stream.
+pub const MAX_ITEMS: usize = 10_000;
 /// The name of feedback that gives none.
 pub const DEFAULT_NAME: &str = "label";
 /// Longest name and source, in bytes.
@@ -70,6 +73,17 @@ impl ItemFault {
     ) -> Self {
         Self { field: field.into(), expected: expected.into(), got: got.into() }
     }
+}
+
+/// Whether so many items may come at a time.
+///
+/// # Errors
+/// `Invalid` for more than [`MAX_ITEMS`].
+pub fn check_count(count: usize) -> Result<(), Error> {
+    if count <= MAX_ITEMS {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!("expected at most {MAX_ITEMS} items of feedback at a time, got {count}")))
 }
 
 impl Told {

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::label::Weight;
 use crate::inference::PredictionId;
 use crate::prediction_log::feedback::{Feedback, Subject, Value};
 
@@ -15,6 +16,7 @@ const MAX_FOR_ONE: usize = 16;
 pub struct Told {
     pub name: String,
     pub value: Value,
+    pub weight: Weight,
     /// Unix times in µs.
     pub event_us: i64,
     pub received_us: i64,
@@ -24,9 +26,9 @@ pub struct Told {
 
 impl Told {
     pub fn of(feedback: &Feedback, silent: bool) -> Self {
-        let Feedback { name, value, event_us, received_us, .. } = feedback;
+        let Feedback { name, value, event_us, received_us, weight, .. } = feedback;
         let (name, value, event_us, received_us) = (name.clone(), value.clone(), *event_us, *received_us);
-        Self { name, value, event_us, received_us, silent }
+        Self { name, value, weight: Weight::of(*weight), event_us, received_us, silent }
     }
 }
 

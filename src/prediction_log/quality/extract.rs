@@ -4,8 +4,9 @@ use half::{bf16, f16};
 
 use super::outcome::{Class, MAX_CLASSES, Prediction};
 use super::plan::Plan;
+use crate::prediction_log::columns::is_float;
 use crate::prediction_log::settings::Task;
-use crate::tensor::{DataType, Tensor};
+use crate::tensor::{DataType, Element, Tensor};
 
 /// Longest value of a segment, in bytes; the rest of a longer one is cut off.
 const MAX_SEGMENT_BYTES: usize = 64;
@@ -46,32 +47,37 @@ pub fn instances(plan: &Plan, inputs: &[Tensor], outputs: &[Tensor], rows: usize
 /// A tensor whose elements can be told apart by row.
 struct Column<'a> {
     tensor: &'a Tensor,
-    elements: Elements<'a>,
-}
-
-enum Elements<'a> {
-    Numbers(Vec<f64>),
-    Texts(Vec<&'a [u8]>),
+    /// Where a tensor holds texts; numbers are read where they are needed, of which a segment needs one a row.
+    texts: Vec<&'a [u8]>,
 }
 
 impl<'a> Column<'a> {
     fn of(tensor: &'a Tensor) -> Self {
-        let elements = match numbers(tensor) {
-            Some(numbers) => Elements::Numbers(numbers),
-            None => Elements::Texts(tensor.byte_elements().collect()),
-        };
-        Self { tensor, elements }
+        Self { tensor, texts: tensor.byte_elements().collect() }
     }
 
-    /// The places of a row's elements: all there are without an axis.
-    fn places(&self, axis: Option<usize>, row: usize) -> Vec<usize> {
-        let shape = self.tensor.shape();
-        let Some((axis, size)) = axis.and_then(|axis| Some((axis, *shape.get(axis)?))) else {
-            return (0..self.tensor.element_count()).collect();
-        };
-        let (outer, inner): (usize, usize) = (shape[..axis].iter().product(), shape[axis + 1..].iter().product());
-        let of_outer = |outer: usize| (outer * size + row) * inner..(outer * size + row + 1) * inner;
-        if row < size { (0..outer).flat_map(of_outer).collect() } else { vec![] }
+    /// Elements of a row: all there are without an axis; none of a row that the tensor does not have.
+    fn row_elements(&self, axis: Option<usize>, row: usize) -> usize {
+        match self.size_along(axis) {
+            None => self.tensor.element_count(),
+            Some(size) if row < size => self.tensor.element_count() / size,
+            Some(_) => 0,
+        }
+    }
+
+    /// The place of one of a row's elements, row-major.
+    fn place(&self, axis: Option<usize>, row: usize, element: usize) -> Option<usize> {
+        if element >= self.row_elements(axis, row) {
+            return None;
+        }
+        let (Some(size), Some(axis)) = (self.size_along(axis), axis) else { return Some(element) };
+        let inner: usize = self.tensor.shape()[axis + 1..].iter().product();
+        Some((element / inner * size + row) * inner + element % inner)
+    }
+
+    /// `None` where rows don't lie along an axis.
+    fn size_along(&self, axis: Option<usize>) -> Option<usize> {
+        self.tensor.shape().get(axis?).copied()
     }
 
     /// Size of a row's last dimension; 1 where a row has none.
@@ -81,50 +87,43 @@ impl<'a> Column<'a> {
     }
 
     fn prediction(&self, plan: &Plan, row: usize) -> Option<Prediction> {
-        let places = self.places(plan.axis, row);
+        let count = self.row_elements(plan.axis, row);
         // Several distributions or numbers in one row are none of its own.
-        if places.len() != self.last_size(plan.axis) {
+        if count != self.last_size(plan.axis) {
             return None;
         }
-        let is_float = matches!(self.tensor.dtype(), DataType::Fp16 | DataType::Bf16 | DataType::Fp32 | DataType::Fp64);
-        match &self.elements {
-            Elements::Texts(texts) => {
-                let [place] = places[..] else { return None };
-                let text = String::from_utf8_lossy(texts.get(place)?);
-                Some(of_class(Some(Class::named(&plan.classes, &text))))
+        let only = || self.place(plan.axis, row, 0).filter(|_| count == 1);
+        if self.tensor.dtype() == DataType::Bytes {
+            let text = String::from_utf8_lossy(self.texts.get(only()?)?);
+            return Some(of_class(Some(Class::named(&plan.classes, &text))));
+        }
+        let scored = |score| Prediction { class: None, score, probabilities: None };
+        match plan.settings.task {
+            Task::Classification if is_float(self.tensor.dtype()) => {
+                let places = (0..count).filter_map(|element| self.place(plan.axis, row, element));
+                classified(&places.filter_map(|place| number(self.tensor, place)).collect::<Vec<f64>>())
             }
-            Elements::Numbers(numbers) => {
-                let row: Vec<f64> = places.iter().filter_map(|place| numbers.get(*place).copied()).collect();
-                match plan.settings.task {
-                    Task::Classification if is_float => classified(&row),
-                    Task::Classification => match row[..] {
-                        [number] => Some(of_class(Some(Class::of_number(&plan.classes, number)))),
-                        _ => None,
-                    },
-                    Task::Regression => match row[..] {
-                        [number] => Some(Prediction { class: None, score: number, probabilities: None }),
-                        _ => None,
-                    },
-                    Task::Click => match row[..] {
-                        [score] | [_, score] => Some(Prediction { class: None, score, probabilities: None }),
-                        _ => None,
-                    },
-                }
+            Task::Classification => {
+                Some(of_class(Some(Class::of_number(&plan.classes, number(self.tensor, only()?)?))))
             }
+            Task::Regression => Some(scored(number(self.tensor, only()?)?)),
+            // Of two the second is that of yes.
+            Task::Click if (1..=2).contains(&count) => {
+                Some(scored(number(self.tensor, self.place(plan.axis, row, count - 1)?)?))
+            }
+            Task::Click => None,
         }
     }
 
     fn text(&self, axis: Option<usize>, row: usize, element: usize) -> Option<String> {
-        let place = *self.places(axis, row).get(element)?;
-        let mut text = match &self.elements {
-            Elements::Texts(texts) => String::from_utf8_lossy(texts.get(place)?).into_owned(),
+        let place = self.place(axis, row, element)?;
+        let mut text = match self.tensor.dtype() {
+            DataType::Bytes => String::from_utf8_lossy(self.texts.get(place)?).into_owned(),
+            DataType::Bool => (number(self.tensor, place)? != 0.0).to_string(),
             // As it was given, not with the digits that a wider type adds.
-            Elements::Numbers(numbers) if self.tensor.dtype() == DataType::Fp64 => numbers.get(place)?.to_string(),
-            Elements::Numbers(numbers) if self.tensor.dtype() == DataType::Bool => {
-                (*numbers.get(place)? != 0.0).to_string()
-            }
-            Elements::Numbers(numbers) => {
-                let number = *numbers.get(place)?;
+            DataType::Fp64 => number(self.tensor, place)?.to_string(),
+            _ => {
+                let number = number(self.tensor, place)?;
                 if f64::from(number as f32) == number { (number as f32).to_string() } else { number.to_string() }
             }
         };
@@ -170,22 +169,24 @@ fn classified(row: &[f64]) -> Option<Prediction> {
     }
 }
 
-/// The elements of a tensor of numbers; integers beyond 2^53 are rounded.
-fn numbers(tensor: &Tensor) -> Option<Vec<f64>> {
+/// An element of a tensor of numbers; integers beyond 2^53 are rounded.
+fn number(tensor: &Tensor, place: usize) -> Option<f64> {
+    let size = tensor.dtype().size()?;
+    let raw = tensor.data().get(place * size..(place + 1) * size)?;
     Some(match tensor.dtype() {
         DataType::Bytes => return None,
-        DataType::Bool | DataType::Uint8 => tensor.elements::<u8>().map(f64::from).collect(),
-        DataType::Int8 => tensor.elements::<i8>().map(f64::from).collect(),
-        DataType::Int16 => tensor.elements::<i16>().map(f64::from).collect(),
-        DataType::Int32 => tensor.elements::<i32>().map(f64::from).collect(),
-        DataType::Int64 => tensor.elements::<i64>().map(|number| number as f64).collect(),
-        DataType::Uint16 => tensor.elements::<u16>().map(f64::from).collect(),
-        DataType::Uint32 => tensor.elements::<u32>().map(f64::from).collect(),
-        DataType::Uint64 => tensor.elements::<u64>().map(|number| number as f64).collect(),
-        DataType::Fp16 => tensor.elements::<f16>().map(f64::from).collect(),
-        DataType::Bf16 => tensor.elements::<bf16>().map(f64::from).collect(),
-        DataType::Fp32 => tensor.elements::<f32>().map(f64::from).collect(),
-        DataType::Fp64 => tensor.elements::<f64>().collect(),
+        DataType::Bool | DataType::Uint8 => u8::read_le(raw).into(),
+        DataType::Int8 => i8::read_le(raw).into(),
+        DataType::Int16 => i16::read_le(raw).into(),
+        DataType::Int32 => i32::read_le(raw).into(),
+        DataType::Int64 => i64::read_le(raw) as f64,
+        DataType::Uint16 => u16::read_le(raw).into(),
+        DataType::Uint32 => u32::read_le(raw).into(),
+        DataType::Uint64 => u64::read_le(raw) as f64,
+        DataType::Fp16 => f16::read_le(raw).into(),
+        DataType::Bf16 => bf16::read_le(raw).into(),
+        DataType::Fp32 => f32::read_le(raw).into(),
+        DataType::Fp64 => f64::read_le(raw),
     })
 }
 
@@ -193,28 +194,12 @@ fn numbers(tensor: &Tensor) -> Option<Vec<f64>> {
 mod tests {
     use super::*;
     use crate::prediction_log::quality::plan::Segment;
-    use crate::prediction_log::settings::{Exposure, QualitySettings};
+    use crate::prediction_log::quality::tests;
+    use crate::prediction_log::settings::QualitySettings;
 
     fn plan(task: Task, axis: Option<usize>, classes: &[&str]) -> Plan {
-        let settings = QualitySettings {
-            task,
-            output: None,
-            feedback: "label".into(),
-            segments: vec![],
-            negative_after: None,
-            exposure: Exposure::Assumed,
-            tolerance: None,
-        };
         let classes = classes.iter().map(|class| (*class).to_owned()).collect();
-        Plan {
-            settings,
-            output: 0,
-            output_name: "y".into(),
-            output_column: Some("out_y".into()),
-            axis,
-            classes,
-            segments: vec![],
-        }
+        Plan { axis, classes, ..Plan::clone(&tests::plan(QualitySettings::of(task))) }
     }
 
     fn floats(shape: &[usize], values: &[f32]) -> Tensor {
@@ -278,6 +263,29 @@ mod tests {
         let click = read(&plan(Task::Click, Some(0), &[]), floats(&[2, 2], &[0.9, 0.1, 0.5, 0.5]), 2);
         assert_eq!(click.iter().map(|row| row.as_ref().unwrap().score).collect::<Vec<_>>(), [f64::from(0.1f32), 0.5]);
         assert!(instances(&plan(Task::Regression, None, &[]), &[], &[], 1)[0].prediction.is_none());
+    }
+
+    #[test]
+    fn an_element_is_found_along_any_axis() {
+        let count = 2 * 3 * 4;
+        let numbers: Vec<f32> = (0..count).map(|n| n as f32).collect();
+        let tensor = floats(&[2, 3, 4], &numbers);
+        let column = Column::of(&tensor);
+        let shape = [2, 3, 4];
+        for axis in 0..3 {
+            // In a row's own order: that of the whole without what other rows have.
+            let strides = [12, 4, 1];
+            for row in 0..shape[axis] {
+                let own: Vec<usize> = (0..count).filter(|place| place / strides[axis] % shape[axis] == row).collect();
+                assert_eq!(column.row_elements(Some(axis), row), own.len());
+                let found: Vec<usize> = (0..own.len()).map(|at| column.place(Some(axis), row, at).unwrap()).collect();
+                assert_eq!(found, own, "axis {axis}, row {row}");
+                assert_eq!(column.place(Some(axis), row, own.len()), None);
+            }
+            assert_eq!(column.place(Some(axis), shape[axis], 0), None, "no such row");
+        }
+        assert_eq!((column.place(None, 7, 23), column.place(None, 0, 24)), (Some(23), None));
+        assert_eq!(Column::of(&floats(&[0, 3], &[])).place(Some(0), 0, 0), None);
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::outcome::Truth;
+use super::delays::{Delays, LabelDelay};
+use super::label::Label;
 use super::plan::Plan;
 use super::record::Record;
 use super::totals::{Figures, Totals};
@@ -25,6 +26,7 @@ pub struct Group {
     pub arm: Arm,
     pub plan: Arc<Plan>,
     pub totals: Totals,
+    pub delays: Delays,
     segments: Vec<SegmentTotals>,
     /// Unix times in µs of the first and the last prediction that counts.
     pub since_us: i64,
@@ -56,6 +58,8 @@ pub struct QualityReport {
     pub unreadable: u64,
     #[serde(flatten)]
     pub figures: Figures,
+    /// How long labels take, by rising times.
+    pub label_delay: Vec<LabelDelay>,
     /// Of each declared column and value.
     pub segments: Vec<SegmentReport>,
 }
@@ -73,7 +77,8 @@ impl Group {
     fn new(model: &str, version: u64, arm: Arm, plan: Arc<Plan>) -> Self {
         let segments = plan.segments.iter().map(|_| SegmentTotals::default()).collect();
         let (since_us, until_us) = (i64::MAX, i64::MIN);
-        Self { model: model.to_owned(), version, arm, plan, totals: Totals::default(), segments, since_us, until_us }
+        let (totals, delays) = (Totals::default(), Delays::default());
+        Self { model: model.to_owned(), version, arm, plan, totals, delays, segments, since_us, until_us }
     }
 
     /// The places of these values, each of which is remembered while there is room.
@@ -93,12 +98,12 @@ impl Group {
     }
 
     /// Puts a label into the figures, or takes it out.
-    pub fn change(&mut self, record: &Record, truth: Truth, adds: bool) {
+    pub fn change(&mut self, record: &Record, label: Label, adds: bool) {
         let task = self.plan.settings.task;
         for totals in self.totals_of(record.segments) {
             match adds {
-                true => totals.add(task, &record.prediction, truth),
-                false => totals.subtract(task, &record.prediction, truth),
+                true => totals.add(task, &record.prediction, label),
+                false => totals.subtract(task, &record.prediction, label),
             }
         }
     }
@@ -127,6 +132,7 @@ impl Group {
             until_ms: self.until_us.div_euclid(1000),
             unreadable: self.totals.unreadable,
             figures: self.totals.figures(task),
+            label_delay: self.delays.report(),
             segments: columns.zip(&self.segments).flat_map(of_segment).collect(),
         }
     }
@@ -187,6 +193,11 @@ impl Groups {
 
     pub fn all(&self) -> impl Iterator<Item = &Group> {
         self.by_number.values()
+    }
+
+    /// Time passes.
+    pub fn pass(&mut self, now_us: i64) {
+        self.by_number.values_mut().for_each(|group| group.delays.pass(now_us));
     }
 
     /// The number of a version's group in an arm. Where its settings have changed it begins anew.

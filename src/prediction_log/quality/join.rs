@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::delays::CameWithin;
 use super::early::{Early, RecentRequests, Told, Who};
 use super::extract::Instance;
 use super::group::{Group, Groups};
+use super::label::Label;
 use super::outcome::{Truth, is_wrong};
 use super::plan::Plan;
-use super::record::{Bounds, DueTimes, Record, Records, RolloutShare, Standing, ToldTruth};
+use super::record::{Bounds, DueTimes, Record, Records, RolloutShare, Standing, ToldLabel};
 use crate::inference::PredictionId;
 use crate::prediction_log::entry::RolloutPart;
 use crate::prediction_log::feedback::Subject;
@@ -124,12 +126,17 @@ impl Join {
                 segments: places,
                 prediction,
                 told: None,
+                came: CameWithin::default(),
                 exposed_us: is_shown.then_some(sight.ended_us),
                 counted: false,
-                judged: false,
                 rollout: share.clone(),
             };
-            self.records.insert(id, record);
+            group.delays.answered(answered_us(id));
+            for (forgotten, record) in self.records.insert(id, record) {
+                if let Some(group) = self.groups.get_mut(record.group) {
+                    group.delays.forget(answered_us(forgotten), record.came);
+                }
+            }
             self.settle(id, false);
             let row = sight.row.saturating_add(at as u32);
             for told in self.early.take(id, sight.request, row) {
@@ -155,6 +162,7 @@ impl Join {
     pub fn tick(&mut self, now_us: i64) {
         self.now_us = self.now_us.max(now_us);
         self.began_us = self.began_us.min(now_us);
+        self.groups.pass(self.now_us);
         for id in self.due.pop(self.now_us) {
             self.settle(id, false);
         }
@@ -217,11 +225,15 @@ impl Join {
                 Standing::Known(before) if record.counted => Some(before),
                 _ => None,
             };
-            if record.take(ToldTruth { truth, received_us: told.received_us })
+            let label = Label { truth, weight: told.weight };
+            if record.take(ToldLabel { label, received_us: told.received_us })
                 && let Some(before) = before
             {
                 group.change(record, before, false);
-                group.change(record, truth, true);
+                group.change(record, label, true);
+            }
+            if plan.negative_after_us().is_none() {
+                group.delays.labelled(answered_us(id), told.received_us, &mut record.came);
             }
         }
         if !was_shown {
@@ -233,19 +245,16 @@ impl Join {
     /// Feedback of another name than the truth's: no figure, but a rollout may go by it.
     fn aside(&mut self, id: PredictionId, truth: Truth, told: &Told) {
         let Some(record) = self.records.get_mut(id) else { return };
-        let Some(group) = self.groups.get_mut(record.group) else { return };
-        let settings = &group.plan.settings;
-        let wrong = is_wrong(settings.task, settings.tolerance, &record.prediction, truth);
-        let (Some(wrong), Some(share)) = (wrong, record.rollout.as_deref_mut()) else { return };
-        let feedback = name_hash(&told.name);
+        let Some(group) = self.groups.get(record.group) else { return };
+        let evidence = evidence(group, record, truth, &told.name);
+        let (Some(evidence), Some(share)) = (evidence, record.rollout.as_deref_mut()) else { return };
+        let feedback = evidence.1.feedback;
         if share.names.contains(&feedback) || share.names.len() >= MAX_NAMES {
             return;
         }
         share.names.push(feedback);
         if !told.silent {
-            let (arm, weights, key) = (group.arm, share.weights, share.key);
-            let sample = LabelSample { arm, weights, key, wrong, feedback, is_truth: false };
-            self.evidence.push((share.id.clone(), sample));
+            self.evidence.push(evidence);
         }
     }
 
@@ -253,40 +262,37 @@ impl Join {
     fn settle(&mut self, id: PredictionId, silent: bool) {
         let Some(record) = self.records.get_mut(id).filter(|record| !record.counted) else { return };
         let Some(group) = self.groups.get_mut(record.group) else { return };
-        let truth = match record.standing(&group.plan, self.now_us) {
-            Standing::Known(truth) => truth,
+        let label = match record.standing(&group.plan, self.now_us) {
+            Standing::Known(label) => label,
             Standing::Due(at_us) => return self.due.put(at_us, id),
             Standing::Unknown => return,
         };
-        group.change(record, truth, true);
+        group.change(record, label, true);
         record.counted = true;
-        if std::mem::replace(&mut record.judged, true) || silent || self.was_known(id) {
-            return;
+        let due_us = record.due_us(&group.plan);
+        if let Some(due_us) = due_us {
+            group.delays.labelled(answered_us(id), due_us, &mut record.came);
         }
-        let (Some(record), Some(group)) = (self.records.get(id), self.group_of(id)) else { return };
-        let settings = &group.plan.settings;
-        let wrong = is_wrong(settings.task, settings.tolerance, &record.prediction, truth);
-        if let (Some(wrong), Some(share)) = (wrong, &record.rollout) {
-            let feedback = name_hash(&settings.feedback);
-            let (arm, weights, key) = (group.arm, share.weights, share.key);
-            let sample = LabelSample { arm, weights, key, wrong, feedback, is_truth: true };
-            let id = share.id.clone();
-            self.evidence.push((id, sample));
+        // A label that time alone decided then was known to an earlier process.
+        let was_known = due_us.is_some_and(|due_us| due_us <= self.silent_until_us);
+        if !silent && !was_known {
+            self.evidence.extend(evidence(group, record, label.truth, &group.plan.settings.feedback));
         }
     }
+}
 
-    /// Whether a label that time alone decides was known to an earlier process.
-    fn was_known(&self, id: PredictionId) -> bool {
-        let of = self.records.get(id).zip(self.group_of(id));
-        of.is_some_and(|(record, group)| match (group.plan.negative_after_us(), record.exposed_us) {
-            (Some(after_us), Some(exposed_us)) => exposed_us.saturating_add(after_us) <= self.silent_until_us,
-            _ => false,
-        })
-    }
+/// What a rollout goes by, with its id; `None` for a request that does not count in one, or where nothing can be said.
+fn evidence(group: &Group, record: &Record, truth: Truth, name: &str) -> Option<(Arc<str>, LabelSample)> {
+    let settings = &group.plan.settings;
+    let wrong = is_wrong(settings.task, settings.tolerance, &record.prediction, truth)?;
+    let RolloutShare { id, weights, key, .. } = record.rollout.as_deref()?;
+    let (arm, feedback, is_truth) = (group.arm, name_hash(name), name == settings.feedback);
+    Some((id.clone(), LabelSample { arm, weights: *weights, key: *key, wrong, feedback, is_truth }))
+}
 
-    fn group_of(&self, id: PredictionId) -> Option<&Group> {
-        self.groups.get(self.records.get(id)?.group)
-    }
+/// When a prediction was answered, as its id has it; Unix time in µs.
+fn answered_us(id: PredictionId) -> i64 {
+    i64::try_from(id.time_ms() * 1000).unwrap_or(i64::MAX)
 }
 
 /// How a rollout's check names feedback.

@@ -1,10 +1,13 @@
 //! Realised quality: what was predicted, held against what really happened.
 
+pub mod delays;
 pub mod early;
 pub mod exact_sum;
 pub mod extract;
+pub mod fit;
 pub mod group;
 pub mod join;
+pub mod label;
 pub mod outcome;
 pub mod plan;
 pub mod ranks;
@@ -16,6 +19,7 @@ pub mod tracker;
 #[cfg(test)]
 mod tests;
 
+pub use self::delays::LabelDelay;
 pub use self::group::{QualityReport, SegmentReport};
 pub use self::join::{Fill, Join, Sight, name_hash};
 pub use self::plan::{Plan, PlanError};

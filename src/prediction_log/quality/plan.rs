@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use super::fit::{declared, expected, fits};
 use super::outcome::{Class, Truth};
 use crate::error::nearest;
-use crate::prediction_log::columns::{Column, Kind, RuleError, Side, columns};
+use crate::prediction_log::columns::{Column, Kind, RuleError, Side, columns, is_float};
 use crate::prediction_log::feedback::Value;
 use crate::prediction_log::settings::{Exposure, LogSettings, MAX_SEGMENTS, QualitySettings, Task};
 use crate::signature::{Signature, TensorSpec};
-use crate::tensor::DataType;
 
 /// How a version's predictions are read and held against feedback.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,11 +43,16 @@ pub struct Segment {
 pub enum PlanError {
     #[error("quality.output names output '{output}', which the model does not have{}: it has {}", did_you_mean(nearest), known.join(", "))]
     UnknownOutput { output: String, nearest: Option<String>, known: Vec<String> },
-    #[error("quality.output: no output of the model can be read as {expected}: it has {}", known.join(", "))]
+    #[error("quality.output: expected {expected}, and no output of the model can be that: it has {}", known.join(", "))]
     NoOutput { expected: &'static str, known: Vec<String> },
+    /// Each prediction would be counted as one that can't be read.
     #[error("quality.output: expected {expected}, got output '{output}' of {got}")]
-    OutputType { output: String, expected: &'static str, got: DataType },
-    #[error("quality.segments names column '{column}', which the model's rows don't have as a plain column{}: they have {}", did_you_mean(nearest), known.join(", "))]
+    Output { output: String, expected: &'static str, got: String },
+    #[error(
+        "quality.segments names column '{column}', which the model's rows don't have as a plain column{}: they have {}",
+        did_you_mean(nearest),
+        plain_text(known)
+    )]
     UnknownSegment { column: String, nearest: Option<String>, known: Vec<String> },
     #[error("quality.segments names column '{column}', which log.redact keeps from being shown")]
     RedactedSegment { column: String },
@@ -59,6 +64,16 @@ pub enum PlanError {
 
 fn did_you_mean(nearest: &Option<String>) -> String {
     nearest.as_ref().map(|name| format!(" (did you mean '{name}'?)")).unwrap_or_default()
+}
+
+/// Columns that a message names at most.
+const MAX_KNOWN: usize = 40;
+
+fn plain_text(known: &[String]) -> String {
+    match known {
+        [] => "none (features names the elements of an input, each of which becomes one)".to_owned(),
+        known => known.iter().take(MAX_KNOWN).map(String::as_str).collect::<Vec<_>>().join(", "),
+    }
 }
 
 impl Plan {
@@ -115,43 +130,39 @@ impl Plan {
     }
 }
 
-fn is_float(dtype: DataType) -> bool {
-    matches!(dtype, DataType::Fp16 | DataType::Bf16 | DataType::Fp32 | DataType::Fp64)
-}
-
-/// The output that was named, or the first that fits best: of a classification the one with class names, else a matrix
-/// of floats, else floats, else whatever it has; else floats.
+/// The output that was named, or the first of those that fit: of a classification the one with class names, else a matrix
+/// of floats; else floats, else whatever fits.
 fn output(
     signature: &Signature,
     settings: &QualitySettings,
     class_labels: &BTreeMap<String, Vec<String>>,
 ) -> Result<usize, PlanError> {
-    let outputs = &signature.outputs;
-    let known = || outputs.iter().map(|spec| spec.name.clone()).collect::<Vec<_>>();
-    let is_classification = settings.task == Task::Classification;
-    let expected = if is_classification { "classes or their probabilities" } else { "a number" };
-    let is_number = |spec: &TensorSpec| is_classification || spec.dtype != DataType::Bytes;
+    let (outputs, task) = (&signature.outputs, settings.task);
+    let axes = signature.batch_axes();
+    let can_be = |at: usize| fits(task, &outputs[at], axes.and_then(|axes| axes.outputs[at]));
+    let named = |at: usize| format!("'{}' of {}", outputs[at].name, declared(&outputs[at]));
     if let Some(output) = &settings.output {
         let Some(at) = outputs.iter().position(|spec| spec.name == *output) else {
             let nearest = nearest(output, outputs.iter().map(|spec| spec.name.as_str()));
-            return Err(PlanError::UnknownOutput { output: output.clone(), nearest, known: known() });
+            let known = outputs.iter().map(|spec| spec.name.clone()).collect();
+            return Err(PlanError::UnknownOutput { output: output.clone(), nearest, known });
         };
-        let got = outputs[at].dtype;
-        return match is_number(&outputs[at]) {
-            true => Ok(at),
-            false => Err(PlanError::OutputType { output: output.clone(), expected, got }),
-        };
+        let refused =
+            || PlanError::Output { output: output.clone(), expected: expected(task), got: declared(&outputs[at]) };
+        return can_be(at).then_some(at).ok_or_else(refused);
     }
+    let is_classification = task == Task::Classification;
     let is_named = |spec: &TensorSpec| is_classification && class_labels.contains_key(&spec.name);
     let is_matrix = |spec: &TensorSpec| {
         is_classification && is_float(spec.dtype) && spec.dims.as_ref().is_some_and(|dims| dims.len() > 1)
     };
-    let find = |fits: &dyn Fn(&TensorSpec) -> bool| outputs.iter().position(fits);
+    let find =
+        |is_wanted: &dyn Fn(&TensorSpec) -> bool| (0..outputs.len()).find(|at| can_be(*at) && is_wanted(&outputs[*at]));
     find(&is_named)
         .or_else(|| find(&is_matrix))
         .or_else(|| find(&|spec| is_float(spec.dtype)))
-        .or_else(|| find(&is_number))
-        .ok_or_else(|| PlanError::NoOutput { expected, known: known() })
+        .or_else(|| find(&|_| true))
+        .ok_or_else(|| PlanError::NoOutput { expected: expected(task), known: (0..outputs.len()).map(named).collect() })
 }
 
 fn segments(signature: &Signature, settings: &QualitySettings, columns: &[Column]) -> Result<Vec<Segment>, PlanError> {
@@ -181,18 +192,7 @@ mod tests {
 
     use super::*;
     use crate::signature::{BatchAxes, Batching, Dim};
-
-    fn settings(task: Task) -> QualitySettings {
-        QualitySettings {
-            task,
-            output: None,
-            feedback: "label".into(),
-            segments: vec![],
-            negative_after: None,
-            exposure: Exposure::Assumed,
-            tolerance: None,
-        }
-    }
+    use crate::tensor::DataType;
 
     fn spec(name: &str, dtype: DataType, row: &[usize]) -> TensorSpec {
         let dims = std::iter::once(Dim::Named("N".into())).chain(row.iter().map(|size| Dim::Fixed(*size)));
@@ -226,20 +226,51 @@ mod tests {
     fn the_output_is_the_one_named_or_the_first_that_fits() {
         let log = LogSettings::default();
         let of = |task, output: Option<&str>| {
-            let settings = QualitySettings { output: output.map(str::to_owned), ..settings(task) };
+            let settings = QualitySettings { output: output.map(str::to_owned), ..QualitySettings::of(task) };
             plan(&settings, &log).map(|plan| plan.output_name)
         };
         assert_eq!(of(Task::Classification, None).unwrap(), "probabilities");
         assert_eq!(of(Task::Regression, Some("price")).unwrap(), "price");
-        assert_eq!(of(Task::Regression, None).unwrap(), "probabilities");
+        assert_eq!(of(Task::Regression, None).unwrap(), "price", "probabilities are several numbers");
         assert_eq!(of(Task::Classification, Some("note")).unwrap(), "note");
         let error = of(Task::Regression, Some("prise")).unwrap_err().to_string();
         assert!(error.contains("'prise'") && error.contains("did you mean 'price'"), "{error}");
         let error = of(Task::Click, Some("note")).unwrap_err().to_string();
-        assert_eq!(error, "quality.output: expected a number, got output 'note' of BYTES");
+        let expected = "one score, or the probabilities of no and yes, for each row";
+        assert_eq!(error, format!("quality.output: expected {expected}, got output 'note' of BYTES [-1]"));
+        for task in [Task::Regression, Task::Click] {
+            let error = of(task, Some("probabilities")).unwrap_err().to_string();
+            assert!(error.contains("got output 'probabilities' of FP32 [-1,3]"), "{error}");
+        }
         let labels = [("output_label".to_owned(), vec!["a".to_owned()])].into();
-        let named = Plan::new(&signature(), &settings(Task::Classification), &log, &labels).unwrap();
+        let named = Plan::new(&signature(), &QualitySettings::of(Task::Classification), &log, &labels).unwrap();
         assert_eq!((named.output, named.classes), (0, vec!["a".to_owned()]));
+    }
+
+    #[test]
+    fn a_model_without_an_output_that_fits_is_refused() {
+        let mut signature = signature();
+        signature.outputs.retain(|spec| ["probabilities", "note"].contains(&spec.name.as_str()));
+        let log = LogSettings::default();
+        let error = Plan::new(&signature, &QualitySettings::of(Task::Regression), &log, &BTreeMap::new()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "quality.output: expected one number for each row, and no output of the model can be that: \
+             it has 'probabilities' of FP32 [-1,3], 'note' of BYTES [-1]"
+        );
+    }
+
+    #[test]
+    fn a_model_without_plain_columns_says_so() {
+        let mut signature = signature();
+        signature.inputs.retain(|spec| spec.name == "image");
+        let asked = QualitySettings { segments: vec!["in_X".into()], ..QualitySettings::of(Task::Classification) };
+        let error = Plan::new(&signature, &asked, &LogSettings::default(), &BTreeMap::new()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "quality.segments names column 'in_X', which the model's rows don't have as a plain column: they have none \
+             (features names the elements of an input, each of which becomes one)"
+        );
     }
 
     #[test]
@@ -248,7 +279,7 @@ mod tests {
         let log = LogSettings { features: [("X".to_owned(), features)].into(), ..LogSettings::default() };
         let with = |columns: &[&str]| QualitySettings {
             segments: columns.iter().map(|column| (*column).to_owned()).collect(),
-            ..settings(Task::Regression)
+            ..QualitySettings::of(Task::Regression)
         };
         let found = plan(&with(&["in_c", "in_re_gion", "in_age"]), &log).unwrap().segments;
         assert_eq!(found.iter().map(|of| (of.input, of.element)).collect::<Vec<_>>(), [(0, 2), (1, 0), (2, 0)]);
@@ -267,7 +298,8 @@ mod tests {
     #[test]
     fn only_what_can_be_negative_becomes_it() {
         let after = |task| {
-            let settings = QualitySettings { negative_after: Some(Duration::from_secs(2)), ..settings(task) };
+            let settings =
+                QualitySettings { negative_after: Some(Duration::from_secs(2)), ..QualitySettings::of(task) };
             plan(&settings, &LogSettings::default()).unwrap().negative_after_us()
         };
         assert_eq!((after(Task::Click), after(Task::Regression)), (Some(2_000_000), None));

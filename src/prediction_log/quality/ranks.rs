@@ -1,5 +1,7 @@
 //! The area under the ROC curve, from scores in bins.
 
+use super::label::Weight;
+
 /// Bins of the scores' log-odds.
 pub const BINS: usize = 1024;
 /// Log-odds beyond this share the outermost bins: scores within 1.1e-7 of 0 or 1.
@@ -12,8 +14,8 @@ const MOST_LOG_ODDS: f64 = 16.0;
 /// [`Area::error`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ranks {
-    /// Negatives and positives of each bin; empty before the first score.
-    bins: Vec<[u32; 2]>,
+    /// Weights of the negatives and positives of each bin; empty before the first score.
+    bins: Vec<[u64; 2]>,
 }
 
 /// An area under the ROC curve (the probability that a positive scores above a negative), and how far the true one may
@@ -26,22 +28,14 @@ pub struct Area {
 }
 
 impl Ranks {
-    /// Adds a score from 0 to 1.
-    pub fn add(&mut self, score: f64, is_positive: bool) {
+    /// Adds a score from 0 to 1, or takes one away that was added.
+    pub fn change(&mut self, score: f64, is_positive: bool, weight: Weight, adds: bool) {
         if self.bins.is_empty() {
             self.bins = vec![[0; 2]; BINS];
         }
-        let count = &mut self.bins[bin(score)][usize::from(is_positive)];
-        *count = count.saturating_add(1);
-    }
-
-    /// Takes away a score that was added.
-    pub fn subtract(&mut self, score: f64, is_positive: bool) {
-        if let Some(bin) = self.bins.get_mut(bin(score)) {
-            let count = &mut bin[usize::from(is_positive)];
-            *count = count.saturating_sub(1);
-        }
-        if self.bins.iter().all(|bin| *bin == [0; 2]) {
+        let sum = &mut self.bins[bin(score)][usize::from(is_positive)];
+        *sum = if adds { sum.saturating_add(weight.parts()) } else { sum.saturating_sub(weight.parts()) };
+        if !adds && self.bins.iter().all(|bin| *bin == [0; 2]) {
             self.bins = vec![];
         }
     }
@@ -50,7 +44,7 @@ impl Ranks {
     pub fn area(&self) -> Option<Area> {
         let (mut below, mut wins, mut ties, mut positives) = (0.0, 0.0, 0.0, 0.0);
         for [negative, positive] in &self.bins {
-            let (negative, positive) = (f64::from(*negative), f64::from(*positive));
+            let (negative, positive) = (*negative as f64, *positive as f64);
             wins += positive * below;
             ties += positive * negative;
             below += negative;
@@ -76,8 +70,8 @@ mod tests {
     fn a_score_that_tells_all_apart_has_an_area_of_one() {
         let mut ranks = Ranks::default();
         for at in 0..50 {
-            ranks.add(0.001 * f64::from(at), false);
-            ranks.add(1.0 - 0.001 * f64::from(at), true);
+            ranks.change(0.001 * f64::from(at), false, Weight::ONE, true);
+            ranks.change(1.0 - 0.001 * f64::from(at), true, Weight::ONE, true);
         }
         assert_eq!(ranks.area(), Some(Area { estimate: 1.0, error: 0.0 }));
     }
@@ -85,18 +79,18 @@ mod tests {
     #[test]
     fn scores_of_one_bin_are_ties_and_the_error_says_so() {
         let mut ranks = Ranks::default();
-        (0..10).for_each(|at| ranks.add(0.5, at % 2 == 0));
+        (0..10).for_each(|at| ranks.change(0.5, at % 2 == 0, Weight::ONE, true));
         assert_eq!(ranks.area(), Some(Area { estimate: 0.5, error: 0.5 }));
     }
 
     #[test]
     fn one_kind_alone_has_no_area_and_nothing_is_left_of_what_was_taken_away() {
         let mut ranks = Ranks::default();
-        ranks.add(0.0, true);
-        ranks.add(1.0, true);
+        ranks.change(0.0, true, Weight::ONE, true);
+        ranks.change(1.0, true, Weight::ONE, true);
         assert_eq!(ranks.area(), None);
-        ranks.subtract(0.0, true);
-        ranks.subtract(1.0, true);
+        ranks.change(0.0, true, Weight::ONE, false);
+        ranks.change(1.0, true, Weight::ONE, false);
         assert_eq!(ranks, Ranks::default());
     }
 

@@ -127,6 +127,7 @@ pub fn feedback(batch: &RecordBatch) -> Vec<Feedback> {
         (texts(batch, "prediction_id"), texts(batch, "request_id"), texts(batch, "value_label"));
     let rows = batch.column_by_name("row_index").and_then(|column| column.as_primitive_opt::<UInt32Type>());
     let numbers = batch.column_by_name("value_number").and_then(|column| column.as_primitive_opt::<Float64Type>());
+    let weights = batch.column_by_name("weight").and_then(|column| column.as_primitive_opt::<Float64Type>());
     let (Some(names), Some(events), Some(receipts)) = (texts(batch, "name"), time("event_time"), time("received_time"))
     else {
         return vec![];
@@ -150,7 +151,7 @@ pub fn feedback(batch: &RecordBatch) -> Vec<Feedback> {
             event_us: events.value(row),
             received_us: receipts.value(row),
             source: None,
-            weight: None,
+            weight: weights.filter(|weights| weights.is_valid(row)).map(|weights| weights.value(row)),
         })
     };
     (0..batch.num_rows()).filter_map(row).collect()

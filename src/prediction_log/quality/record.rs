@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::outcome::{Prediction, Truth};
+use super::delays::CameWithin;
+use super::label::Label;
+use super::outcome::Prediction;
 use super::plan::Plan;
 use crate::inference::PredictionId;
 use crate::prediction_log::settings::MAX_SEGMENTS;
@@ -18,21 +20,21 @@ pub struct Record {
     pub segments: [u8; MAX_SEGMENTS],
     pub prediction: Prediction,
     /// What was told of it last.
-    pub told: Option<ToldTruth>,
+    pub told: Option<ToldLabel>,
+    /// How soon a label came.
+    pub came: CameWithin,
     /// When it was shown; Unix time in µs.
     pub exposed_us: Option<i64>,
-    /// Its label is in the figures.
+    /// Its label is in the figures. The first one is evidence too, and stays.
     pub counted: bool,
-    /// Its label has been evidence; the first one is, and stays.
-    pub judged: bool,
     /// `None` for a request that does not count in a rollout.
     pub rollout: Option<Box<RolloutShare>>,
 }
 
 /// A label, and when it came in.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ToldTruth {
-    pub truth: Truth,
+pub struct ToldLabel {
+    pub label: Label,
     pub received_us: i64,
 }
 
@@ -49,7 +51,7 @@ pub struct RolloutShare {
 /// What is known of a prediction's label.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Standing {
-    Known(Truth),
+    Known(Label),
     /// Known from then on, Unix time in µs, whatever comes until then.
     Due(i64),
     Unknown,
@@ -59,20 +61,23 @@ impl Record {
     /// Where things stand at a time. With implicit negatives a label of either kind counts from the same time on, or the
     /// quick ones, which are positive, would be too many among the young.
     pub fn standing(&self, plan: &Plan, now_us: i64) -> Standing {
-        let told = self.told.map(|told| told.truth);
-        match (plan.negative_after_us(), self.exposed_us) {
-            (None, _) => told.map_or(Standing::Unknown, Standing::Known),
-            (Some(_), None) => Standing::Unknown,
-            (Some(after_us), Some(exposed_us)) => {
-                let due_us = exposed_us.saturating_add(after_us);
-                if now_us >= due_us { Standing::Known(told.unwrap_or(plan.negative())) } else { Standing::Due(due_us) }
-            }
+        let told = self.told.map(|told| told.label);
+        match self.due_us(plan) {
+            Some(due_us) if now_us >= due_us => Standing::Known(told.unwrap_or(plan.negative().into())),
+            Some(due_us) => Standing::Due(due_us),
+            None if plan.negative_after_us().is_some() => Standing::Unknown,
+            None => told.map_or(Standing::Unknown, Standing::Known),
         }
     }
 
+    /// When time decides its label, Unix time in µs; `None` where only feedback does, or before it was shown.
+    pub fn due_us(&self, plan: &Plan) -> Option<i64> {
+        Some(self.exposed_us?.saturating_add(plan.negative_after_us()?))
+    }
+
     /// Takes a label in, unless it came in before the one that is known. Gives whether it did.
-    pub fn take(&mut self, told: ToldTruth) -> bool {
-        let rank = |told: ToldTruth| (told.received_us, told.truth.rank());
+    pub fn take(&mut self, told: ToldLabel) -> bool {
+        let rank = |told: ToldLabel| (told.received_us, told.label.truth.rank(), told.label.weight);
         let is_newer = self.told.is_none_or(|before| rank(told) > rank(before));
         if is_newer {
             self.told = Some(told);
@@ -140,8 +145,9 @@ impl Records {
         self.by_id.get_mut(&id)
     }
 
-    /// Adds one whose id is not known yet.
-    pub fn insert(&mut self, id: PredictionId, record: Record) {
+    /// Adds one whose id is not known yet, and gives those that had to make room.
+    pub fn insert(&mut self, id: PredictionId, record: Record) -> Vec<(PredictionId, Record)> {
+        let mut forgotten = vec![];
         self.bytes += record.bytes();
         self.by_id.insert(id, record);
         self.order.push_back(id);
@@ -150,8 +156,10 @@ impl Records {
             if let Some(record) = self.by_id.remove(&oldest) {
                 self.bytes = self.bytes.saturating_sub(record.bytes());
                 self.forgotten += 1;
+                forgotten.push((oldest, record));
             }
         }
+        forgotten
     }
 }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::exact_sum::ExactSum;
+use super::label::{Label, Weight, WeightSum};
 use super::outcome::{Class, Prediction, Truth};
 use super::ranks::Ranks;
 use crate::prediction_log::settings::Task;
@@ -22,15 +23,17 @@ pub struct Totals {
     /// Of these, known to have been shown; all where that is assumed.
     pub exposed: u64,
     labelled: u64,
-    correct: u64,
-    positive: u64,
+    /// From here on by the labels' weights.
+    weight: WeightSum,
+    correct: WeightSum,
+    positive: WeightSum,
     /// Labelled ones with probabilities, and the sums over these.
-    scored: u64,
+    scored: WeightSum,
     log_loss: ExactSum,
     brier: ExactSum,
     ranks: Ranks,
     /// Labelled ones with a number, and the sums over these.
-    measured: u64,
+    measured: WeightSum,
     absolute: ExactSum,
     squared: ExactSum,
 }
@@ -44,6 +47,8 @@ pub struct Figures {
     pub labelled: u64,
     /// Labelled of those shown: how much of the truth is in.
     pub labelled_ratio: Option<f64>,
+    /// Sum of the labels' weights, by which all that follows is weighted; `labelled` where none has another than 1.
+    pub label_weight: f64,
     /// Share of the labelled whose class was predicted.
     pub accuracy: Option<f64>,
     /// Mean of -ln p of the true class, p within [[`LEAST_PROBABILITY`], 1 - it].
@@ -62,40 +67,41 @@ pub struct Figures {
 
 impl Totals {
     /// A label came for an instance.
-    pub fn add(&mut self, task: Task, prediction: &Prediction, truth: Truth) {
-        self.change(task, prediction, truth, true);
+    pub fn add(&mut self, task: Task, prediction: &Prediction, label: impl Into<Label>) {
+        self.change(task, prediction, label.into(), true);
     }
 
     /// Takes away what [`Totals::add`] was told in the same words.
-    pub fn subtract(&mut self, task: Task, prediction: &Prediction, truth: Truth) {
-        self.change(task, prediction, truth, false);
+    pub fn subtract(&mut self, task: Task, prediction: &Prediction, label: impl Into<Label>) {
+        self.change(task, prediction, label.into(), false);
     }
 
-    fn change(&mut self, task: Task, prediction: &Prediction, truth: Truth, adds: bool) {
-        step(&mut self.labelled, adds);
+    fn change(&mut self, task: Task, prediction: &Prediction, Label { truth, weight }: Label, adds: bool) {
+        self.labelled = if adds { self.labelled.saturating_add(1) } else { self.labelled.saturating_sub(1) };
+        self.weight.change(weight, adds);
         match truth {
             Truth::Class(class) => {
                 if task == Task::Classification && prediction.class == Some(class) {
-                    step(&mut self.correct, adds);
+                    self.correct.change(weight, adds);
                 }
                 if class == Class::POSITIVE {
-                    step(&mut self.positive, adds);
+                    self.positive.change(weight, adds);
                 }
-                self.change_scores(prediction, class, adds);
+                self.change_scores(prediction, class, weight, adds);
             }
             Truth::Number(number) => {
                 let error = (prediction.score - number).abs();
                 if !error.is_nan() {
                     let error = error.min(MOST_ERROR);
-                    step(&mut self.measured, adds);
-                    change(&mut self.absolute, error, adds);
-                    change(&mut self.squared, error * error, adds);
+                    self.measured.change(weight, adds);
+                    change(&mut self.absolute, weight.value() * error, adds);
+                    change(&mut self.squared, weight.value() * (error * error), adds);
                 }
             }
         }
     }
 
-    fn change_scores(&mut self, prediction: &Prediction, class: Class, adds: bool) {
+    fn change_scores(&mut self, prediction: &Prediction, class: Class, weight: Weight, adds: bool) {
         let (of_truth, brier) = match &prediction.probabilities {
             Some(all) => {
                 let of_truth = class.place().and_then(|place| all.get(place)).map_or(0.0, |p| f64::from(*p));
@@ -105,11 +111,7 @@ impl Totals {
             None if (0.0..=1.0).contains(&prediction.score) => {
                 let is_positive = class == Class::POSITIVE;
                 let off = prediction.score - f64::from(u8::from(is_positive));
-                if adds {
-                    self.ranks.add(prediction.score, is_positive);
-                } else {
-                    self.ranks.subtract(prediction.score, is_positive);
-                }
+                self.ranks.change(prediction.score, is_positive, weight, adds);
                 let of_truth = match class {
                     Class::POSITIVE => prediction.score,
                     Class::NEGATIVE => 1.0 - prediction.score,
@@ -119,36 +121,32 @@ impl Totals {
             }
             None => return,
         };
-        step(&mut self.scored, adds);
+        self.scored.change(weight, adds);
         let of_truth = of_truth.clamp(LEAST_PROBABILITY, 1.0 - LEAST_PROBABILITY);
-        change(&mut self.log_loss, -of_truth.ln(), adds);
-        change(&mut self.brier, brier, adds);
+        change(&mut self.log_loss, weight.value() * -of_truth.ln(), adds);
+        change(&mut self.brier, weight.value() * brier, adds);
     }
 
     /// What it comes to.
     pub fn figures(&self, task: Task) -> Figures {
-        let mean = |sum: &ExactSum, count: u64| (count > 0).then(|| sum.value() / count as f64);
-        let share = |count: u64, of: u64| (of > 0).then(|| count as f64 / of as f64);
+        let mean = |sum: &ExactSum, of: WeightSum| (of.value() > 0.0).then(|| sum.value() / of.value());
         let area = self.ranks.area();
         Figures {
             predicted: self.predicted,
             exposed: self.exposed,
             labelled: self.labelled,
-            labelled_ratio: share(self.labelled, self.exposed),
-            accuracy: share(self.correct, self.labelled).filter(|_| task == Task::Classification),
+            labelled_ratio: (self.exposed > 0).then(|| self.labelled as f64 / self.exposed as f64),
+            label_weight: self.weight.value(),
+            accuracy: self.correct.share_of(self.weight).filter(|_| task == Task::Classification),
             log_loss: mean(&self.log_loss, self.scored),
             brier: mean(&self.brier, self.scored),
             auc: area.map(|area| area.estimate),
             auc_error: area.map(|area| area.error),
             mae: mean(&self.absolute, self.measured),
             rmse: mean(&self.squared, self.measured).map(f64::sqrt),
-            click_rate: share(self.positive, self.labelled).filter(|_| task == Task::Click),
+            click_rate: self.positive.share_of(self.weight).filter(|_| task == Task::Click),
         }
     }
-}
-
-fn step(count: &mut u64, adds: bool) {
-    *count = if adds { count.saturating_add(1) } else { count.saturating_sub(1) };
 }
 
 fn change(sum: &mut ExactSum, term: f64, adds: bool) {
@@ -244,7 +242,44 @@ mod tests {
         }
     }
 
-    fn any_outcome() -> impl Strategy<Value = (Prediction, Truth)> {
+    #[test]
+    fn weighted_labels_have_the_figures_of_scikit_learn() {
+        for case in cases("weighted_binary") {
+            for task in [Task::Classification, Task::Click] {
+                let mut totals = Totals::default();
+                let labels = numbers(&case["labels"]).into_iter().zip(numbers(&case["weights"]));
+                for (score, (label, weight)) in numbers(&case["scores"]).into_iter().zip(labels) {
+                    let class = Some(if score >= 0.5 { Class::POSITIVE } else { Class::NEGATIVE });
+                    let truth = Truth::Class(Class::of_number(&[], label));
+                    let prediction = Prediction { class, score, probabilities: None };
+                    totals.add(task, &prediction, Label { truth, weight: Weight::of(Some(weight)) });
+                }
+                let figures = totals.figures(task);
+                match task {
+                    Task::Click => assert_near(figures.click_rate, &case, "positive_rate"),
+                    _ => assert_near(figures.accuracy, &case, "accuracy"),
+                }
+                assert_near(figures.log_loss, &case, "log_loss");
+                assert_near(figures.brier, &case, "brier");
+                let off = (figures.auc.unwrap() - case["auc"].as_f64().unwrap()).abs();
+                assert!(off <= figures.auc_error.unwrap() + 1e-12, "{}: off by {off}", case["name"]);
+            }
+        }
+        for case in cases("weighted_regression") {
+            let mut totals = Totals::default();
+            let truths = numbers(&case["truth"]).into_iter().zip(numbers(&case["weights"]));
+            for (score, (truth, weight)) in numbers(&case["predicted"]).into_iter().zip(truths) {
+                let prediction = Prediction { class: None, score, probabilities: None };
+                let label = Label { truth: Truth::Number(truth), weight: Weight::of(Some(weight)) };
+                totals.add(Task::Regression, &prediction, label);
+            }
+            let figures = totals.figures(Task::Regression);
+            assert_near(figures.mae, &case, "mae");
+            assert_near(figures.rmse, &case, "rmse");
+        }
+    }
+
+    fn any_outcome() -> impl Strategy<Value = (Prediction, Label)> {
         let class = prop::option::of((0usize..4).prop_map(Class::at));
         let vector = prop::option::of(prop::collection::vec(0f32..1.0, 3..5).prop_map(Vec::into_boxed_slice));
         let score = prop_oneof![0.0..1.0f64, prop::num::f64::ANY];
@@ -254,14 +289,44 @@ mod tests {
         ];
         let prediction =
             (class, score, vector).prop_map(|(class, score, probabilities)| Prediction { class, score, probabilities });
-        (prediction, truth)
+        let weight = prop_oneof![Just(Weight::ONE), (0.0..5.0f64).prop_map(|weight| Weight::of(Some(weight)))];
+        (prediction, (truth, weight).prop_map(|(truth, weight)| Label { truth, weight }))
     }
 
     fn any_task() -> impl Strategy<Value = Task> {
         prop_oneof![Just(Task::Classification), Just(Task::Regression), Just(Task::Click)]
     }
 
+    fn near(one: Option<f64>, other: Option<f64>) -> bool {
+        match (one, other) {
+            (Some(one), Some(other)) => one == other || (one - other).abs() <= 1e-9 * one.abs().max(1e-9),
+            (one, other) => one.is_none() && other.is_none(),
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_label_of_weight_n_counts_as_n_labels(
+            task in any_task(),
+            outcomes in prop::collection::vec((any_outcome(), 0u8..4), 1..20),
+        ) {
+            let (mut weighted, mut repeated) = (Totals::default(), Totals::default());
+            for ((prediction, Label { truth, .. }), times) in &outcomes {
+                let weight = Weight::of(Some(f64::from(*times)));
+                weighted.add(task, prediction, Label { truth: *truth, weight });
+                (0..*times).for_each(|_| repeated.add(task, prediction, *truth));
+            }
+            let (weighted, repeated) = (weighted.figures(task), repeated.figures(task));
+            prop_assert_eq!(weighted.labelled, outcomes.len() as u64);
+            prop_assert_eq!(weighted.label_weight, repeated.labelled as f64);
+            let all = |of: &Figures| {
+                [of.accuracy, of.log_loss, of.brier, of.auc, of.auc_error, of.mae, of.rmse, of.click_rate]
+            };
+            for (one, other) in all(&weighted).into_iter().zip(all(&repeated)) {
+                prop_assert!(near(one, other), "{weighted:?}\n{repeated:?}");
+            }
+        }
+
         #[test]
         fn what_was_added_and_taken_away_leaves_nothing_and_order_does_not_matter(
             task in any_task(),

@@ -9,7 +9,7 @@ use super::WriterParts;
 use super::version::{MAX_BATCH_ROWS, OpenVersion, Outcome};
 use crate::prediction_log::columns::{RowContext, VersionLog};
 use crate::prediction_log::disk_policy::{Room, next_room};
-use crate::prediction_log::entry::Entry;
+use crate::prediction_log::entry::{Entry, NotSynced};
 use crate::prediction_log::ring::Entries;
 use crate::prediction_log::stream::is_due;
 
@@ -143,6 +143,7 @@ impl Core {
             let rows = entry.rows as u64;
             entry.version.counts.dropped_disk.fetch_add(rows, Relaxed);
             self.numbered += rows;
+            entry.synced.take().into_iter().for_each(|synced| _ = synced.send(Err(NotSynced::NoRoom)));
             return;
         }
         let key = self.open_version(&entry.version, now);

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::prediction_log::columns::VersionLog;
 use crate::prediction_log::disk_policy::Room;
-use crate::prediction_log::entry::Entry;
+use crate::prediction_log::entry::{Entry, NotSynced, Synced};
 use crate::prediction_log::recovery::{recover, segments};
 use crate::prediction_log::ring::{Offered, PredictionLog, RingConfig};
 use crate::prediction_log::segment::read_segment;
@@ -210,12 +210,12 @@ fn rows_that_are_sampled_out_take_no_number() {
     bench.log.offer(waits);
     bench.offer(&all, 2);
     bench.core.turn(at(0));
-    assert_eq!(answer.try_recv(), Ok(()), "there is nothing to wait for");
+    assert_eq!(answer.try_recv(), Ok(Ok(())), "there is nothing to wait for");
     assert_eq!(none.counts.sampled_out.load(Relaxed), 4);
     assert_eq!(bench.sealed(at(1)), [0, 1]);
 }
 
-fn waiting(version: &Arc<VersionLog>) -> (Box<Entry>, oneshot::Receiver<()>) {
+fn waiting(version: &Arc<VersionLog>) -> (Box<Entry>, oneshot::Receiver<Synced>) {
     let (synced, answer) = oneshot::channel();
     let mut entry = entry(version, at(0), 1);
     entry.synced = Some(synced);
@@ -232,7 +232,7 @@ fn who_waits_for_the_disk_is_told_in_the_same_turn() {
     bench.log.offer(first);
     bench.log.offer(second);
     bench.core.turn(at(0));
-    assert_eq!((first_answer.try_recv(), second_answer.try_recv()), (Ok(()), Ok(())));
+    assert_eq!((first_answer.try_recv(), second_answer.try_recv()), (Ok(Ok(())), Ok(Ok(()))));
     assert_eq!(bench.in_segments(), [0, 1]);
     // One batch, and so one sync, for both.
     let path = segments(bench.dir.path(), Table::Predictions).unwrap().remove(0);
@@ -241,13 +241,15 @@ fn who_waits_for_the_disk_is_told_in_the_same_turn() {
     let (third, mut third_answer) = waiting(&audited);
     bench.log.offer(third);
     bench.core.turn(at(0));
-    assert_eq!(third_answer.try_recv(), Err(oneshot::error::TryRecvError::Closed), "it is not on the disk");
+    let third = third_answer.try_recv();
+    assert!(matches!(&third, Ok(Err(NotSynced::Disk(_)))), "it is not on the disk: {third:?}");
     bench.disk.fails_to_sync(false);
     bench.disk.has_room_for(Some(0));
     let (fourth, mut fourth_answer) = waiting(&audited);
     bench.log.offer(fourth);
     bench.core.turn(at(0));
-    assert_eq!(fourth_answer.try_recv(), Err(oneshot::error::TryRecvError::Closed), "it was dropped");
+    let full = std::io::Error::from(std::io::ErrorKind::StorageFull).to_string();
+    assert_eq!(fourth_answer.try_recv(), Ok(Err(NotSynced::Disk(full))), "it was dropped");
 }
 
 #[test]
@@ -263,12 +265,12 @@ fn who_waits_when_an_hour_ends_is_told_of_its_own_row() {
     let (late, mut answer) = waiting(&audited);
     bench.log.offer(late);
     bench.core.turn(at(3600));
-    assert_eq!(answer.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+    assert!(matches!(answer.try_recv(), Ok(Err(NotSynced::Disk(_)))));
     bench.disk.has_room_for(None);
     let (later, mut answer) = waiting(&audited);
     bench.log.offer(later);
     bench.core.turn(at(3600));
-    assert_eq!(answer.try_recv(), Ok(()));
+    assert_eq!(answer.try_recv(), Ok(Ok(())));
     assert_eq!(bench.sealed(at(3601)), [0, 2]);
 }
 
@@ -311,7 +313,7 @@ fn with_a_stalled_disk_offers_return_and_drops_are_counted_exactly() {
     // A stop does not wait for ever either.
     assert!(!writer.seal_now(Duration::from_millis(20)));
     disk.stall(false);
-    answer.blocking_recv().unwrap();
+    answer.blocking_recv().unwrap().unwrap();
     // The ring is full until the writer looks into it again; what is dropped before that counts as any drop.
     while log.offer(entry(&iris, SystemTime::now(), 1)) == Offered::Dropped {
         thread::yield_now();
@@ -360,7 +362,7 @@ fn what_a_killed_process_left_is_sealed_by_the_next() {
     let (last, answer) = waiting(&iris);
     log.offer(entry(&iris, SystemTime::now(), 100));
     log.offer(last);
-    answer.blocking_recv().unwrap();
+    answer.blocking_recv().unwrap().unwrap();
     copy(dir.path(), left.path());
     assert!(writer.stop(Duration::from_secs(60)));
     let wal = Arc::new(Wal::new(left.path(), disk.shared(), 8, SegmentLimits::default()));

@@ -11,7 +11,7 @@ use arrow::array::RecordBatch;
 use tokio::sync::oneshot;
 
 use crate::prediction_log::columns::{RowContext, RowsBuilder, VersionLog};
-use crate::prediction_log::entry::{Entry, RowsWitness};
+use crate::prediction_log::entry::{Entry, NotSynced, RowsWitness, Synced};
 use crate::prediction_log::settings::Durability;
 use crate::prediction_log::stream::{Partition, Stream, Wal};
 use crate::prediction_log::table::{META_RULES, Table};
@@ -28,7 +28,7 @@ pub struct OpenVersion {
     rows: RowsBuilder,
     stream: Option<Stream>,
     /// Callers that wait until the rows before them are on the disk.
-    waiting: Vec<oneshot::Sender<()>>,
+    waiting: Vec<oneshot::Sender<Synced>>,
     /// The turn in which it got its last row.
     pub last_used: u64,
 }
@@ -66,7 +66,7 @@ impl OpenVersion {
     }
 
     /// Has somebody told when all rows that are collected until the next [`OpenVersion::sync`] are on the disk.
-    pub fn wait(&mut self, synced: oneshot::Sender<()>) {
+    pub fn wait(&mut self, synced: oneshot::Sender<Synced>) {
         self.waiting.push(synced);
     }
 
@@ -125,9 +125,9 @@ impl OpenVersion {
                 Err(cause) => {
                     self.version.counts.dropped_disk.fetch_add(rows, Relaxed);
                     outcome.dropped += rows;
-                    outcome.error = Some(cause);
                     // Whoever waits hears at once that it was in vain.
-                    self.waiting.clear();
+                    self.tell(&Err(NotSynced::Disk(cause.to_string())));
+                    outcome.error = Some(cause);
                 }
             }
         }
@@ -148,7 +148,7 @@ impl OpenVersion {
         let is_wanted = is_due && self.version.settings.durability != Durability::None;
         let Some(stream) = &mut self.stream else {
             // Nothing of theirs was to be written.
-            self.tell();
+            self.tell(&Ok(()));
             return Outcome::default();
         };
         if !is_wanted && self.waiting.is_empty() {
@@ -156,21 +156,22 @@ impl OpenVersion {
         }
         match stream.sync(now) {
             Ok(()) => {
-                self.tell();
+                self.tell(&Ok(()));
                 Outcome::default()
             }
             // What of it is on the disk nobody knows: what can be read is sealed, and the next rows get another segment.
             Err(cause) => {
-                self.waiting.clear();
+                self.tell(&Err(NotSynced::Disk(cause.to_string())));
                 let closed = self.stream.take().map(Stream::close).into_iter().collect();
                 Outcome { closed, error: Some(cause), dropped: 0 }
             }
         }
     }
 
-    fn tell(&mut self) {
+    fn tell(&mut self, synced: &Synced) {
         for waiting in self.waiting.drain(..) {
-            let _ = waiting.send(());
+            // Whoever left doesn't want to know.
+            let _ = waiting.send(synced.clone());
         }
     }
 

@@ -134,13 +134,18 @@ fn quality(mut section: Section<'_>) -> Result<QualitySettings, SettingsError> {
     let missing = || SettingsError::bad_value(format!("{path}.task"), "classification, regression or click", "nothing");
     let task = section.take("task").ok_or_else(missing)?.one_of(&words)?;
     let output = section.take("output").map(name).transpose()?;
-    let feedback = section.take("feedback").map(name).transpose()?.unwrap_or_else(|| "label".to_owned());
+    let plain = QualitySettings::of(task);
+    let feedback = section.take("feedback").map(name).transpose()?.unwrap_or(plain.feedback);
     let segments = section.take("segments").map(|entry| texts(entry, MAX_SEGMENTS)).transpose()?.unwrap_or_default();
     let negative_after = section.take("negative_after").map(above_zero).transpose()?;
     let exposure = match section.take("exposure").map(name).transpose()?.as_deref() {
         None | Some("assumed") => Exposure::Assumed,
         Some(feedback) => Exposure::Feedback(feedback.to_owned()),
     };
+    if matches!(&exposure, Exposure::Feedback(shown) if *shown == feedback) {
+        let expected = "another name than that of quality.feedback, which says what turned out";
+        return Err(SettingsError::bad_value(format!("{path}.exposure"), expected, format!("'{feedback}'")));
+    }
     let tolerance = section.take("tolerance").map(Entry::non_negative).transpose()?;
     section.finish()?;
     if tolerance.is_some() && task != Task::Regression {
@@ -237,16 +242,7 @@ log:
     #[test]
     fn quality_has_defaults_for_all_but_its_task() {
         let quality = |text: &str| parse(format!("quality: {text}").as_bytes()).unwrap().quality.unwrap();
-        let plain = QualitySettings {
-            task: Task::Classification,
-            output: None,
-            feedback: "label".into(),
-            segments: vec![],
-            negative_after: None,
-            exposure: Exposure::Assumed,
-            tolerance: None,
-        };
-        assert_eq!(quality("{task: classification}"), plain);
+        assert_eq!(quality("{task: classification}"), QualitySettings::of(Task::Classification));
         let clicks = QualitySettings {
             task: Task::Click,
             output: Some("score".into()),
@@ -313,6 +309,11 @@ log:
             (
                 "quality: {task: click, tolerance: 1}",
                 "quality.tolerance: expected task: regression beside it, got another task".to_owned(),
+            ),
+            (
+                "quality: {task: click, feedback: click, exposure: click}",
+                "quality.exposure: expected another name than that of quality.feedback, which says what turned out, got 'click'"
+                    .to_owned(),
             ),
             ("lineage: {data: x}", "unknown key 'lineage.data', did you mean 'lineage.dataset'?".to_owned()),
         ] {

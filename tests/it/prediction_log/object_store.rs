@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use headgate::outbound::{RetryPolicy, Uploads, upload::Source};
-use headgate::prediction_log::{UploadConfig, UploadSettings};
+use headgate::prediction_log::{LogConfig, UploadConfig};
 use headgate::store::RedbStore;
 use headgate::tensor::Tensor;
 use serde_json::{Value, json};
@@ -47,7 +47,7 @@ fn settings(endpoint: &str) -> Value {
 }
 
 fn config(endpoint: &str) -> UploadConfig {
-    serde_json::from_value::<UploadSettings>(settings(endpoint)).unwrap().read().unwrap()
+    LogConfig::of(&json!({ "upload": settings(endpoint) })).unwrap().upload.unwrap()
 }
 
 fn start(endpoint: &str, data_dir: &Path) -> (Uploads, CancellationToken) {

@@ -18,12 +18,12 @@ use serde_json::{Value, json};
 
 use super::super::testing::{Answer, Received, Receiver};
 use super::*;
-use crate::prediction_log::EventsSettings;
+use crate::prediction_log::LogConfig;
 
 fn config(url: &str, more: Value) -> EventsConfig {
     let mut settings = json!({ "url": url });
     settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    serde_json::from_value::<EventsSettings>(settings).unwrap().read().unwrap()
+    LogConfig::of(&json!({ "events": settings })).unwrap().events.unwrap()
 }
 
 /// Tries again at once, so that no test waits.

@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 
 use super::super::testing::{Answer, Received, Receiver, free_address};
 use super::*;
-use crate::prediction_log::UploadSettings;
+use crate::prediction_log::LogConfig;
 use crate::store::{MemoryStore, RedbStore, StoreError, Table, Write};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const GATEWAY: u16 = 7;
 
 fn config(settings: Value) -> UploadConfig {
-    serde_json::from_value::<UploadSettings>(settings).unwrap().read().unwrap()
+    LogConfig::of(&json!({ "upload": settings })).unwrap().upload.unwrap()
 }
 
 fn s3(endpoint: &str) -> UploadConfig {

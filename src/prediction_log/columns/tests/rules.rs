@@ -1,7 +1,7 @@
 //! Settings that fit a model, and those that don't.
 
 use super::*;
-use crate::prediction_log::settings::{Exposure, QualitySettings, Redaction, SampleBy, Task};
+use crate::prediction_log::settings::{Redaction, SampleBy};
 
 fn redact(rules: &[(&str, Redaction)]) -> LogSettings {
     let redact = rules.iter().map(|(column, rule)| ((*column).to_owned(), *rule)).collect();
@@ -10,7 +10,7 @@ fn redact(rules: &[(&str, Redaction)]) -> LogSettings {
 
 fn fault(signature: &Signature, settings: LogSettings) -> String {
     let made = VersionLog::new(("m", 1, "d"), signature, settings.clone(), Arc::default()).unwrap_err();
-    assert_eq!(check(signature, &settings, None), Err(made.clone()), "a load is refused for the same reason");
+    assert_eq!(check(signature, &settings), Err(made.clone()), "a load is refused for the same reason");
     made.to_string()
 }
 
@@ -84,33 +84,8 @@ fn a_redaction_that_makes_no_sense_is_refused() {
         assert_eq!(fault(&signature, redact(&[(column, rule)])), expected);
     }
     let fine = [("in_f", Redaction::Round(2)), ("in_i", mask), ("in_b", Redaction::Hmac), ("in_t", mask)];
-    assert_eq!(check(&signature, &redact(&fine), None), Ok(()));
-    assert_eq!(check(&signature, &redact(&[("in_i", Redaction::Round(-2))]), None), Ok(()));
-}
-
-#[test]
-fn quality_names_an_output_and_columns() {
-    let plain = QualitySettings {
-        task: Task::Classification,
-        output: Some("label".into()),
-        feedback: "label".into(),
-        segments: vec!["in_X".into()],
-        negative_after: None,
-        exposure: Exposure::Assumed,
-        tolerance: None,
-    };
-    let fault = |quality: QualitySettings| {
-        check(&iris(), &LogSettings::default(), Some(&quality)).map_err(|fault| fault.to_string())
-    };
-    assert_eq!(fault(plain.clone()), Ok(()));
-    assert_eq!(
-        fault(QualitySettings { output: Some("labels".into()), ..plain.clone() }),
-        Err("quality.output names output 'labels', which the model does not have (did you mean 'label'?)".to_owned())
-    );
-    let hidden = check(&iris(), &redact(&[("in_X", Redaction::Round(1))]), Some(&plain)).unwrap_err();
-    assert_eq!(hidden.to_string(), "quality.segments names column 'in_X', which log.redact hides (round)");
-    let unknown = fault(QualitySettings { segments: vec!["in_Y".into()], ..plain }).unwrap_err();
-    assert!(unknown.starts_with("quality.segments names column 'in_Y'"), "{unknown}");
+    assert_eq!(check(&signature, &redact(&fine)), Ok(()));
+    assert_eq!(check(&signature, &redact(&[("in_i", Redaction::Round(-2))])), Ok(()));
 }
 
 #[test]

@@ -64,6 +64,23 @@ fn what_is_not_known_here_is_kept_without_a_credit() {
 }
 
 #[test]
+fn a_row_that_the_request_did_not_have_is_nobodys() {
+    let (parts, kept) = parts();
+    let batches = parts.batches.clone();
+    let mut keeper = Keeper::new(parts);
+    let first = prediction_of(GATEWAY, 3, 0);
+    batches.remember(first, 3);
+    let row = |row| item(Subject::Prediction(first.row(row)), 1.0, NOW_US);
+    let counts = take(&mut keeper, vec![row(2), row(3)], NOW_US).unwrap();
+    assert_eq!(counts, Counts { accepted: 2, unknown: 1 });
+    assert_eq!(kept.rows(), ["m 30 stable label 1", "nobody label 1"]);
+    // By the request's id, which stands for two rows.
+    let counts = take(&mut keeper, vec![of_request("seen", 1), of_request("seen", 2)], NOW_US + 1_000_000).unwrap();
+    assert_eq!(counts, Counts { accepted: 2, unknown: 1 });
+    assert_eq!(kept.written().iter().filter(|row| row.prediction.is_none()).count(), 1);
+}
+
+#[test]
 fn a_row_of_a_known_request_is_judged_as_its_prediction() {
     let (mut keeper, kept) = keeper();
     take(&mut keeper, vec![of_request("seen", 1)], NOW_US).unwrap();

@@ -35,6 +35,51 @@ fn feedback_may_come_first_and_name_the_request() {
 }
 
 #[test]
+fn a_label_counts_by_its_weight_and_a_revision_brings_its_own() {
+    let (mut join, plan) = (join(), plan(settings(Task::Regression)));
+    let of_weight = |value, weight, received_s| Told {
+        weight: Weight::of(Some(weight)),
+        ..told("label", value, received_s, received_s)
+    };
+    see(&mut join, &plan, 1, scored(0.0), None);
+    see(&mut join, &plan, 2, scored(0.0), None);
+    join.tell(&about(1), of_weight(1.0, 3.0, 5));
+    join.tell(&about(2), told("label", 5.0, 5, 5));
+    let figures = report(&join).figures;
+    assert_eq!((figures.labelled, figures.label_weight, figures.mae), (2, 4.0, Some(2.0)));
+    assert_eq!(figures.labelled_ratio, Some(1.0), "a share of predictions");
+    join.tell(&about(1), of_weight(1.0, 0.0, 6));
+    let figures = report(&join).figures;
+    assert_eq!((figures.labelled, figures.label_weight, figures.mae), (2, 1.0, Some(5.0)));
+}
+
+#[test]
+fn how_long_labels_take_is_told_of_predictions_that_are_old_enough() {
+    const HOUR: i64 = 3600;
+    let shares = |join: &Join| report(join).label_delay.into_iter().map(|of| of.share).collect::<Vec<_>>();
+    let (mut join, plan) = (join(), plan(settings(Task::Regression)));
+    (1..=4).for_each(|n| see(&mut join, &plan, n, scored(0.0), None));
+    join.tell(&about(1), told("label", 1.0, 60, 60));
+    join.tell(&about(1), told("label", 2.0, 60, 5 * HOUR));
+    assert_eq!(shares(&join), [None; 3]);
+    join.tick(2 * HOUR * SECOND);
+    assert_eq!(shares(&join), [Some(0.25), None, None], "a revision is no second label");
+    join.tell(&about(2), told("label", 1.0, 5 * HOUR, 5 * HOUR));
+    join.tick(8 * 24 * HOUR * SECOND);
+    assert_eq!(shares(&join), [Some(0.25), Some(0.5), Some(0.5)]);
+}
+
+#[test]
+fn a_label_that_time_decides_has_come_when_that_is_over() {
+    let (mut join, plan) = (join(), clicks(Exposure::Feedback("shown".into())));
+    (1..=2).for_each(|n| see(&mut join, &plan, n, scored(0.5), None));
+    join.tell(&about(1), told("shown", 1.0, 3, 3));
+    join.tick(8 * 24 * 3600 * SECOND);
+    let delays = report(&join).label_delay;
+    assert!(delays.iter().all(|of| (of.predictions, of.share) == (2, Some(0.5))), "{delays:?}");
+}
+
+#[test]
 fn what_another_name_or_another_kind_says_is_no_label() {
     let (mut join, plan) = (join(), plan(settings(Task::Regression)));
     see(&mut join, &plan, 1, scored(1.0), None);

@@ -13,6 +13,7 @@ use super::early::Told;
 use super::extract::Instance;
 use super::group::QualityReport;
 use super::join::{Join, Sight};
+use super::label::Weight;
 use super::outcome::{Class, Prediction};
 use super::plan::{Plan, Segment};
 use super::record::Bounds;
@@ -25,18 +26,11 @@ use crate::routing::Arm;
 const SECOND: i64 = 1_000_000;
 
 fn settings(task: Task) -> QualitySettings {
-    QualitySettings {
-        task,
-        output: None,
-        feedback: "label".into(),
-        segments: vec![],
-        negative_after: None,
-        exposure: Exposure::Assumed,
-        tolerance: Some(0.5),
-    }
+    QualitySettings { tolerance: Some(0.5), ..QualitySettings::of(task) }
 }
 
-fn plan(settings: QualitySettings) -> Arc<Plan> {
+/// Of one output, `y`, whose rows lie along the first axis.
+pub(super) fn plan(settings: QualitySettings) -> Arc<Plan> {
     let segment = |column: &String| Segment { column: column.clone(), input: 0, axis: Some(0), element: 0 };
     Arc::new(Plan {
         output: 0,
@@ -90,6 +84,7 @@ fn told(name: &str, value: f64, event_s: i64, received_s: i64) -> Told {
     Told {
         name: name.into(),
         value: Value::Number(value),
+        weight: Weight::ONE,
         event_us: event_s * SECOND,
         received_us: received_s * SECOND,
         silent: false,

@@ -7,17 +7,17 @@ use super::*;
 #[derive(Debug, Clone)]
 enum Event {
     Seen(u64),
-    Told { n: u64, by_request: bool, name: &'static str, value: u8, event_s: i64, received_s: i64 },
+    Told { n: u64, by_request: bool, name: &'static str, value: u8, event_s: i64, received_s: i64, weight: u8 },
     Tick(i64),
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
     let name = prop_oneof![Just("click"), Just("click"), Just("shown"), Just("noise")];
-    let told = (0u64..6, any::<bool>(), name, 0u8..3, 0i64..40, 0i64..8);
+    let told = (0u64..6, any::<bool>(), name, 0u8..3, 0i64..40, 0i64..8, 1u8..3);
     prop_oneof![
         1 => (0u64..6).prop_map(Event::Seen),
-        4 => told.prop_map(|(n, by_request, name, value, event_s, received_s)| {
-            Event::Told { n, by_request, name, value, event_s, received_s }
+        4 => told.prop_map(|(n, by_request, name, value, event_s, received_s, weight)| {
+            Event::Told { n, by_request, name, value, event_s, received_s, weight }
         }),
         1 => (0i64..60).prop_map(Event::Tick),
     ]
@@ -26,10 +26,11 @@ fn any_event() -> impl Strategy<Value = Event> {
 fn apply(join: &mut Join, plan: &Arc<Plan>, event: &Event) {
     match event {
         Event::Seen(n) => see(join, plan, *n, scored(0.1 + 0.1 * *n as f64), None),
-        Event::Told { n, by_request, name, value, event_s, received_s } => {
+        Event::Told { n, by_request, name, value, event_s, received_s, weight } => {
             let row = Subject::Request { id: format!("request-{n}"), row: 0 };
             let subject = if *by_request { row } else { about(*n) };
-            join.tell(&subject, told(name, f64::from(*value), *event_s, *received_s));
+            let told = told(name, f64::from(*value), *event_s, *received_s);
+            join.tell(&subject, Told { weight: Weight::of(Some(f64::from(*weight))), ..told });
         }
         Event::Tick(s) => join.tick(s * SECOND),
     }
@@ -40,7 +41,7 @@ fn outcome(plan: &Arc<Plan>, events: &[Event]) -> QualityReport {
     events.iter().for_each(|event| apply(&mut join, plan, event));
     // In the end all is known that ever will be.
     (0..6).for_each(|n| apply(&mut join, plan, &Event::Seen(n)));
-    join.tick(1_000 * SECOND);
+    join.tick(8 * 24 * 3600 * SECOND);
     report(&join)
 }
 
@@ -76,15 +77,18 @@ proptest! {
         let mut errors = vec![];
         for n in 0..6u64 {
             let labels = events.iter().filter_map(|event| match event {
-                Event::Told { n: of, name: "click", value, received_s, .. } if *of == n => Some((*received_s, *value)),
+                Event::Told { n: of, name: "click", value, received_s, weight, .. } if *of == n => {
+                    Some((*received_s, *value, *weight))
+                }
                 _ => None,
             });
-            if let Some((_, value)) = labels.max() {
-                errors.push((0.1 + 0.1 * n as f64 - f64::from(value)).abs());
+            if let Some((_, value, weight)) = labels.max() {
+                errors.push(((0.1 + 0.1 * n as f64 - f64::from(value)).abs(), f64::from(weight)));
             }
         }
         prop_assert_eq!((got.predicted, got.labelled), (6, errors.len() as u64));
-        let mean = errors.iter().sum::<f64>() / errors.len() as f64;
+        let sum = errors.iter().map(|(error, weight)| error * weight).sum::<f64>();
+        let mean = sum / errors.iter().map(|(_, weight)| weight).sum::<f64>();
         prop_assert!(errors.is_empty() || (got.mae.unwrap() - mean).abs() < 1e-12, "{:?} {}", got.mae, mean);
     }
 }

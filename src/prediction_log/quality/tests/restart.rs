@@ -132,7 +132,7 @@ fn a_click_whose_time_was_over_before_the_restart_is_no_evidence_again() {
 #[test]
 fn the_newest_rows_are_read_back_from_the_files() {
     use crate::prediction_log::read::tests::fixture::{
-        SECOND_US, SEVEN_US, feedback, predictions, row, seal, segment, told,
+        SECOND_US, SEVEN_US, Told, feedback, predictions, row, seal, segment, told,
     };
     use crate::prediction_log::table::Table;
 
@@ -146,7 +146,8 @@ fn the_newest_rows_are_read_back_from_the_files() {
         &[],
     );
     segment(folder.path(), Table::Predictions, "1-2", &[predictions(&rows[6..])]);
-    let labels: Vec<_> = (1..10).step_by(2).map(|n| told(n, rows[n as usize].id, 0.5)).collect();
+    let labels: Vec<_> =
+        (1..10).step_by(2).map(|n| Told { weight: Some(2.0), ..told(n, rows[n as usize].id, 0.5) }).collect();
     segment(folder.path(), Table::Feedback, "1-3", &[feedback(&labels)]);
     let plan = Arc::new(Plan {
         output_column: Some("out_score".into()),
@@ -161,7 +162,8 @@ fn the_newest_rows_are_read_back_from_the_files() {
     };
     let ((predictions, _), reports) = restore(100, Some(&plan));
     assert_eq!((predictions, reports.len()), (10, 1));
-    assert_eq!((reports[0].figures.predicted, reports[0].figures.labelled), (10, 5));
+    let figures = &reports[0].figures;
+    assert_eq!((figures.predicted, figures.labelled, figures.label_weight), (10, 5, 10.0));
     let errors = (1..10).step_by(2).map(|n| f64::from((0.5 - n as f32 / 100.0).abs())).sum::<f64>();
     assert!((reports[0].figures.mae.unwrap() - errors / 5.0).abs() < 1e-6, "{reports:?}");
     let ((predictions, _), reports) = restore(3, Some(&plan));

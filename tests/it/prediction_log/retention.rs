@@ -59,7 +59,7 @@ async fn what_is_older_than_its_model_keeps_it_is_deleted() {
         }
     }
     assert_eq!((kept.len(), gone.len()), (10, 6));
-    let site = Site::start_in(repository, data, &json!({"sync_interval": "20ms", "retain": "300d"}));
+    let _site = Site::start_in(repository, data, &json!({"sync_interval": "20ms", "retain": "300d"}));
     eventually("old files are gone, which are looked for at the start", async || {
         let left: Vec<&PathBuf> = gone.iter().filter(|path| path.exists()).collect();
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }

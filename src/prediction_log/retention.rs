@@ -33,10 +33,11 @@ impl Retention {
         Self { default, told: Mutex::default() }
     }
 
-    /// What a model's settings say now. Files of a model that nobody told of are kept for as long as they say themselves.
-    pub fn tell(&self, model: &str, retain: Option<Duration>) {
+    /// What a model's settings say now, and whether that is news. Files of a model that nobody told of are kept for as long
+    /// as they say themselves.
+    pub fn tell(&self, model: &str, retain: Option<Duration>) -> bool {
         let folder = format!("model={}", partition_value(model));
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(folder, retain);
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(folder, retain) != Some(retain)
     }
 
     /// Deletes the files whose newest row is too old. Blocks; on the thread that seals, so that nobody writes to a folder

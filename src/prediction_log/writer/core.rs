@@ -185,7 +185,9 @@ impl Core {
                 self.tell(outcome);
             }
         }
-        self.parts.retention.tell(&log.model, log.settings.retain);
+        if self.parts.retention.tell(&log.model, log.settings.retain) {
+            self.expired = SystemTime::UNIX_EPOCH;
+        }
         self.open.insert(key, OpenVersion::new(log.clone()));
         key
     }

@@ -194,7 +194,7 @@ async fn torn_away_while_it_validates_it_validates_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn torn_away_while_it_watches_it_completes_by_itself_and_stays_completed() {
     let site = Site::start(&[(1, "digits_cnn_v1"), (2, "digits_cnn_v2")]);
-    let spec = quick_with(&json!({"steps": long_step(1000), "promote": {"watch": "2s"}}));
+    let spec = quick_with(&json!({"steps": long_step(1000), "promote": {"watch": "8s"}}));
     site.begin(2, &spec).await;
     site.act("promote").await;
     site.reaches("watching").await;

@@ -111,10 +111,13 @@ impl Fixture {
         fs::copy(source, target.join("model.onnx")).unwrap();
     }
 
+    /// All at once: a look at half a file would see other settings.
     fn write(&self, file: &str, content: impl AsRef<[u8]>) {
         let path = self.root.path().join(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
+        let staged = self.root.path().join(".staged");
+        fs::write(&staged, content).unwrap();
+        fs::rename(staged, path).unwrap();
     }
 
     /// Waits until the model is as wanted.

@@ -79,7 +79,13 @@ async fn without_the_disk_an_audited_model_gives_no_answer_and_others_do() {
     for _ in 0..3 {
         let refused = ask(&http, "audited", 200).await.unwrap();
         assert_eq!(refused.status, 503);
-        assert!(refused.error().contains("could not be written to the prediction log in time"), "{}", refused.error());
+        assert!(
+            refused.error().contains(
+                "could not be written to the prediction log, which this model's settings require: it took longer"
+            ),
+            "{}",
+            refused.error()
+        );
         let inputs = zoo::inputs("iris_logreg", "b1");
         let mut request =
             tonic::Request::new(grpc_request(&Call { model: "audited", version: "", inputs: &inputs }, true));

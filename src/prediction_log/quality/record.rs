@@ -7,6 +7,7 @@ use super::outcome::{Prediction, Truth};
 use super::plan::Plan;
 use crate::inference::PredictionId;
 use crate::prediction_log::settings::MAX_SEGMENTS;
+use crate::prediction_log::standing_policy::{Implicit, Standing, standing};
 use crate::routing::Weights;
 
 /// One instance that was answered.
@@ -46,28 +47,11 @@ pub struct RolloutShare {
     pub names: Vec<u64>,
 }
 
-/// What is known of a prediction's label.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Standing {
-    Known(Truth),
-    /// Known from then on, Unix time in µs, whatever comes until then.
-    Due(i64),
-    Unknown,
-}
-
 impl Record {
-    /// Where things stand at a time. With implicit negatives a label of either kind counts from the same time on, or the
-    /// quick ones, which are positive, would be too many among the young.
-    pub fn standing(&self, plan: &Plan, now_us: i64) -> Standing {
-        let told = self.told.map(|told| told.truth);
-        match (plan.negative_after_us(), self.exposed_us) {
-            (None, _) => told.map_or(Standing::Unknown, Standing::Known),
-            (Some(_), None) => Standing::Unknown,
-            (Some(after_us), Some(exposed_us)) => {
-                let due_us = exposed_us.saturating_add(after_us);
-                if now_us >= due_us { Standing::Known(told.unwrap_or(plan.negative())) } else { Standing::Due(due_us) }
-            }
-        }
+    /// Where things stand at a time.
+    pub fn standing(&self, plan: &Plan, now_us: i64) -> Standing<Truth> {
+        let implicit = plan.negative_after_us().map(|after_us| Implicit { after_us, negative: plan.negative() });
+        standing(self.told.map(|told| told.truth), self.exposed_us, implicit, now_us)
     }
 
     /// Takes a label in, unless it came in before the one that is known. Gives whether it did.

@@ -137,10 +137,8 @@ fn quality(mut section: Section<'_>) -> Result<QualitySettings, SettingsError> {
     let feedback = section.take("feedback").map(name).transpose()?.unwrap_or_else(|| "label".to_owned());
     let segments = section.take("segments").map(|entry| texts(entry, MAX_SEGMENTS)).transpose()?.unwrap_or_default();
     let negative_after = section.take("negative_after").map(above_zero).transpose()?;
-    let exposure = match section.take("exposure").map(name).transpose()?.as_deref() {
-        None | Some("assumed") => Exposure::Assumed,
-        Some(feedback) => Exposure::Feedback(feedback.to_owned()),
-    };
+    let exposure = section.take("exposure").map(name).transpose()?;
+    let exposure = exposure.map_or(Exposure::Assumed, |name| Exposure::named(&name));
     let tolerance = section.take("tolerance").map(Entry::non_negative).transpose()?;
     section.finish()?;
     if tolerance.is_some() && task != Task::Regression {

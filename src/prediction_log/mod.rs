@@ -30,6 +30,7 @@ pub mod sampling_policy;
 pub mod seal;
 pub mod segment;
 pub mod settings;
+pub mod standing_policy;
 pub mod stream;
 pub mod table;
 pub mod writer;

@@ -124,3 +124,18 @@ pub enum Exposure {
     /// One with feedback of this name.
     Feedback(String),
 }
+
+impl Exposure {
+    /// As settings name it.
+    pub fn named(name: &str) -> Self {
+        if name == Self::Assumed.name() { Self::Assumed } else { Self::Feedback(name.to_owned()) }
+    }
+
+    /// As [`Exposure::named`] takes it.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Assumed => "assumed",
+            Self::Feedback(name) => name,
+        }
+    }
+}

@@ -8,8 +8,9 @@ use super::moment;
 use super::query::Rows;
 use crate::cli::failure::Failure;
 use crate::cli::print_json;
-use crate::prediction_log::export::{Counts, Export, LabelType, Weights, manifest_path};
+use crate::prediction_log::export::{Counts, Export, LabelType, Negatives, Weights, manifest_path};
 use crate::prediction_log::read::LeftOut;
+use crate::prediction_log::settings::Exposure;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -21,6 +22,12 @@ pub struct Args {
     /// Only predictions that are at least so old, such as 7d; without it, all that have a label
     #[arg(long, value_name = "AGE", value_parser = moment::parse_age_us)]
     mature: Option<i64>,
+    /// Predictions that were shown and have no label so long afterwards get the label 0, such as 30m: quality.negative_after
+    #[arg(long, value_name = "AGE", value_parser = moment::parse_age_us)]
+    negative_after: Option<i64>,
+    /// Which predictions were shown: all (assumed), or those with feedback of this name: quality.exposure
+    #[arg(long, value_name = "NAME", default_value = "assumed", requires = "negative_after")]
+    exposure: String,
     /// What a row weighs: 1, or 1 / (sampling probability × arm probability); times the weight that its feedback has
     #[arg(long, value_name = "WEIGHTS", default_value = "equal", value_parser = ["equal", "ips"])]
     weights: String,
@@ -54,6 +61,7 @@ impl Args {
             until_us: self.rows.until,
             as_of_us: self.as_of.unwrap_or_else(moment::now_us),
             mature_us: self.mature,
+            negatives: self.negatives()?,
             weights: if self.weights == "ips" { Weights::Ips } else { Weights::Equal },
             label_type: self
                 .label_type
@@ -79,10 +87,25 @@ impl Args {
         writeln!(out, "{}", manifest_path(&self.output).display())?;
         Ok(writeln!(out, "dataset {}", manifest.dataset)?)
     }
+
+    fn negatives(&self) -> Result<Option<Negatives>, Failure> {
+        let exposure = Exposure::named(&self.exposure);
+        match self.negative_after {
+            Some(..=0) => Err(Failure::Usage("--negative-after: expected an age above zero, got 0".to_owned())),
+            Some(_) if exposure.name() == self.label => {
+                let text = "--exposure and --label name the same feedback: what was shown is not yet the label";
+                Err(Failure::Usage(text.to_owned()))
+            }
+            after_us => Ok(after_us.map(|after_us| Negatives { after_us, exposure })),
+        }
+    }
 }
 
 fn summary(counts: &Counts) -> String {
     let mut text = format!("{} rows of {} predictions", counts.exported, counts.predictions);
+    if counts.implicit_negatives > 0 {
+        text += &format!(", {} of them implicit negatives", counts.implicit_negatives);
+    }
     if !counts.left_out.is_empty() {
         text += &format!("; left out: {}", reasons(counts));
     }
@@ -116,6 +139,7 @@ mod tests {
             predictions,
             labelled: 0,
             exported,
+            implicit_negatives: 0,
             left_out: left_out.iter().copied().collect(),
             sampled_out_estimate: 3,
         };

@@ -167,6 +167,26 @@ fn export_writes_a_training_set_and_says_its_name() {
 }
 
 #[test]
+fn export_makes_negatives_of_what_was_not_clicked_if_it_is_told_how() {
+    let log = log();
+    let file = log.path().join("train.parquet");
+    let clicks = |more: &[&str]| {
+        let args = ["export", "--model", "iris", "--label", "y", "--output", file.to_str().unwrap()];
+        run(log.path(), &[&args[..], more].concat())
+    };
+    let (status, out, fault) = clicks(&["--negative-after", "30m"]);
+    assert_eq!((status, fault.as_str()), (0, ""));
+    assert!(out.starts_with("12 rows of 12 predictions, 7 of them implicit negatives\n"), "{out}");
+    let (status, _, fault) = clicks(&["--negative-after", "30m", "--exposure", "shown"]);
+    assert!(status == 1 && fault.contains("no prediction has feedback 'shown': there is y"), "{fault}");
+    let refused =
+        [&["--exposure", "assumed"][..], &["--negative-after", "0s"], &["--negative-after", "1s", "--exposure", "y"]];
+    for args in refused {
+        assert_eq!(clicks(args).0, 2, "{args:?}");
+    }
+}
+
+#[test]
 fn compact_merges_the_files_of_a_day_and_no_row_is_lost() {
     let log = tempfile::tempdir().unwrap();
     for (n, hour) in [(0, "hour=07"), (1, "hour=07"), (2, "hour=09")] {

@@ -55,7 +55,8 @@ impl Columns {
         own.map(str::to_owned).into_iter().chain(fields).collect()
     }
 
-    /// The schema of the training set: features, label, weight, prediction_id, ts, model_version, outputs.
+    /// The schema of the training set: features, label, weight, prediction_id, ts, model_version, outputs; with implicit
+    /// negatives `label_source` behind the label.
     pub fn schema(&self, export: &Export, is_number: bool) -> SchemaRef {
         let label = if is_number { DataType::Float64 } else { DataType::Utf8 };
         let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
@@ -66,7 +67,12 @@ impl Columns {
             Field::new("ts", time, false),
             Field::new("model_version", DataType::UInt64, false),
         ];
-        let fields = self.features.iter().cloned().chain(own.map(Arc::new)).chain(self.outputs.iter().cloned());
+        let mut own = own.to_vec();
+        if export.negatives.is_some() {
+            own.insert(1, Field::new("label_source", DataType::Utf8, false));
+        }
+        let own = own.into_iter().map(Arc::new);
+        let fields = self.features.iter().cloned().chain(own).chain(self.outputs.iter().cloned());
         let version = SCHEMA_VERSION.to_string();
         let facts = [(META_SCHEMA_VERSION, version.as_str()), (META_MODEL, &export.model), (META_LABEL, &export.label)];
         Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), Metadata::from(facts)))

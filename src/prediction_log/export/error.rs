@@ -18,6 +18,10 @@ pub enum ExportError {
         "{0}. A training set must not lack rows unnoticed: put a whole copy of the file in its place, or make the set without it by --skip-damaged, which the manifest then says"
     )]
     Damaged(ReadError),
+    #[error(
+        "{0}. Without it clicks would count as negatives: put a whole copy of the file in its place, or make the set without --negative-after"
+    )]
+    DamagedFeedback(ReadError),
     #[error("the log's rows can't be put together: {0}")]
     Arrow(#[from] ArrowError),
     #[error("the training set can't be written: {0}")]

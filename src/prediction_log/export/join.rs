@@ -7,7 +7,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Float32Type, TimestampMicrosecondType, UInt32Type};
 
 use super::columns::{primitive, text};
-use super::labels::{Labels, Told};
+use super::labels::{Labels, Said};
+use super::standing::RowLabel;
 use super::{Export, ExportError, LabelType};
 use crate::inference::PredictionId;
 use crate::prediction_log::read::{Scan, list};
@@ -21,9 +22,9 @@ const PAYLOAD_DROPPED: u32 = 16;
 
 /// What the first pass found.
 #[derive(Debug, Default)]
-pub struct Joined {
+pub struct Joined<'l> {
     /// The rows of the training set, with their labels.
-    pub rows: HashMap<PredictionId, Told>,
+    pub rows: HashMap<PredictionId, RowLabel<'l>>,
     /// Hours since 1970 that have such rows.
     pub hours: BTreeSet<i64>,
     /// Predictions within the bounds, whatever their age.
@@ -39,22 +40,27 @@ pub struct Joined {
     pub is_number: bool,
 }
 
-/// Predictions whose label came by the name of their request and the row in it.
-type Requests = HashMap<(String, u32), Vec<Named>>;
+/// Predictions of which something was told by the name of their request and the row in it.
+type Requests<'l> = HashMap<(String, u32), Vec<Named<'l>>>;
 
-struct Named {
+struct Named<'l> {
     id: PredictionId,
     /// When its request came, and when the feedback arrived; Unix time in µs.
     came_us: i64,
     told_us: i64,
+    /// Its label if that feedback is not on it, and whether that makes a difference.
+    alone: Result<RowLabel<'l>, &'static str>,
+    is_changed: bool,
+    /// Nothing else that was told of it is a label.
+    is_only_label: bool,
 }
 
 /// What the first pass reads of predictions.
 const COLUMNS: [&str; 9] =
     ["prediction_id", "request_id", "row_index", "ts", "ts_received", "arm", "status", "flags", "sample_probability"];
 
-impl Joined {
-    pub fn read(export: &Export, labels: Labels) -> Result<Self, ExportError> {
+impl<'l> Joined<'l> {
+    pub fn read(export: &Export, labels: &'l Labels) -> Result<Self, ExportError> {
         let scan = Scan { columns: Some(COLUMNS.map(str::to_owned).to_vec()), ..export.predictions() };
         let mut joined = Self::default();
         let mut requests = Requests::new();
@@ -64,7 +70,7 @@ impl Joined {
             let file = at.len();
             at.push(path);
             for batch in source.batches(&scan)? {
-                for (id, ts) in joined.add(export, &batch?, &labels, &mut requests)? {
+                for (id, ts) in joined.add(export, &batch?, labels, &mut requests)? {
                     hours.insert(id, (ts.div_euclid(HOUR_US), file));
                 }
             }
@@ -77,7 +83,7 @@ impl Joined {
             *used.entry(*file).or_default() += 1;
         }
         joined.files = used.into_iter().filter_map(|(file, rows)| Some((at.get(file)?.clone(), rows))).collect();
-        joined.check(export, &labels)?;
+        joined.check(export, labels)?;
         Ok(joined)
     }
 
@@ -86,8 +92,8 @@ impl Joined {
         &mut self,
         export: &Export,
         batch: &RecordBatch,
-        labels: &Labels,
-        requests: &mut Requests,
+        labels: &'l Labels,
+        requests: &mut Requests<'l>,
     ) -> Result<Vec<(PredictionId, i64)>, ExportError> {
         let (ids, names) = (text(batch, "prediction_id")?, text(batch, "request_id")?);
         let (arms, statuses) = (text(batch, "arm")?, text(batch, "status")?);
@@ -105,34 +111,41 @@ impl Joined {
             };
             // A copy that nobody waited for has its primary's inputs, and the truth was told of that one.
             let is_shadow = arms.value(at) == "shadow";
-            let told = if is_shadow { None } else { labels.of(id, names.value(at), rows.value(at)) };
-            self.labelled += u64::from(told.is_some());
+            let own = if is_shadow { Said::default() } else { labels.on_prediction(id) };
+            let by_request = labels.on_request(names.value(at), rows.value(at)).filter(|_| !is_shadow);
+            let said = by_request.map_or(own, |by_request| own.and(by_request));
+            let label = export.label_of(&said, times.value(at));
+            self.labelled += u64::from(said.told.is_some());
             // Also one that is left out may be the one that is meant; but who asks again after an error means the answer.
-            if let Some((told, false)) = told
-                && statuses.value(at) == "ok"
-            {
-                let named = Named { id, came_us: came.value(at), told_us: told.received_us };
+            if let Some(by_request) = by_request.filter(|_| statuses.value(at) == "ok") {
+                let alone = export.label_of(&own, times.value(at));
+                let (came_us, told_us) = (came.value(at), by_request.received_us);
+                let (is_changed, is_only_label) = (alone != label, said.told.is_some() && own.told.is_none());
+                let named = Named { id, came_us, told_us, alone, is_changed, is_only_label };
                 requests.entry((names.value(at).to_owned(), rows.value(at))).or_default().push(named);
             }
-            let reason = match told {
-                _ if times.value(at) >= export.mature_until_us() => Some("too_young"),
-                _ if is_shadow => Some("shadow"),
-                _ if statuses.value(at) != "ok" => Some("error"),
-                None => Some("unlabelled"),
-                _ if flags.value(at) & TRUNCATED != 0 => Some("truncated"),
-                _ if flags.value(at) & PAYLOAD_DROPPED != 0 => Some("payload_dropped"),
-                Some((told, _)) if export.label_type == Some(LabelType::Number) && told.is_text() => Some("text_label"),
-                Some(_) => None,
+            let fitting = match label {
+                _ if times.value(at) >= export.mature_until_us() => Err("too_young"),
+                _ if is_shadow => Err("shadow"),
+                _ if statuses.value(at) != "ok" => Err("error"),
+                Ok(_) if flags.value(at) & TRUNCATED != 0 => Err("truncated"),
+                Ok(_) if flags.value(at) & PAYLOAD_DROPPED != 0 => Err("payload_dropped"),
+                label => label,
             };
-            if let Some(reason) = reason {
-                self.leave_out(reason);
-                continue;
+            if self.take(id, fitting) {
+                found.push((id, times.value(at)));
             }
-            let Some((told, _)) = told else { continue };
-            self.rows.insert(id, told.clone());
-            found.push((id, times.value(at)));
         }
         Ok(found)
+    }
+
+    /// A row of the training set, or one that is left out. Gives whether it is in.
+    fn take(&mut self, id: PredictionId, label: Result<RowLabel<'l>, &'static str>) -> bool {
+        match label {
+            Ok(label) => _ = self.rows.insert(id, label),
+            Err(reason) => self.leave_out(reason),
+        }
+        label.is_ok()
     }
 
     fn leave_out(&mut self, reason: &'static str) {
@@ -141,19 +154,19 @@ impl Joined {
 
     /// Feedback that names a request which several predictions have is on the only one of them that had come by then. If
     /// more had, it says nothing certain of any.
-    fn settle_requests(&mut self, requests: Requests) {
+    fn settle_requests(&mut self, requests: Requests<'l>) {
         for named in requests.into_values().filter(|named| named.len() > 1) {
             let mut meant = named.iter().filter(|named| named.came_us <= named.told_us).map(|named| named.id);
             let (first, second) = (meant.next(), meant.next());
             let only = first.filter(|_| second.is_none());
-            for other in named.iter().map(|named| named.id).filter(|id| Some(*id) != only) {
-                if self.rows.remove(&other).is_none() {
+            for other in named.iter().filter(|named| named.is_changed && Some(named.id) != only) {
+                if self.rows.remove(&other.id).is_none() {
                     // Left out already, for another reason.
                     continue;
                 }
                 if only.is_some() {
-                    self.labelled -= 1;
-                    self.leave_out("unlabelled");
+                    self.labelled -= u64::from(other.is_only_label);
+                    self.take(other.id, other.alone);
                 } else {
                     self.leave_out("ambiguous_request");
                 }
@@ -161,17 +174,23 @@ impl Joined {
         }
     }
 
+    /// Rows that are negative because nothing was told of them in time.
+    pub fn implicit(&self) -> u64 {
+        self.rows.values().filter(|label| label.is_none()).count() as u64
+    }
+
     fn check(&mut self, export: &Export, labels: &Labels) -> Result<(), ExportError> {
         if self.predictions == 0 {
             export.predictions().check_model()?;
         }
-        if labels.is_empty() {
-            let known = labels.others.iter().cloned().collect();
-            return Err(ExportError::NoLabel { label: export.label.clone(), known });
+        if let Some(label) = labels.lacks(export) {
+            let known = labels.names.iter().cloned().collect();
+            return Err(ExportError::NoLabel { label: label.to_owned(), known });
         }
         // How many there are of each kind, and the least id, so that the same log always names the same two.
         let kind = |is_text: bool| {
-            let ids = self.rows.iter().filter(|(_, told)| told.is_text() == is_text).map(|(id, _)| *id);
+            let is_it = |label: &RowLabel<'_>| label.is_some_and(|told| told.is_text() == is_text);
+            let ids = self.rows.iter().filter(|(_, label)| is_it(label)).map(|(id, _)| *id);
             ids.clone().min().map(|least| (ids.count(), least))
         };
         self.is_number = match (export.label_type, kind(false), kind(true)) {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, RecordBatch, StringArray, UInt32Array};
 use arrow::datatypes::{Float64Type, TimestampMicrosecondType, UInt32Type};
 
 use super::columns::{primitive, text};
@@ -18,13 +18,14 @@ pub enum Label {
     Text(String),
 }
 
-/// The latest feedback on one row.
+/// One piece of feedback that is a label.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Told {
     pub label: Label,
     pub weight: Option<f64>,
-    /// When it arrived first; Unix time in µs.
-    pub received_us: i64,
+    /// When it happened, and when it arrived first; Unix times in µs.
+    event_us: i64,
+    received_us: i64,
     /// Decides between two that arrived at once.
     id: u128,
 }
@@ -35,43 +36,85 @@ impl Told {
     }
 }
 
-/// Feedback of one name, known at one moment.
+/// What was told of one row.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Said<'l> {
+    /// The latest label.
+    pub told: Option<&'l Told>,
+    /// When it was seen first, as feedback says or as what was answered shows; Unix time in µs.
+    pub seen_us: Option<i64>,
+    /// When the last piece that counts arrived; Unix time in µs.
+    pub received_us: i64,
+}
+
+impl<'l> Said<'l> {
+    /// Both together.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            told: latest(self.told.into_iter().chain(other.told)),
+            seen_us: self.seen_us.into_iter().chain(other.seen_us).min(),
+            received_us: self.received_us.max(other.received_us),
+        }
+    }
+}
+
+/// Feedback that is a label or says that a prediction was shown, known at one moment.
 #[derive(Debug, Default)]
 pub struct Labels {
-    by_prediction: HashMap<PredictionId, Vec<Told>>,
-    by_request: HashMap<(String, u32), Vec<Told>>,
-    /// Names of other feedback of the model, for the text that says there is none of this one.
-    pub others: BTreeSet<String>,
+    by_prediction: HashMap<PredictionId, Pieces>,
+    by_request: HashMap<(String, u32), Pieces>,
+    /// Names of feedback of the model, for the text that says that there is none of another.
+    pub names: BTreeSet<String>,
+    has_label: bool,
+    has_exposure: bool,
+}
+
+/// Feedback that names the same.
+#[derive(Debug, Default)]
+struct Pieces {
+    told: Vec<Told>,
+    /// When the earliest word that it was shown says that this was, and when that word arrived first; Unix times in µs.
+    shown_us: Option<(i64, i64)>,
 }
 
 /// Names that are remembered.
-const MAX_OTHERS: usize = 20;
+const MAX_NAMES: usize = 20;
 
 impl Labels {
     /// Reads the feedback of the model, and that of models that are not known: its prediction says whose it is.
     pub fn read(export: &Export) -> Result<Self, ExportError> {
-        let scan = Scan { until_us: Some(export.as_of_us), ..export.table(Table::Feedback) };
+        let mut scan = Scan { until_us: Some(export.as_of_us), ..export.table(Table::Feedback) };
+        if export.negatives.is_some() {
+            // No row is better than a false one.
+            scan.left_out = None;
+        }
         let mut labels = Self::default();
-        for batch in scan.batches()? {
-            labels.add(&batch?, &export.label)?;
+        let whole = |fault| match ExportError::from(fault) {
+            ExportError::Damaged(fault) if export.negatives.is_some() => ExportError::DamagedFeedback(fault),
+            fault => fault,
+        };
+        for batch in scan.batches().map_err(whole)? {
+            labels.add(&batch.map_err(whole)?, export)?;
         }
         Ok(labels)
     }
 
-    fn add(&mut self, batch: &RecordBatch, wanted: &str) -> Result<(), ExportError> {
+    fn add(&mut self, batch: &RecordBatch, export: &Export) -> Result<(), ExportError> {
         let text = |column| text(batch, column);
+        let time = |column| primitive::<TimestampMicrosecondType>(batch, column);
         let (names, ids) = (text("name")?, text("feedback_id")?);
-        let (predictions, requests) = (text("prediction_id")?, text("request_id")?);
         let texts = text("value_label")?;
         let numbers = primitive::<Float64Type>(batch, "value_number")?;
         let weights = primitive::<Float64Type>(batch, "weight")?;
-        let times = primitive::<TimestampMicrosecondType>(batch, "received_time")?;
-        let rows = primitive::<UInt32Type>(batch, "row_index")?;
+        let (events, receipts) = (time("event_time")?, time("received_time")?);
+        let subjects = Subjects::of(batch)?;
         for row in 0..batch.num_rows() {
-            if names.value(row) != wanted {
-                if self.others.len() < MAX_OTHERS {
-                    self.others.insert(names.value(row).to_owned());
-                }
+            let name = names.value(row);
+            if self.names.len() < MAX_NAMES && !self.names.contains(name) {
+                self.names.insert(name.to_owned());
+            }
+            let is_exposure = export.exposure() == Some(name);
+            if !is_exposure && name != export.label {
                 continue;
             }
             let label = match (numbers.is_valid(row), texts.is_valid(row)) {
@@ -79,34 +122,82 @@ impl Labels {
                 (false, true) => Label::Text(texts.value(row).to_owned()),
                 (false, false) => continue,
             };
-            let weight = weights.is_valid(row).then(|| weights.value(row));
-            let id = u128::from_str_radix(ids.value(row), 16).unwrap_or_default();
-            let told = Told { label, weight, received_us: times.value(row), id };
-            let prediction = predictions.is_valid(row).then(|| predictions.value(row).parse().ok()).flatten();
-            if let Some(prediction) = prediction {
-                keep(self.by_prediction.entry(prediction).or_default(), told);
-            } else if requests.is_valid(row) {
-                let index = if rows.is_valid(row) { rows.value(row) } else { 0 };
-                keep(self.by_request.entry((requests.value(row).to_owned(), index)).or_default(), told);
+            let Some(pieces) = self.pieces(&subjects, row) else { continue };
+            let (event_us, received_us) = (events.value(row), receipts.value(row));
+            if is_exposure {
+                pieces.shown_us = pieces.shown_us.into_iter().chain([(event_us, received_us)]).min();
+                self.has_exposure = true;
+            } else {
+                let weight = weights.is_valid(row).then(|| weights.value(row));
+                let id = u128::from_str_radix(ids.value(row), 16).unwrap_or_default();
+                keep(&mut pieces.told, Told { label, weight, event_us, received_us, id });
+                self.has_label = true;
             }
         }
         Ok(())
     }
 
-    /// The latest feedback on a prediction, told by its id or by its request and row; and whether it is by its id.
-    pub fn of(&self, id: PredictionId, request: &str, row: u32) -> Option<(&Told, bool)> {
-        let by_id = self.by_prediction.get(&id).and_then(|told| latest(told)).map(|told| (told, true));
-        // Most requests are never named: no key is made for those.
-        let by_request = || self.by_request.get(&(request.to_owned(), row)).and_then(|told| latest(told));
-        let by_request = if self.by_request.is_empty() { None } else { by_request() }.map(|told| (told, false));
-        match (by_id, by_request) {
-            (Some(a), Some(b)) => Some(if order(b.0) > order(a.0) { b } else { a }),
-            (found, other) => found.or(other),
+    /// Where feedback on its subject is kept.
+    fn pieces(&mut self, subjects: &Subjects<'_>, row: usize) -> Option<&mut Pieces> {
+        let Subjects { predictions, requests, rows } = subjects;
+        let prediction = predictions.is_valid(row).then(|| predictions.value(row).parse().ok()).flatten();
+        if let Some(prediction) = prediction {
+            return Some(self.by_prediction.entry(prediction).or_default());
         }
+        let index = if rows.is_valid(row) { rows.value(row) } else { 0 };
+        let request = requests.is_valid(row).then(|| requests.value(row).to_owned())?;
+        Some(self.by_request.entry((request, index)).or_default())
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.by_prediction.is_empty() && self.by_request.is_empty()
+    /// What was told of a prediction by its id.
+    pub fn on_prediction(&self, id: PredictionId) -> Said<'_> {
+        self.by_prediction.get(&id).map(Pieces::said).unwrap_or_default()
+    }
+
+    /// What was told of it by its request and row.
+    pub fn on_request(&self, request: &str, row: u32) -> Option<Said<'_>> {
+        // Most requests are never named: no key is made for those.
+        if self.by_request.is_empty() {
+            return None;
+        }
+        self.by_request.get(&(request.to_owned(), row)).map(Pieces::said)
+    }
+
+    /// Name of the feedback that was asked for and that no prediction has.
+    pub fn lacks<'e>(&self, export: &'e Export) -> Option<&'e str> {
+        let label = (!self.has_label).then_some(export.label.as_str());
+        label.or_else(|| export.exposure().filter(|_| !self.has_exposure))
+    }
+}
+
+impl Pieces {
+    fn said(&self) -> Said<'_> {
+        let told = latest(self.told.iter());
+        let shown_us = self.shown_us.map(|(event_us, _)| event_us);
+        let arrived = told.map(|told| told.received_us).into_iter().chain(self.shown_us.map(|(_, arrived)| arrived));
+        Said {
+            told,
+            // What was answered has been seen.
+            seen_us: self.told.iter().map(|told| told.event_us).chain(shown_us).min(),
+            received_us: arrived.max().unwrap_or(i64::MIN),
+        }
+    }
+}
+
+/// The columns that say what feedback is on.
+struct Subjects<'b> {
+    predictions: &'b StringArray,
+    requests: &'b StringArray,
+    rows: &'b UInt32Array,
+}
+
+impl<'b> Subjects<'b> {
+    fn of(batch: &'b RecordBatch) -> Result<Self, ExportError> {
+        Ok(Self {
+            predictions: text(batch, "prediction_id")?,
+            requests: text(batch, "request_id")?,
+            rows: primitive::<UInt32Type>(batch, "row_index")?,
+        })
     }
 }
 
@@ -118,10 +209,7 @@ fn keep(all: &mut Vec<Told>, told: Told) {
     }
 }
 
-fn latest(all: &[Told]) -> Option<&Told> {
-    all.iter().max_by_key(|told| order(told))
-}
-
-fn order(told: &Told) -> (i64, u128) {
-    (told.received_us, told.id)
+/// The one that arrived last; of two that arrived at once the ids decide.
+fn latest<'l>(all: impl Iterator<Item = &'l Told>) -> Option<&'l Told> {
+    all.max_by_key(|told| (told.received_us, told.id))
 }

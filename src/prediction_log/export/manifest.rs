@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -40,6 +41,10 @@ pub struct Query {
     pub until: Option<String>,
     pub as_of: String,
     pub mature_s: Option<i64>,
+    /// As the settings have it, such as `30m`, or null: only what was told is a label.
+    pub negative_after: Option<String>,
+    /// `assumed`, or the name of the feedback that says what was shown; null without `negative_after`.
+    pub exposure: Option<String>,
     /// `number`, `text`, or null: labels had to be of one kind.
     pub label_type: Option<&'static str>,
     /// `equal` or `ips`.
@@ -50,14 +55,16 @@ pub struct Query {
 pub struct Counts {
     /// Predictions within the bounds, whatever their age.
     pub predictions: u64,
-    /// Of these, those with a label.
+    /// Of these, those that feedback gives a label.
     pub labelled: u64,
     /// Rows of the training set.
     pub exported: u64,
+    /// Of these, those whose label is 0 because nothing was told in time.
+    pub implicit_negatives: u64,
     /// Predictions that are not in it, by the first reason that applies: `bad_id`, `too_young` for `mature_s`, `shadow` (a
-    /// copy that nobody waited for), `error`, `unlabelled`, `truncated` or `payload_dropped` (features are missing),
-    /// `text_label` (where labels are numbers), `ambiguous_request` (the label names a request that several predictions
-    /// have).
+    /// copy that nobody waited for), `error`, `unlabelled`, `too_young` for `negative_after`, `text_label` (where labels are
+    /// numbers), `truncated` or `payload_dropped` (features are missing), `ambiguous_request` (feedback names a request that
+    /// several predictions have).
     pub left_out: BTreeMap<&'static str, u64>,
     /// About how many further predictions were not written, by the sampling probabilities of those that were.
     pub sampled_out_estimate: u64,
@@ -105,7 +112,7 @@ pub fn manifest_path(output: &Path) -> PathBuf {
 
 impl Manifest {
     /// Reads the files that rows came from once more, for their digests.
-    pub fn new(export: &Export, joined: &Joined, written: &Written, output: &Path) -> Self {
+    pub fn new(export: &Export, joined: &Joined<'_>, written: &Written, output: &Path) -> Self {
         let schema = written.schema.fields().iter().map(|field| Column {
             name: field.name().clone(),
             kind: field.data_type().to_string(),
@@ -128,6 +135,7 @@ impl Manifest {
                 predictions: joined.predictions,
                 labelled: joined.labelled,
                 exported: written.rows,
+                implicit_negatives: joined.implicit(),
                 left_out: joined.left_out.clone(),
                 sampled_out_estimate: joined.sampled_out.round() as u64,
             },
@@ -161,6 +169,11 @@ fn query(export: &Export) -> Query {
         until: export.until_us.map(moment),
         as_of: moment(export.as_of_us),
         mature_s: export.mature_us.map(|us| us / 1_000_000),
+        negative_after: export.negatives.as_ref().map(|negatives| {
+            let after = Duration::from_micros(negatives.after_us.unsigned_abs());
+            humantime::format_duration(after).to_string()
+        }),
+        exposure: export.negatives.as_ref().map(|negatives| negatives.exposure.name().to_owned()),
         label_type: export.label_type.map(|kind| match kind {
             LabelType::Number => "number",
             LabelType::Text => "text",

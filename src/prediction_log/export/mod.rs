@@ -3,13 +3,14 @@
 //!
 //! Two passes. The first joins labels and predictions, and finds which hours have rows. The second reads the features of
 //! one such hour at a time, sorts them and writes them, so that neither the files' order nor their compaction shows in what
-//! comes out. Labels, and the labelled rows of one hour, are in memory.
+//! comes out. Labels, the ids of the rows that have one, and those rows of one hour are in memory.
 
 mod columns;
 mod error;
 mod join;
 mod labels;
 mod manifest;
+mod standing;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use self::join::Joined;
 use self::labels::Labels;
 pub use self::manifest::{Counts, Manifest, SourceFile, manifest_path};
 use super::read::{LeftOut, Scan, settled};
+use super::settings::Exposure;
 use super::table::Table;
 
 /// Which training set.
@@ -37,11 +39,21 @@ pub struct Export {
     pub as_of_us: i64,
     /// Least age of a prediction at `as_of_us`, in µs: until then a label may still change or come. `None`: any age.
     pub mature_us: Option<i64>,
+    /// `None`: only what was told is a label.
+    pub negatives: Option<Negatives>,
     pub weights: Weights,
     /// `None`: labels of one kind alone.
     pub label_type: Option<LabelType>,
     /// Takes up the files that can't be read, and the set is made without them; `None`: the first one refuses it.
     pub left_out: Option<LeftOut>,
+}
+
+/// Predictions that were shown and of which nothing was told in time are negative, as in realised quality.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Negatives {
+    /// How long after it was shown, in µs.
+    pub after_us: i64,
+    pub exposure: Exposure,
 }
 
 /// What becomes of labels where some are numbers and some are texts.
@@ -76,7 +88,7 @@ impl Export {
 
     fn once(&self, output: &Path) -> Result<Manifest, ExportError> {
         let labels = Labels::read(self)?;
-        let joined = Joined::read(self, labels)?;
+        let joined = Joined::read(self, &labels)?;
         let columns = columns::Columns::of(self)?;
         let written = write::write(self, &joined, &columns, output)?;
         let manifest = Manifest::new(self, &joined, &written, output);
@@ -88,6 +100,14 @@ impl Export {
     /// The moment from which on predictions are too young.
     fn mature_until_us(&self) -> i64 {
         self.as_of_us.saturating_sub(self.mature_us.unwrap_or(0))
+    }
+
+    /// Name of the feedback that says that a prediction was shown, where that matters.
+    fn exposure(&self) -> Option<&str> {
+        match &self.negatives.as_ref()?.exposure {
+            Exposure::Assumed => None,
+            Exposure::Feedback(name) => Some(name),
+        }
     }
 
     /// The predictions that are meant, whatever their status and their age.

@@ -7,6 +7,8 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use super::*;
 use crate::prediction_log::read::tests::fixture::*;
 
+mod negatives;
+
 const DAY_US: i64 = 24 * HOUR_US;
 
 fn export(log: &tempfile::TempDir) -> Export {
@@ -19,6 +21,7 @@ fn export(log: &tempfile::TempDir) -> Export {
         until_us: None,
         as_of_us: SEVEN_US + DAY_US,
         mature_us: None,
+        negatives: None,
         weights: Weights::Equal,
         label_type: None,
         left_out: None,

@@ -16,10 +16,14 @@ use sha2::{Digest, Sha256};
 
 use super::columns::{Columns, column, primitive, text};
 use super::join::{HOUR_US, Joined};
-use super::labels::{Label, Told};
+use super::labels::Label;
+use super::standing::RowLabel;
 use super::{Export, ExportError, Weights};
 use crate::inference::PredictionId;
 use crate::prediction_log::read::Scan;
+
+/// The label of a prediction of which nothing was told in time.
+const NEGATIVE: Label = Label::Number(0.0);
 
 /// A file that is whole, under a name of its own until it is published.
 #[derive(Debug)]
@@ -33,7 +37,7 @@ pub struct Written {
 }
 
 /// Writes the rows that the first pass chose.
-pub fn write(export: &Export, joined: &Joined, columns: &Columns, output: &Path) -> Result<Written, ExportError> {
+pub fn write(export: &Export, joined: &Joined<'_>, columns: &Columns, output: &Path) -> Result<Written, ExportError> {
     let schema = columns.schema(export, joined.is_number);
     let temporary = temporary(output);
     let mut written = Written { temporary, rows: 0, sha256: String::new(), bytes: 0, schema: schema.clone() };
@@ -86,7 +90,7 @@ fn properties(schema: &SchemaRef) -> WriterProperties {
 /// The rows of the training set whose predictions ended in this hour since 1970, in their order.
 fn hour_rows(
     export: &Export,
-    joined: &Joined,
+    joined: &Joined<'_>,
     columns: &Columns,
     (hour, schema): (i64, &SchemaRef),
 ) -> Result<RecordBatch, ExportError> {
@@ -115,49 +119,54 @@ fn hour_rows(
 /// The rows of a batch that are in the training set, as its schema has them.
 fn labelled(
     export: &Export,
-    joined: &Joined,
+    joined: &Joined<'_>,
     columns: &Columns,
     (batch, schema): (&RecordBatch, &SchemaRef),
 ) -> Result<RecordBatch, ExportError> {
-    let told_of = |id: Option<&str>| joined.rows.get(&id?.parse::<PredictionId>().ok()?);
-    let kept: BooleanArray = text(batch, "prediction_id")?.iter().map(|id| Some(told_of(id).is_some())).collect();
+    let label_of = |id: Option<&str>| joined.rows.get(&id?.parse::<PredictionId>().ok()?).copied();
+    let kept: BooleanArray = text(batch, "prediction_id")?.iter().map(|id| Some(label_of(id).is_some())).collect();
     let batch = filter_record_batch(batch, &kept)?;
     let ids = text(&batch, "prediction_id")?;
-    let told: Vec<&Told> = ids.iter().filter_map(told_of).collect();
+    let labels: Vec<RowLabel<'_>> = ids.iter().filter_map(label_of).collect();
     let label: ArrayRef = if joined.is_number {
-        let number = |told: &&Told| match told.label {
-            Label::Number(number) => Some(number),
+        let number = |label: &RowLabel<'_>| match label.map_or(&NEGATIVE, |told| &told.label) {
+            Label::Number(number) => Some(*number),
             Label::Text(_) => None,
         };
-        Arc::new(told.iter().map(number).collect::<Float64Array>())
+        Arc::new(labels.iter().map(number).collect::<Float64Array>())
     } else {
-        let text = |told: &&Told| match &told.label {
+        let text = |label: &RowLabel<'_>| match label.map_or(&NEGATIVE, |told| &told.label) {
             Label::Text(text) => Some(text.clone()),
             Label::Number(number) => Some(number.to_string()),
         };
-        Arc::new(told.iter().map(text).collect::<StringArray>())
+        Arc::new(labels.iter().map(text).collect::<StringArray>())
     };
-    let weight = weights(export, &batch, &told)?;
+    let weight = weights(export, &batch, &labels)?;
     let own = |column: &'static str| {
         batch.column_by_name(column).cloned().ok_or(ExportError::Column { column, expected: "there" })
     };
     let mut arrays: Vec<ArrayRef> = columns.features.iter().map(|field| column(&batch, field)).collect();
-    arrays.extend([label, Arc::new(weight), own("prediction_id")?, own("ts")?, own("model_version")?]);
+    arrays.push(label);
+    if export.negatives.is_some() {
+        let source = |label: &RowLabel<'_>| Some(if label.is_some() { "feedback" } else { "implicit" });
+        arrays.push(Arc::new(labels.iter().map(source).collect::<StringArray>()));
+    }
+    arrays.extend([Arc::new(weight), own("prediction_id")?, own("ts")?, own("model_version")?]);
     arrays.extend(columns.outputs.iter().map(|field| column(&batch, field)));
     Ok(RecordBatch::try_new(schema.clone(), arrays)?)
 }
 
-fn weights(export: &Export, batch: &RecordBatch, told: &[&Told]) -> Result<Float64Array, ExportError> {
+fn weights(export: &Export, batch: &RecordBatch, labels: &[RowLabel<'_>]) -> Result<Float64Array, ExportError> {
     let sampled = primitive::<Float32Type>(batch, "sample_probability")?;
     let arm = primitive::<Float32Type>(batch, "arm_probability")?;
-    let weight = |(row, told): (usize, &&Told)| {
+    let weight = |(row, label): (usize, &RowLabel<'_>)| {
         let by_chance = match export.weights {
             Weights::Equal => 1.0,
             Weights::Ips => 1.0 / (f64::from(sampled.value(row)) * f64::from(arm.value(row))),
         };
-        Some(by_chance * told.weight.unwrap_or(1.0))
+        Some(by_chance * label.and_then(|told| told.weight).unwrap_or(1.0))
     };
-    Ok(told.iter().enumerate().map(weight).collect())
+    Ok(labels.iter().enumerate().map(weight).collect())
 }
 
 /// The digest of a file, hexadecimal, and its length in bytes.

@@ -11,10 +11,11 @@ use super::group::{Group, Groups};
 use super::label::Label;
 use super::outcome::{Truth, is_wrong};
 use super::plan::Plan;
-use super::record::{Bounds, DueTimes, Record, Records, RolloutShare, Standing, ToldLabel};
+use super::record::{Bounds, DueTimes, Record, Records, RolloutShare, ToldLabel};
 use crate::inference::PredictionId;
 use crate::prediction_log::entry::RolloutPart;
 use crate::prediction_log::feedback::Subject;
+use crate::prediction_log::standing_policy::Standing;
 use crate::routing::{Arm, LabelSample};
 
 /// Names of feedback, besides the truth's, that are evidence of one prediction.

@@ -9,6 +9,7 @@ use super::outcome::Prediction;
 use super::plan::Plan;
 use crate::inference::PredictionId;
 use crate::prediction_log::settings::MAX_SEGMENTS;
+use crate::prediction_log::standing_policy::{Implicit, Standing, standing};
 use crate::routing::Weights;
 
 /// One instance that was answered.
@@ -48,26 +49,11 @@ pub struct RolloutShare {
     pub names: Vec<u64>,
 }
 
-/// What is known of a prediction's label.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Standing {
-    Known(Label),
-    /// Known from then on, Unix time in µs, whatever comes until then.
-    Due(i64),
-    Unknown,
-}
-
 impl Record {
-    /// Where things stand at a time. With implicit negatives a label of either kind counts from the same time on, or the
-    /// quick ones, which are positive, would be too many among the young.
-    pub fn standing(&self, plan: &Plan, now_us: i64) -> Standing {
-        let told = self.told.map(|told| told.label);
-        match self.due_us(plan) {
-            Some(due_us) if now_us >= due_us => Standing::Known(told.unwrap_or(plan.negative().into())),
-            Some(due_us) => Standing::Due(due_us),
-            None if plan.negative_after_us().is_some() => Standing::Unknown,
-            None => told.map_or(Standing::Unknown, Standing::Known),
-        }
+    /// Where things stand at a time.
+    pub fn standing(&self, plan: &Plan, now_us: i64) -> Standing<Label> {
+        let implicit = plan.negative_after_us().map(|after_us| Implicit { after_us, negative: plan.negative().into() });
+        standing(self.told.map(|told| told.label), self.exposed_us, implicit, now_us)
     }
 
     /// When time decides its label, Unix time in µs; `None` where only feedback does, or before it was shown.

@@ -138,10 +138,8 @@ fn quality(mut section: Section<'_>) -> Result<QualitySettings, SettingsError> {
     let feedback = section.take("feedback").map(name).transpose()?.unwrap_or(plain.feedback);
     let segments = section.take("segments").map(|entry| texts(entry, MAX_SEGMENTS)).transpose()?.unwrap_or_default();
     let negative_after = section.take("negative_after").map(above_zero).transpose()?;
-    let exposure = match section.take("exposure").map(name).transpose()?.as_deref() {
-        None | Some("assumed") => Exposure::Assumed,
-        Some(feedback) => Exposure::Feedback(feedback.to_owned()),
-    };
+    let exposure = section.take("exposure").map(name).transpose()?;
+    let exposure = exposure.map_or(Exposure::Assumed, |name| Exposure::named(&name));
     if matches!(&exposure, Exposure::Feedback(shown) if *shown == feedback) {
         let expected = "another name than that of quality.feedback, which says what turned out";
         return Err(SettingsError::bad_value(format!("{path}.exposure"), expected, format!("'{feedback}'")));

@@ -1,6 +1,9 @@
 //! What was shown and not clicked is a "no", but not before its time. Two models that are the same but for that time: of one
 //! it passes at once, of the other never.
 
+use std::path::Path;
+use std::process::Command;
+
 use serde_json::{Value, json};
 
 use super::site::Site;
@@ -79,4 +82,50 @@ async fn a_label_is_unknown_until_its_time_is_over_and_negative_then() {
     })
     .await;
     assert_eq!(quality["labelled"], 0, "{quality}");
+}
+
+/// The manifest of a training set of a model's clicks, by the settings of its quality.
+async fn export(site: &Site, model: &str, negative_after: &str, more: &[&str]) -> Value {
+    // What was told is on the disk then.
+    let sealed = site.server.admin_http().post_json("/admin/v1/log/seal", &json!({})).await;
+    assert_eq!(sealed.status, 200, "{}", String::from_utf8_lossy(&sealed.body));
+    let folder = TempDir::new();
+    let output = folder.path().join("train.parquet");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_headgate"));
+    command.args(["log", "export", "--model", model, "--label", "click", "--exposure", "shown"]);
+    command.args(["--negative-after", negative_after, "--output"]).arg(&output).args(more);
+    let done = command.arg("--data-dir").arg(site.data.path()).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    serde_json::from_slice(&std::fs::read(Path::new(&output).with_extension("manifest.json")).unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_training_set_has_the_negatives_of_live_quality() {
+    let site = site();
+    predictions(&site, "patient").await;
+    let hasty = predictions(&site, "hasty").await;
+    // Live quality says that the time is over.
+    matured(&site, "hasty", 6, 2.0 / 6.0).await;
+    let first = export(&site, "hasty", "100ms", &[]).await;
+    let counts = json!({
+        "predictions": 7,
+        "labelled": 2,
+        "exported": 6,
+        "implicit_negatives": 4,
+        "left_out": {"unlabelled": 1},
+        "sampled_out_estimate": 0,
+    });
+    assert_eq!(first["counts"], counts, "{first}");
+    assert_eq!((&first["query"]["negative_after"], &first["query"]["exposure"]), (&json!("100ms"), &json!("shown")));
+    let young = export(&site, "patient", "1h", &[]).await;
+    assert_eq!(young["counts"]["exported"], 0, "{young}");
+    assert_eq!(young["counts"]["left_out"], json!({"too_young": 6, "unlabelled": 1}), "{young}");
+
+    // A late click takes the place of the "no"; the set from before can be made again.
+    site.feedback(&json!({"prediction_id": hasty[1], "name": "click", "value": 1})).await;
+    let late = export(&site, "hasty", "100ms", &[]).await;
+    assert_eq!((&late["counts"]["exported"], &late["counts"]["implicit_negatives"]), (&json!(6), &json!(3)), "{late}");
+    let as_of = first["query"]["as_of"].as_str().unwrap();
+    let again = export(&site, "hasty", "100ms", &["--as-of", as_of]).await;
+    assert_eq!(again["dataset"], first["dataset"], "{again}");
 }

@@ -79,6 +79,8 @@ pub struct Told {
     pub name: &'static str,
     pub number: Option<f64>,
     pub label: Option<&'static str>,
+    /// `None`: when it arrived.
+    pub event_us: Option<i64>,
     pub received_us: i64,
     pub weight: Option<f64>,
 }
@@ -91,6 +93,7 @@ pub fn told(n: u32, prediction: PredictionId, number: f64) -> Told {
         name: "y",
         number: Some(number),
         label: None,
+        event_us: None,
         received_us: SEVEN_US + i64::from(n) * SECOND_US,
         weight: None,
     }
@@ -165,8 +168,9 @@ pub fn feedback(rows: &[Told]) -> RecordBatch {
         |of: &dyn Fn(&Told) -> Option<String>| -> ArrayRef { Arc::new(rows.iter().map(of).collect::<StringArray>()) };
     let numbers =
         |of: &dyn Fn(&Told) -> Option<f64>| -> ArrayRef { Arc::new(rows.iter().map(of).collect::<Float64Array>()) };
-    let received: TimestampMicrosecondArray = rows.iter().map(|row| Some(row.received_us)).collect();
-    let received: ArrayRef = Arc::new(received.with_timezone("UTC"));
+    let times = |of: &dyn Fn(&Told) -> i64| -> ArrayRef {
+        Arc::new(rows.iter().map(|row| Some(of(row))).collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
+    };
     let indices: UInt32Array = rows.iter().map(|row| row.request.as_ref().map(|(_, row)| *row)).collect();
     let versions: UInt64Array = rows.iter().map(|row| row.prediction.map(|_| 1)).collect();
     batch(vec![
@@ -177,8 +181,8 @@ pub fn feedback(rows: &[Told]) -> RecordBatch {
         ("name", text(&|row| Some(row.name.to_owned())), false),
         ("value_number", numbers(&|row| row.number), true),
         ("value_label", text(&|row| row.label.map(str::to_owned)), true),
-        ("event_time", received.clone(), false),
-        ("received_time", received, false),
+        ("event_time", times(&|row| row.event_us.unwrap_or(row.received_us)), false),
+        ("received_time", times(&|row| row.received_us), false),
         ("source", text(&|_| None), true),
         ("weight", numbers(&|row| row.weight), true),
         ("model_name", text(&|row| row.prediction.map(|_| "iris".to_owned())), true),

@@ -5,6 +5,7 @@
 //! loader threads, never on an I/O thread.
 
 pub mod batch_axis;
+mod clean_up;
 pub mod closeness;
 mod declared_shapes;
 #[doc(hidden)]

@@ -33,7 +33,7 @@ use self::model::TractModel;
 pub use self::plan_policy::MAX_REMEMBERED_SHAPES;
 pub use self::plans::{MAX_CONCRETE_PLANS, MAX_PINNED_PLANS};
 use self::prepare::prepare;
-use super::{Engine, LoadError, Model, onnx, ops};
+use super::{Engine, LoadError, Model, clean_up, onnx, ops};
 use crate::engine::onnx::OnnxFacts;
 use crate::signature::TensorSpec;
 
@@ -66,8 +66,9 @@ impl TractEngine {
     }
 
     fn prepared(&self, path: &Path) -> Result<TractModel, LoadError> {
-        let proto = onnx::read_proto(path)?;
+        let mut proto = onnx::read_proto(path)?;
         let facts = onnx::facts(&proto);
+        clean_up::apply(&mut proto);
         support::operators(&facts, &self.onnx.op_register)?;
         support::datatypes(&proto)?;
         known_wrong::check(&proto)?;

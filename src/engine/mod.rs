@@ -7,6 +7,7 @@
 pub mod batch_axis;
 mod clean_up;
 pub mod closeness;
+mod deciding_inputs;
 mod declared_shapes;
 #[doc(hidden)]
 pub mod fake;

@@ -5,7 +5,9 @@
 //! loader threads, never on an I/O thread.
 
 pub mod batch_axis;
+mod clean_up;
 pub mod closeness;
+mod deciding_inputs;
 mod declared_shapes;
 #[doc(hidden)]
 pub mod fake;

@@ -10,6 +10,7 @@ mod interop;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod node_tests;
 mod padding;
 mod load;
 mod partial_upload;

@@ -13,10 +13,13 @@ mod guard;
 mod known_wrong;
 mod memory;
 mod model;
+mod plan_key;
 mod plan_policy;
 mod plans;
 mod prepare;
 mod support;
+#[cfg(test)]
+mod value_tests;
 #[cfg(test)]
 mod zoo_tests;
 
@@ -33,7 +36,7 @@ use self::model::TractModel;
 pub use self::plan_policy::MAX_REMEMBERED_SHAPES;
 pub use self::plans::{MAX_CONCRETE_PLANS, MAX_PINNED_PLANS};
 use self::prepare::prepare;
-use super::{Engine, LoadError, Model, onnx, ops};
+use super::{Engine, LoadError, Model, clean_up, deciding_inputs, onnx, ops};
 use crate::engine::onnx::OnnxFacts;
 use crate::signature::TensorSpec;
 
@@ -66,8 +69,9 @@ impl TractEngine {
     }
 
     fn prepared(&self, path: &Path) -> Result<TractModel, LoadError> {
-        let proto = onnx::read_proto(path)?;
+        let mut proto = onnx::read_proto(path)?;
         let facts = onnx::facts(&proto);
+        clean_up::apply(&mut proto);
         support::operators(&facts, &self.onnx.op_register)?;
         support::datatypes(&proto)?;
         known_wrong::check(&proto)?;
@@ -77,13 +81,15 @@ impl TractEngine {
             declared.iter().map(|each| each.spec(NAME)).collect()
         };
         let (inputs, outputs) = (specs(&facts.inputs)?, specs(&facts.outputs)?);
+        let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
+        let deciding = deciding_inputs::positions(&proto, &names);
         let graph = Graph::parse(&self.onnx, &proto, folder.to_str()).map_err(|fault| {
             let cause = external::without_folder(fault.into_cause("reading the graph"), folder);
             LoadError::Unsupported { engine: NAME, cause }
         })?;
         // The weights are in the graph now; the file's copy of them goes before plans are made.
         drop(proto);
-        prepare(graph, inputs, outputs, &self.builder)
+        prepare(graph, (inputs, outputs), deciding, &self.builder)
     }
 }
 

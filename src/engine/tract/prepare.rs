@@ -11,6 +11,7 @@ use super::model::{Sample, TractModel, declared_outputs, engine_inputs};
 use super::plans::{PlanUse, Plans};
 use crate::engine::batch_axis::{Candidate, candidates, prove};
 use crate::engine::closeness::is_close;
+use crate::engine::deciding_inputs::GUESSES;
 use crate::engine::sample::{self, Sizes, Style, USUAL_SIZE};
 use crate::engine::{LoadError, RunError, declared_shapes};
 use crate::signature::{Batching, Signature, TensorSpec};
@@ -31,17 +32,23 @@ const SYMBOLIC_TOLERANCE: f64 = 1e-3;
 /// `Unsupported` when no plan can be made at any size.
 pub fn prepare(
     graph: Graph,
-    inputs: Vec<TensorSpec>,
-    outputs: Vec<TensorSpec>,
+    (inputs, outputs): (Vec<TensorSpec>, Vec<TensorSpec>),
+    deciding: Vec<usize>,
     builder: &Arc<Builder>,
 ) -> Result<TractModel, LoadError> {
     let signature = Signature { inputs, outputs, batching: Batching::Unproven("not looked for yet".into()) };
-    let workshop = Workshop {
+    let mut workshop = Workshop {
         axes: candidates(&signature.inputs).into_iter().next().map(|Candidate { axes, .. }| axes),
         signature,
         graph,
     };
-    let start = workshop.start()?;
+    let start = match workshop.start() {
+        Err(refused) if !deciding.is_empty() => {
+            workshop.graph.plan_by_values(deciding.clone());
+            workshop.start_by_values(&deciding).ok_or(refused)?
+        }
+        start => start?,
+    };
     let symbolic = workshop.symbolic(&start);
     let mut notes = vec![];
     if let Some(cause) = &start.failure {
@@ -49,7 +56,8 @@ pub fn prepare(
         notes.push("not warmed up: it ran on none of the inputs made up for it; the log has the cause".into());
     }
     let Workshop { graph, signature, axes } = workshop;
-    let first = start.plan.as_ref().map(|(cost, plan)| (start.inputs.as_slice(), *cost, plan.clone()));
+    let key = |inputs: &[Tensor]| graph.key(inputs).ok();
+    let first = start.plan.as_ref().and_then(|(cost, plan)| Some((key(&start.inputs)?, *cost, plan.clone())));
     let plans = Plans::new(graph, first, symbolic, builder);
     let sample = Sample { axes, other: start.sizes.other, style: start.style };
     let mut model = TractModel { signature, notes, sample, plans };
@@ -100,7 +108,7 @@ impl Workshop {
             let sizes = Sizes { rows: 1, other };
             let inputs = self.inputs(sizes, Style::Signed);
             let begun = Instant::now();
-            let plan = match self.graph.concrete(&shapes(&inputs)) {
+            let plan = match self.concrete(&inputs) {
                 Ok(plan) => (begun.elapsed(), plan),
                 Err(fault) => {
                     refused.get_or_insert(fault);
@@ -127,6 +135,32 @@ impl Workshop {
         }
     }
 
+    /// Finds values of the inputs that decide shapes with which a plan can be built and runs: what a client will give is
+    /// not known, but a graph that takes none of these guesses is not one that the engine can plan.
+    fn start_by_values(&self, deciding: &[usize]) -> Option<Start> {
+        let sizes = self.other_sizes().into_iter().flat_map(|other| GUESSES.map(|guess| (other, guess)));
+        for (other, guess) in sizes {
+            let (sizes, style) = (Sizes { rows: 1, other }, Style::Signed);
+            let mut inputs = self.inputs(sizes, style);
+            for &position in deciding {
+                inputs[position] = guess.tensor(inputs[position].dtype(), inputs[position].shape());
+            }
+            let begun = Instant::now();
+            let Ok(plan) = self.concrete(&inputs) else { continue };
+            let plan = (begun.elapsed(), plan);
+            if let Ok(outputs) = self.run(&plan.1, &inputs) {
+                let output_shapes = shapes(&outputs);
+                return Some(Start { sizes, style, inputs, output_shapes, plan: Some(plan), failure: None });
+            }
+        }
+        None
+    }
+
+    fn concrete(&self, inputs: &[Tensor]) -> Result<Plan, Fault> {
+        let key = self.graph.key(inputs).map_err(|error| Fault::Refused(error.to_string()))?;
+        self.graph.concrete(&key)
+    }
+
     /// Some graphs name dimensions inside their subgraphs, which only fit a symbolic plan.
     fn start_without_plan(&self, refused: Option<Fault>) -> Result<Start, LoadError> {
         if let Ok(plan) = self.graph.symbolic() {
@@ -147,7 +181,7 @@ impl Workshop {
     /// A symbolic plan, if it gives what concrete plans give: for one row where the model started, and for three rows
     /// at other sizes. Such a plan may build and then fail, or fail at every size but one.
     fn symbolic(&self, start: &Start) -> Option<Plan> {
-        if !self.varies() {
+        if !self.varies() || self.graph.plans_by_values() {
             return None;
         }
         let symbolic = self.graph.symbolic().ok()?;
@@ -161,7 +195,7 @@ impl Workshop {
         let others = self.other_sizes().into_iter().filter(|other| *other != start.sizes.other);
         let sizes = others.chain([start.sizes.other]).map(|other| Sizes { rows: 3, other });
         for inputs in sizes.map(|sizes| self.inputs(sizes, Style::Signed)) {
-            let concrete = self.graph.concrete(&shapes(&inputs)).ok();
+            let concrete = self.concrete(&inputs).ok();
             let Some(expected) = concrete.and_then(|plan| self.run(&plan, &inputs).ok()) else { continue };
             let agrees = self.run(&symbolic, &inputs).is_ok_and(|outputs| all_close(&outputs, &expected));
             return agrees.then_some(symbolic);

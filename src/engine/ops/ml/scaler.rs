@@ -56,7 +56,7 @@ impl Expansion for Scaler {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Node, run};
+    use super::super::super::testing::{Node, run};
     use super::*;
 
     fn scaler(offset: &[f32], scale: &[f32]) -> Node {

@@ -247,7 +247,7 @@ impl TypedOp for Lookup {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Node, run};
+    use super::super::super::testing::{Node, run};
     use super::*;
 
     fn texts(values: &[&str]) -> Tensor {

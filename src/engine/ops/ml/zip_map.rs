@@ -39,7 +39,7 @@ impl Expansion for ZipMap {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Node, run};
+    use super::super::super::testing::{Node, run};
     use super::*;
 
     #[test]

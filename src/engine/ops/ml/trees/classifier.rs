@@ -207,7 +207,7 @@ impl TypedOp for Classifier {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::testing::{Node, run};
+    use super::super::super::super::testing::{Node, run};
     use super::*;
 
     /// One tree that splits on feature 0 at 0. `weights`: (node, class, weight); node 1 is where the branch holds.

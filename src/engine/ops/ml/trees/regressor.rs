@@ -118,7 +118,7 @@ impl TypedOp for Regressor {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::testing::{Node, run};
+    use super::super::super::super::testing::{Node, run};
     use super::*;
 
     /// Two trees that split on feature 0 at 0 and at 0.5. `weights`: (tree, node, target, weight).

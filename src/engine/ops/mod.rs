@@ -4,6 +4,7 @@
 //! and says so. Attributes come from an untrusted file: whatever is inconsistent is an error that names the attribute.
 
 mod attributes;
+mod kernel;
 mod ml;
 #[cfg(test)]
 mod testing;
@@ -22,5 +23,5 @@ pub fn register(register: &mut OnnxOpRegister) {
 /// Where one of our operators keeps data of its own and how many bytes that is; `None` for any other operator. Plans of
 /// one file share the data, and so the address.
 pub fn held_bytes(op: &dyn TypedOp) -> Option<(usize, u64)> {
-    ml::held_bytes(op)
+    kernel::held_bytes(op)
 }

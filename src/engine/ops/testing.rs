@@ -28,6 +28,10 @@ impl Node {
         self.with(AttributeProto { floats: values.to_vec(), ..attribute(name, AttributeType::Floats) })
     }
 
+    pub fn float(self, name: &str, value: f32) -> Self {
+        self.with(AttributeProto { f: value, ..attribute(name, AttributeType::Float) })
+    }
+
     pub fn texts(self, name: &str, values: &[&str]) -> Self {
         let strings = values.iter().map(|text| text.as_bytes().to_vec()).collect();
         self.with(AttributeProto { strings, ..attribute(name, AttributeType::Strings) })

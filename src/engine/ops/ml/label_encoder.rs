@@ -6,12 +6,10 @@
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
-use tract_onnx::tract_core::ops::cast::cast;
-use tract_onnx::tract_core::{as_op, op_as_typed_op, op_out_of_plan};
 use tract_onnx::tract_hir::internal::*;
 
-use super::Built;
-use super::attributes;
+use super::kernel::{Facts, Kernel, built};
+use super::{Built, attributes};
 
 pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     let tables = match attributes::texts(node, "classes_strings")? {
@@ -27,7 +25,21 @@ pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
             vec![Table::new(&keys, &values, &default_value(context, node, values.datum_type())?)?]
         }
     };
-    Ok((expand(LabelEncoder { tables: tables.into_iter().map(Arc::new).collect() }), vec![]))
+    built(LabelEncoder { name: "LabelEncoder", tables })
+}
+
+/// `ai.onnx.ml.CategoryMapper` (version 1): texts to integers or integers to texts, whichever the input has. tract has it,
+/// but refuses a node without a default or with both.
+pub fn build_category_mapper(_: &ParsingContext, node: &NodeProto) -> Built {
+    let texts = attributes::texts(node, "cats_strings")?.context("attribute 'cats_strings' is missing")?;
+    let integers = attributes::integers(node, "cats_int64s")?.context("attribute 'cats_int64s' is missing")?;
+    let default_text = node.get_attr_opt::<String>("default_string")?.unwrap_or_else(|| "_Unused".into());
+    let default_integer = node.get_attr_opt::<i64>("default_int64")?.unwrap_or(-1);
+    let tables = vec![
+        Table::new(&texts, &integers, &tensor0(default_integer))?,
+        Table::new(&integers, &texts, &tensor0(default_text))?,
+    ];
+    built(LabelEncoder { name: "CategoryMapper", tables })
 }
 
 /// One of the two lists, in whichever form the node has it.
@@ -160,89 +172,42 @@ fn float_key(value: f64) -> u64 {
     if value.is_nan() { f64::NAN.to_bits() } else { (value + 0.0).to_bits() }
 }
 
-#[derive(Debug, Clone)]
-struct LabelEncoder {
-    /// One, or one for each direction.
-    tables: Vec<Arc<Table>>,
+/// Keys to values, by one table or by one for each type of input.
+#[derive(Debug)]
+pub struct LabelEncoder {
+    name: &'static str,
+    tables: Vec<Table>,
 }
 
 impl LabelEncoder {
-    fn table(&self, input: DatumType) -> TractResult<&Arc<Table>> {
+    fn table(&self, input: DatumType) -> TractResult<&Table> {
         let is_text = |dt: DatumType| dt == DatumType::String;
         let fits = self.tables.iter().find(|table| is_text(table.index.datum_type()) == is_text(input));
         fits.with_context(|| format!("its keys are not of the input's type {input:?}"))
     }
 }
 
-impl Expansion for LabelEncoder {
-    fn name(&self) -> StaticName {
-        "LabelEncoder".into()
+impl Kernel for LabelEncoder {
+    fn name(&self) -> &'static str {
+        self.name
     }
 
-    fn rules<'r, 'p: 'r, 's: 'r>(
-        &'s self,
-        solver: &mut Solver<'r>,
-        inputs: &'p [TensorProxy],
-        outputs: &'p [TensorProxy],
-    ) -> InferenceResult {
-        check_input_arity(inputs, 1)?;
-        check_output_arity(outputs, 1)?;
-        solver.equals(&inputs[0].shape, &outputs[0].shape)?;
-        solver.given(&inputs[0].datum_type, move |solver, dt| {
-            solver.equals(&outputs[0].datum_type, self.table(dt)?.values.datum_type())
-        })
+    fn input_type(&self, _: usize, given: DatumType) -> TractResult<DatumType> {
+        Ok(self.table(given)?.index.datum_type())
     }
 
-    fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        let dt = model.outlet_fact(inputs[0])?.datum_type;
-        let table = self.table(dt)?;
-        let wanted = table.index.datum_type();
-        let keys = match dt == wanted {
-            true => inputs[0],
-            false => model.wire_node(format!("{prefix}.cast"), cast(wanted), inputs)?[0],
-        };
-        model.wire_node(prefix, Lookup(Arc::clone(table)), &[keys])
-    }
-}
-
-#[derive(Debug, Clone)]
-struct Lookup(Arc<Table>);
-
-impl PartialEq for Lookup {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-impl Eq for Lookup {}
-
-impl Op for Lookup {
-    fn name(&self) -> StaticName {
-        "LabelEncoder".into()
+    fn outputs(&self, inputs: &[Facts]) -> TractResult<TVec<Facts>> {
+        let (dt, shape) = &inputs[0];
+        Ok(tvec!((self.table(*dt)?.values.datum_type(), shape.clone())))
     }
 
-    op_as_typed_op!();
-}
-
-impl EvalOp for Lookup {
-    op_out_of_plan!();
-
-    fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let input = args_1!(inputs);
-        Ok(tvec!(self.0.lookup(&input)?.into_tvalue()))
-    }
-}
-
-impl TypedOp for Lookup {
-    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        Ok(tvec!(self.0.values.datum_type().fact(inputs[0].shape.iter())))
+    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
+        Ok(tvec!(self.table(inputs[0].datum_type())?.lookup(&inputs[0])?.into_tvalue()))
     }
 
-    fn axes_mapping(&self, inputs: &[&TypedFact], outputs: &[&TypedFact]) -> TractResult<AxesMapping> {
-        AxesMapping::natural(inputs, outputs)
+    fn is_element_wise(&self) -> bool {
+        true
     }
-
-    as_op!();
 }
 
 #[cfg(test)]

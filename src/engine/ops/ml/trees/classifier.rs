@@ -4,23 +4,20 @@ use std::collections::HashSet;
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
-use tract_onnx::tract_core::{as_op, op_as_typed_op, op_out_of_plan};
 use tract_onnx::tract_hir::internal::*;
 
-use super::super::{Built, attributes};
 use super::ensemble::Ensemble;
+use super::kernel::{Facts, Kernel, built};
+use super::labels::{self, Labels};
 use super::post_transform::{PostTransform, logistic};
 use super::scores::{Aggregate, Scores};
-use super::{Trees, score_rules, wire_numbers};
+use super::{Built, Number, Trees, compared_in, lists, transformed};
 
 pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
-    let labels = match attributes::texts(node, "classlabels_strings")? {
-        Some(texts) => texts,
-        None => attributes::integers(node, "classlabels_int64s")?.context("it has no class labels")?,
-    };
-    let ensemble = Ensemble::read(context, node, "class", labels.len())?;
+    let labels = Labels::read(node, "classlabels_int64s")?;
+    let ensemble = lists::read(context, node, "class", labels.count())?;
     let votes = Votes::of(&ensemble)?;
-    Ok((expand(Classifier(Arc::new(Classification { trees: Trees::new(ensemble), labels, votes }))), vec![]))
+    built(Classification { trees: Trees::new(ensemble), labels, votes })
 }
 
 /// What the scores of a row mean.
@@ -64,145 +61,88 @@ impl Votes {
 #[derive(Debug)]
 struct Classification {
     trees: Trees,
-    labels: Arc<Tensor>,
+    labels: Labels,
     votes: Votes,
 }
 
 impl Classification {
     /// Labels `[N]` and scores `[N, classes]`.
-    fn classify(&self, input: &Tensor) -> TractResult<(Tensor, Tensor)> {
-        let Scores { mut values, mut scored } = self.trees.scores(input, Aggregate::Sum)?;
-        let classes = self.trees.ensemble.outputs;
-        let rows = values.chunks_exact_mut(classes).zip(scored.chunks_exact_mut(classes));
+    fn classify<T: Number>(&self, input: &Tensor) -> TractResult<TVec<TValue>> {
+        let Scores { mut values, mut scored } = self.trees.scores::<T>(input, Aggregate::Sum)?;
+        let Ensemble { outputs: classes, post_transform, base_values, .. } = &self.trees.ensemble;
+        let bases: Vec<T> = base_values.iter().copied().map(T::from_f64).collect();
+        let rows = values.chunks_exact_mut(*classes).zip(scored.chunks_exact_mut(*classes));
         let winners: Vec<usize> = match self.votes {
-            Votes::EachClass => rows.map(|(row, scored)| self.highest(row, scored)).collect(),
-            Votes::Probability | Votes::Margin => rows.map(|(row, _)| self.second_of_two(row)).collect(),
+            Votes::EachClass => rows.map(|(row, scored)| highest(row, scored, &bases)).collect(),
+            Votes::Probability | Votes::Margin => rows.map(|(row, _)| self.second_of_two(row, &bases)).collect(),
         };
-        let scores = values.into_iter().map(|score| score as f32).collect();
-        let scores = tract_ndarray::Array2::from_shape_vec((input.shape()[0], classes), scores)?.into();
-        Ok((self.labels_of(&winners)?, scores))
-    }
-
-    /// The class with the highest score, the first of equals. As in ONNX Runtime, a class for which no leaf had a weight
-    /// does not win with its score of 0 over classes whose scores are negative.
-    fn highest(&self, row: &mut [f64], scored: &mut [bool]) -> usize {
-        let Ensemble { base_values, post_transform, .. } = &self.trees.ensemble;
-        for (index, base) in base_values.iter().enumerate() {
-            row[index] += base;
-            scored[index] = true;
+        if self.votes == Votes::EachClass {
+            values = transformed(*post_transform, values, *classes);
         }
-        let mut winner: Option<usize> = None;
-        for class in (0..row.len()).filter(|&class| scored[class]) {
-            if winner.is_none_or(|best| row[class] > row[best]) {
-                winner = Some(class);
-            }
-        }
-        post_transform.apply(row);
-        winner.unwrap_or(0)
+        let values = values.into_iter().map(|score| score.to_f64() as f32).collect();
+        let scores = labels::scores(values, winners.len(), *classes)?;
+        Ok(tvec!(self.labels.of(&winners)?.into_tvalue(), scores))
     }
 
     /// From one column of weights to the scores of both classes. As in ONNX Runtime, of the transforms only LOGISTIC
-    /// applies here.
-    fn second_of_two(&self, row: &mut [f64]) -> usize {
-        let Ensemble { base_values, post_transform, .. } = &self.trees.ensemble;
-        let second = row[0] + base_values.first().copied().unwrap_or_default();
+    /// applies here, and only to margins.
+    fn second_of_two<T: Number>(&self, row: &mut [T], bases: &[T]) -> usize {
+        let second = bases.first().map_or(row[0], |base| row[0] + *base).to_f64();
         let (first, wins) = match self.votes {
             Votes::Probability => (1.0 - second, second > 0.5),
             _ => (-second, second > 0.0),
         };
-        row[0] = first;
-        row[1] = second;
-        if *post_transform == PostTransform::Logistic {
-            row[0] = logistic(-second);
-            row[1] = logistic(second);
-        }
+        let is_logistic = self.trees.ensemble.post_transform == PostTransform::Logistic && self.votes == Votes::Margin;
+        let scores = if is_logistic { [logistic(-second), logistic(second)] } else { [first, second] };
+        row.copy_from_slice(&scores.map(T::from_f64));
         usize::from(wins)
     }
+}
 
-    fn labels_of(&self, winners: &[usize]) -> TractResult<Tensor> {
-        fn pick<T: Datum + Clone>(labels: &Tensor, winners: &[usize]) -> TractResult<Tensor> {
-            let view = labels.try_as_plain_ram()?;
-            let labels = view.as_slice::<T>()?;
-            Ok(tensor1(&winners.iter().map(|&winner| labels[winner].clone()).collect::<Vec<T>>()))
+/// The class with the highest score, the first of equals, once the bases are added. As in ONNX Runtime, a class for which
+/// no leaf had a weight does not win with its score of 0 over classes whose scores are negative.
+fn highest<T: Number>(row: &mut [T], scored: &mut [bool], bases: &[T]) -> usize {
+    for (place, base) in bases.iter().enumerate() {
+        row[place] = row[place] + *base;
+        scored[place] = true;
+    }
+    let mut winner: Option<usize> = None;
+    for class in (0..row.len()).filter(|&class| scored[class]) {
+        if winner.is_none_or(|best| row[class] > row[best]) {
+            winner = Some(class);
         }
-        match self.labels.datum_type() == String::datum_type() {
-            true => pick::<String>(&self.labels, winners),
-            false => pick::<i64>(&self.labels, winners),
+    }
+    winner.unwrap_or(0)
+}
+
+impl Kernel for Classification {
+    fn name(&self) -> &'static str {
+        "TreeEnsembleClassifier"
+    }
+
+    fn output_count(&self) -> usize {
+        2
+    }
+
+    fn input_type(&self, _: usize, given: DatumType) -> TractResult<DatumType> {
+        compared_in(given)
+    }
+
+    fn outputs(&self, inputs: &[Facts]) -> TractResult<TVec<Facts>> {
+        self.trees.rows_of(&inputs[0])?;
+        self.labels.facts(&inputs[0], self.trees.ensemble.outputs)
+    }
+
+    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
+        match inputs[0].datum_type() == f64::datum_type() {
+            true => self.classify::<f64>(&inputs[0]),
+            false => self.classify::<f32>(&inputs[0]),
         }
     }
-}
 
-#[derive(Debug, Clone)]
-struct Classifier(Arc<Classification>);
-
-/// The trees of the operator, if it is this one.
-pub(super) fn trees_of(op: &dyn TypedOp) -> Option<&Trees> {
-    op.downcast_ref::<Classifier>().map(|classifier| &classifier.0.trees)
-}
-
-impl PartialEq for Classifier {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+    fn held_bytes(&self) -> u64 {
+        self.trees.bytes()
     }
-}
-
-impl Eq for Classifier {}
-
-impl Expansion for Classifier {
-    fn name(&self) -> StaticName {
-        "TreeEnsembleClassifier".into()
-    }
-
-    fn nboutputs(&self) -> TractResult<usize> {
-        Ok(2)
-    }
-
-    fn rules<'r, 'p: 'r, 's: 'r>(
-        &'s self,
-        solver: &mut Solver<'r>,
-        inputs: &'p [TensorProxy],
-        outputs: &'p [TensorProxy],
-    ) -> InferenceResult {
-        check_input_arity(inputs, 1)?;
-        check_output_arity(outputs, 2)?;
-        solver.equals(&outputs[0].datum_type, self.0.labels.datum_type())?;
-        solver.equals(&outputs[0].rank, 1)?;
-        solver.equals(&outputs[0].shape[0], &inputs[0].shape[0])?;
-        score_rules(solver, &inputs[0], &outputs[1], self.0.labels.len())
-    }
-
-    fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        let input = wire_numbers(prefix, model, inputs[0])?;
-        model.wire_node(prefix, self.clone(), &[input])
-    }
-}
-
-impl Op for Classifier {
-    fn name(&self) -> StaticName {
-        "TreeEnsembleClassifier".into()
-    }
-
-    op_as_typed_op!();
-}
-
-impl EvalOp for Classifier {
-    op_out_of_plan!();
-
-    fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let input = args_1!(inputs);
-        let (labels, scores) = self.0.classify(&input)?;
-        Ok(tvec!(labels.into_tvalue(), scores.into_tvalue()))
-    }
-}
-
-impl TypedOp for Classifier {
-    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let rows = inputs[0].shape[0].clone();
-        let labels = self.0.labels.datum_type().fact([rows.clone()]);
-        Ok(tvec!(labels, f32::fact([rows, self.0.labels.len().to_dim()])))
-    }
-
-    as_op!();
 }
 
 #[cfg(test)]

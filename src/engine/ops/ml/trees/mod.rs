@@ -1,23 +1,26 @@
-//! `ai.onnx.ml.TreeEnsembleClassifier` and `TreeEnsembleRegressor` (versions 1 to 3).
+//! `ai.onnx.ml.TreeEnsembleClassifier` and `TreeEnsembleRegressor` (versions 1 to 5), and `TreeEnsemble` (version 5).
 //!
 //! A file's parallel lists of attributes become an [`ensemble::Ensemble`], where everything is checked; that becomes a
-//! [`forest::Forest`], packed for speed; [`scores`] walks it; and the two operators make labels and scores of what comes out.
+//! [`forest::Forest`], packed for speed; [`scores`] walks it; and the operators make labels and scores of what comes out.
 
 pub mod classifier;
 mod ensemble;
 mod forest;
-mod post_transform;
+mod lists;
 pub mod regressor;
 mod scores;
+mod version_5;
 
 use std::sync::OnceLock;
 
-use tract_onnx::tract_core::ops::cast::cast;
 use tract_onnx::tract_hir::internal::*;
 
 use self::ensemble::Ensemble;
-use self::forest::Forest;
+use self::forest::{Forest, Real};
 use self::scores::{Aggregate, Scores};
+use super::labels::{self, matrix};
+use super::post_transform::{self, PostTransform};
+use super::{Built, MAX_OUTPUTS, attributes, kernel};
 
 /// An ensemble with its packed forms, made when first needed: FP64 inputs are compared in FP64, all others in FP32.
 #[derive(Debug)]
@@ -25,6 +28,23 @@ struct Trees {
     ensemble: Ensemble,
     single: OnceLock<Forest<f32>>,
     double: OnceLock<Forest<f64>>,
+}
+
+/// A type that trees compare in.
+trait Number: Real + Datum {
+    fn forest(trees: &Trees) -> &Forest<Self>;
+}
+
+impl Number for f32 {
+    fn forest(trees: &Trees) -> &Forest<Self> {
+        trees.single.get_or_init(|| Forest::new(&trees.ensemble))
+    }
+}
+
+impl Number for f64 {
+    fn forest(trees: &Trees) -> &Forest<Self> {
+        trees.double.get_or_init(|| Forest::new(&trees.ensemble))
+    }
 }
 
 impl Trees {
@@ -37,45 +57,41 @@ impl Trees {
         (self.ensemble.bytes() + forests) as u64
     }
 
-    /// What the trees say to each row of `input`, which is `[rows, features]` of FP32 or FP64.
-    fn scores(&self, input: &Tensor, aggregate: Aggregate) -> TractResult<Scores> {
-        let (rows, width) = (input.shape()[0], input.shape()[1]);
+    /// The rows of an input that fits.
+    fn rows_of(&self, (_, shape): &kernel::Facts) -> TractResult<TDim> {
+        let (rows, width) = matrix(shape)?;
+        let needed = self.ensemble.features;
+        let fits = width.to_i64().map_or(true, |width| width >= needed as i64);
+        ensure!(fits, "the trees read feature {} of {width}", needed.saturating_sub(1));
+        Ok(rows)
+    }
+
+    /// What the trees say to each row of `input`, which is `[rows, features]` of `T`.
+    fn scores<T: Number>(&self, input: &Tensor, aggregate: Aggregate) -> TractResult<Scores<T>> {
+        let (rows, width) = matrix(input.shape())?;
         let needed = self.ensemble.features;
         ensure!(width >= needed, "the trees read feature {} of {width}", needed - 1);
         let view = input.try_as_plain_ram()?;
-        if input.datum_type() == f64::datum_type() {
-            let forest = self.double.get_or_init(|| Forest::new(&self.ensemble));
-            return Ok(scores::score(forest, view.as_slice::<f64>()?, (rows, width), aggregate));
-        }
-        let forest = self.single.get_or_init(|| Forest::new(&self.ensemble));
-        Ok(scores::score(forest, view.as_slice::<f32>()?, (rows, width), aggregate))
+        Ok(scores::score(T::forest(self), view.as_slice::<T>()?, (rows, width), aggregate))
     }
 }
 
-/// Where a tree operator keeps its trees and how many bytes they are; `None` for any other operator.
-pub fn held_bytes(op: &dyn TypedOp) -> Option<(usize, u64)> {
-    let trees = classifier::trees_of(op).or_else(|| regressor::trees_of(op))?;
-    Some((std::ptr::from_ref(trees) as usize, trees.bytes()))
-}
-
-/// The input in a type that trees compare in.
-fn wire_numbers(prefix: &str, model: &mut TypedModel, input: OutletId) -> TractResult<OutletId> {
-    if model.outlet_fact(input)?.datum_type == f64::datum_type() {
-        return Ok(input);
+/// Scores after the transform, which is computed in FP64.
+fn transformed<T: Real>(transform: PostTransform, mut scores: Vec<T>, columns: usize) -> Vec<T> {
+    if transform == PostTransform::None {
+        return scores;
     }
-    Ok(model.wire_node(format!("{prefix}.cast"), cast(f32::datum_type()), &[input])?[0])
+    let mut wide = vec![0.0; columns];
+    for row in scores.chunks_exact_mut(columns) {
+        wide.iter_mut().zip(&*row).for_each(|(wide, score)| *wide = score.to_f64());
+        transform.apply(&mut wide);
+        row.iter_mut().zip(&wide).for_each(|(score, wide)| *score = T::from_f64(*wide));
+    }
+    scores
 }
 
-/// Input `[N, features]`, scores `[N, outputs]` of FP32.
-fn score_rules<'r, 'p: 'r>(
-    solver: &mut Solver<'r>,
-    input: &'p TensorProxy,
-    scores: &'p TensorProxy,
-    outputs: usize,
-) -> InferenceResult {
-    solver.equals(&input.rank, 2)?;
-    solver.equals(&scores.datum_type, f32::datum_type())?;
-    solver.equals(&scores.rank, 2)?;
-    solver.equals(&scores.shape[0], &input.shape[0])?;
-    solver.equals(&scores.shape[1], outputs.to_dim())
+/// The type that trees of versions 1 to 3 get their input in.
+fn compared_in(given: DatumType) -> TractResult<DatumType> {
+    ensure!(given.is_number(), "trees take numbers, not {given:?}");
+    Ok(if given == f64::datum_type() { given } else { f32::datum_type() })
 }

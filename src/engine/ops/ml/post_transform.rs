@@ -40,6 +40,20 @@ impl PostTransform {
             Self::Probit => row.iter_mut().for_each(|score| *score = probit(*score)),
         }
     }
+
+    /// Applies it to rows of FP32 scores, `columns` wide. A single score knows only PROBIT: ONNX Runtime leaves the others
+    /// out, and models are written for it.
+    pub fn apply_to_rows(self, scores: &mut [f32], columns: usize) {
+        if self == Self::None || (columns == 1 && self != Self::Probit) {
+            return;
+        }
+        let mut wide = vec![0.0; columns];
+        for row in scores.chunks_exact_mut(columns) {
+            wide.iter_mut().zip(&*row).for_each(|(wide, score)| *wide = f64::from(*score));
+            self.apply(&mut wide);
+            row.iter_mut().zip(&wide).for_each(|(score, wide)| *score = *wide as f32);
+        }
+    }
 }
 
 pub fn logistic(x: f64) -> f64 {

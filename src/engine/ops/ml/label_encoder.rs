@@ -35,6 +35,9 @@ pub fn build_category_mapper(_: &ParsingContext, node: &NodeProto) -> Built {
     let integers = attributes::integers(node, "cats_int64s")?.context("attribute 'cats_int64s' is missing")?;
     let default_text = node.get_attr_opt::<String>("default_string")?.unwrap_or_else(|| "_Unused".into());
     let default_integer = node.get_attr_opt::<i64>("default_int64")?.unwrap_or(-1);
+    // Of equal keys the last counts, as in ONNX Runtime, and a table takes the first.
+    let texts = tensor1(&texts.try_as_plain_ram()?.as_slice::<String>()?.iter().rev().cloned().collect::<Vec<_>>());
+    let integers = tensor1(&integers.try_as_plain_ram()?.as_slice::<i64>()?.iter().rev().copied().collect::<Vec<_>>());
     let tables = vec![
         Table::new(&texts, &integers, &tensor0(default_integer))?,
         Table::new(&integers, &texts, &tensor0(default_text))?,

@@ -87,7 +87,7 @@ impl Layer {
 struct Classifier {
     layer: Layer,
     labels: Labels,
-    /// One score speaks for the second of two classes: its scores are `1 - score` and `score`, whatever the transform.
+    /// One score speaks for the second of two classes.
     adds_second: bool,
 }
 
@@ -117,7 +117,7 @@ impl Kernel for Classifier {
         let mut columns = outputs;
         if self.adds_second {
             columns = 2;
-            values = values.into_iter().flat_map(|score| [1.0 - score, score]).collect();
+            values = values.into_iter().flat_map(|score| self.layer.post_transform.of_second(score)).collect();
         } else {
             self.layer.post_transform.apply_to_rows(&mut values, outputs);
         }

@@ -41,6 +41,15 @@ impl PostTransform {
         }
     }
 
+    /// The scores of two classes from the single score of the second. As in ONNX Runtime, of the transforms only LOGISTIC
+    /// applies here.
+    pub fn of_second(self, score: f32) -> [f32; 2] {
+        match self {
+            Self::Logistic => [-score, score].map(|score| logistic(f64::from(score)) as f32),
+            _ => [1.0 - score, score],
+        }
+    }
+
     /// Applies it to rows of FP32 scores, `columns` wide. A single score knows only PROBIT: ONNX Runtime leaves the others
     /// out, and models are written for it.
     pub fn apply_to_rows(self, scores: &mut [f32], columns: usize) {

@@ -4,10 +4,10 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
+use super::PostTransform;
 use super::coupling::{couple, pairwise};
 use super::kernel::{Facts, Kernel, built};
 use super::labels::{Labels, highest, scores};
-use super::PostTransform;
 use super::{Built, Likeness, Vectors, floats, post_transform};
 
 /// Most classes: their pairs are taken one by one.
@@ -224,7 +224,7 @@ impl Kernel for Pairs {
                 (Some(platt), pairs) => self.coupled(pairs, platt, &mut values),
                 // ONNX Runtime's two scores of a binary classifier.
                 (None, [score]) if self.post_transform == PostTransform::None => values.extend([-score, *score]),
-                (None, [score]) => values.extend([1.0 - score, *score]),
+                (None, [score]) => values.extend(self.post_transform.of_second(*score)),
                 (None, pairs) => values.extend(pairs),
             }
         })?;

@@ -21,40 +21,43 @@ pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
 }
 
 /// What the scores of a row mean.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Votes {
     /// A score for each class; the highest wins.
     EachClass,
-    /// Two classes, but weights for the first alone, which exporters of binary models write and which mean the second.
-    /// Weights without a negative one add up to its probability, others to a margin.
-    Probability,
-    Margin,
+    /// Two classes, but weights for the first alone, which exporters of binary models write and which mean the second. It
+    /// wins above this number.
+    FirstForSecond { above: f64 },
+    /// Two classes and weights for the second alone, as CatBoost writes them. It wins above this number.
+    SecondAlone { above: f64 },
 }
 
 impl Votes {
+    /// As in ONNX Runtime; but with weights for both of two classes it compares the second with 0, whatever the first has,
+    /// and gives 0 or 1 instead of the labels: here the higher one wins, as ONNX says.
     fn of(ensemble: &Ensemble) -> TractResult<Self> {
-        let bases = ensemble.base_values.len();
+        let (bases, classes) = (ensemble.base_values.len(), ensemble.outputs);
         let voted: HashSet<u32> = ensemble.weights.iter().map(|weight| weight.output).collect();
-        if ensemble.outputs != 2 || voted.len() != 1 {
-            let classes = ensemble.outputs;
+        // Weights without a negative one add up to a probability, others to a margin.
+        let is_margin = ensemble.weights.iter().any(|weight| weight.value < 0.0);
+        let above = if is_margin { 0.0 } else { 0.5 };
+        if classes != 2 || voted.len() != 1 || (voted.contains(&1) && bases > 0) {
             ensure!(
                 bases == 0 || bases == classes,
                 "attribute 'base_values' has {bases} entries for {classes} classes"
             );
             return Ok(Self::EachClass);
         }
+        if voted.contains(&1) {
+            return Ok(Self::SecondAlone { above });
+        }
         // In these cases ONNX says nothing and ONNX Runtime's outputs can't be what anyone meant.
-        ensure!(
-            voted.contains(&0),
-            "a binary classifier with weights for its second class alone has no defined meaning"
-        );
         ensure!(bases <= 1, "attribute 'base_values' has {bases} entries for one column of weights");
         ensure!(
             ensemble.post_transform != PostTransform::Probit,
             "PROBIT has no defined meaning for a binary classifier with one column of weights"
         );
-        let negative = ensemble.weights.iter().any(|weight| weight.value < 0.0);
-        Ok(if negative { Self::Margin } else { Self::Probability })
+        Ok(Self::FirstForSecond { above })
     }
 }
 
@@ -74,9 +77,10 @@ impl Classification {
         let rows = values.chunks_exact_mut(*classes).zip(scored.chunks_exact_mut(*classes));
         let winners: Vec<usize> = match self.votes {
             Votes::EachClass => rows.map(|(row, scored)| highest(row, scored, &bases)).collect(),
-            Votes::Probability | Votes::Margin => rows.map(|(row, _)| self.second_of_two(row, &bases)).collect(),
+            Votes::FirstForSecond { above } => rows.map(|(row, _)| self.second_of_two(row, &bases, above)).collect(),
+            Votes::SecondAlone { above } => rows.map(|(row, _)| usize::from(row[1].to_f64() > above)).collect(),
         };
-        if self.votes == Votes::EachClass {
+        if !matches!(self.votes, Votes::FirstForSecond { .. }) {
             values = transformed(*post_transform, values, *classes);
         }
         let values = values.into_iter().map(|score| score.to_f64() as f32).collect();
@@ -85,17 +89,14 @@ impl Classification {
     }
 
     /// From one column of weights to the scores of both classes. As in ONNX Runtime, of the transforms only LOGISTIC
-    /// applies here, and only to margins.
-    fn second_of_two<T: Number>(&self, row: &mut [T], bases: &[T]) -> usize {
+    /// applies here.
+    fn second_of_two<T: Number>(&self, row: &mut [T], bases: &[T], above: f64) -> usize {
         let second = bases.first().map_or(row[0], |base| row[0] + *base).to_f64();
-        let (first, wins) = match self.votes {
-            Votes::Probability => (1.0 - second, second > 0.5),
-            _ => (-second, second > 0.0),
-        };
-        let is_logistic = self.trees.ensemble.post_transform == PostTransform::Logistic && self.votes == Votes::Margin;
+        let first = if above > 0.0 { 1.0 - second } else { -second };
+        let is_logistic = self.trees.ensemble.post_transform == PostTransform::Logistic;
         let scores = if is_logistic { [logistic(-second), logistic(second)] } else { [first, second] };
         row.copy_from_slice(&scores.map(T::from_f64));
-        usize::from(wins)
+        usize::from(second > above)
     }
 }
 
@@ -203,6 +204,16 @@ mod tests {
         check(logistic().floats("base_values", &[0.1]), &[10, 11], &[0.549834, 0.450166, 0.2890505, 0.7109495]);
     }
 
+    /// Expected labels and scores are ONNX Runtime 1.31.1's.
+    #[test]
+    fn weights_for_the_second_class_alone_leave_the_first_at_zero() {
+        let second = |low: f32| node(&[(1, 1, low), (2, 1, 0.8)], 2);
+        check(second(-0.3), &[10, 11], &[0.0, -0.3, 0.0, 0.8]);
+        check(second(0.3), &[10, 11], &[0.0, 0.3, 0.0, 0.8]);
+        let softmax = [0.5744425, 0.4255575, 0.3100255, 0.6899745];
+        check(second(-0.3).text("post_transform", "SOFTMAX"), &[10, 11], &softmax);
+    }
+
     #[test]
     fn the_highest_of_the_scored_classes_wins() {
         check(three(), &[11, 10], &[0.0, -0.5, 0.0, 0.5, 0.0, 0.5]);
@@ -246,7 +257,7 @@ mod tests {
     #[test]
     fn what_has_no_defined_meaning_is_refused() {
         let refused = |node: Node| format!("{:#}", run(node, &[tensor2(&[[1.0f32]])], 2).unwrap_err());
-        assert!(refused(node(&[(1, 1, 0.3), (2, 1, 0.8)], 2)).contains("second class alone"));
+        assert!(refused(node(&[(1, 1, 0.3)], 2).floats("base_values", &[0.1])).contains("1 entries for 2 classes"));
         assert!(refused(binary(0.3, 0.8).floats("base_values", &[0.1, 0.2])).contains("2 entries for one column"));
         assert!(refused(binary(0.3, 0.8).text("post_transform", "PROBIT")).contains("PROBIT"));
         assert!(refused(three().floats("base_values", &[0.1])).contains("1 entries for 3 classes"));

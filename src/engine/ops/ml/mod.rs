@@ -20,6 +20,7 @@ mod zip_map;
 
 use tract_onnx::model::OnnxOpRegister;
 
+pub use self::zip_map::{ClassLabels, class_labels};
 use super::{Built, attributes, kernel};
 
 /// Most classes, targets or columns that an operator may give a row: every row of a request takes so many numbers.

@@ -156,3 +156,89 @@ impl Kernel for Regressor {
         size_of_val(self.0.coefficients.as_slice()) as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::{Node, assert_close, run, shapes_for_any_rows};
+    use super::*;
+
+    fn rows() -> Tensor {
+        tensor2(&[[1.0f32, 2.0], [-1.0, 0.5]])
+    }
+
+    fn three(transform: &str) -> Node {
+        Node::new("LinearClassifier")
+            .floats("coefficients", &[0.5, -0.25, -0.5, 0.25, 0.1, 0.2])
+            .floats("intercepts", &[0.1, 0.0, -0.1])
+            .ints("classlabels_ints", &[10, 11, 12])
+            .text("post_transform", transform)
+    }
+
+    fn one_row(transform: &str) -> Node {
+        Node::new("LinearClassifier")
+            .floats("coefficients", &[0.5, -0.25])
+            .floats("intercepts", &[0.1])
+            .texts("classlabels_strings", &["no", "yes"])
+            .text("post_transform", transform)
+    }
+
+    /// Expected labels and scores are ONNX Runtime 1.31.1's, here and below.
+    #[test]
+    fn the_highest_score_wins_under_every_transform() {
+        for (transform, expected) in [
+            ("NONE", [0.1, 0.0, 0.4, -0.525, 0.625, -0.1]),
+            ("LOGISTIC", [0.524979, 0.5, 0.598688, 0.371684, 0.651355, 0.475021]),
+            ("SOFTMAX", [0.307248, 0.27801, 0.414742, 0.175815, 0.555259, 0.268926]),
+            ("SOFTMAX_ZERO", [0.425557, 0.0, 0.574443, 0.175815, 0.555259, 0.268926]),
+        ] {
+            let outputs = run(three(transform), &[rows()], 2).unwrap();
+            assert_eq!(outputs[0], tensor1(&[12i64, 11]));
+            assert_close(&outputs[1], &expected);
+        }
+    }
+
+    #[test]
+    fn one_row_of_coefficients_decides_between_two_classes() {
+        for (transform, expected) in [
+            ("NONE", [0.9, 0.1, 1.525, -0.525]),
+            ("SOFTMAX", [0.9, 0.1, 1.525, -0.525]),
+            ("LOGISTIC", [0.475021, 0.524979, 0.628316, 0.371684]),
+        ] {
+            let outputs = run(one_row(transform), &[rows()], 2).unwrap();
+            assert_eq!(outputs[0], tensor1(&["yes".to_owned(), "no".to_owned()]));
+            assert_close(&outputs[1], &expected);
+        }
+        let labels =
+            run(one_row("NONE").texts("classlabels_strings", &["a", "b", "c"]), &[rows()], 2).unwrap().remove(0);
+        assert_eq!(labels, tensor1(&["1".to_owned(), "0".to_owned()]));
+    }
+
+    #[test]
+    fn one_target_knows_no_transform_but_probit() {
+        let node = |coefficients: &[f32], targets: i64| {
+            let node = Node::new("LinearRegressor").floats("coefficients", coefficients).int("targets", targets);
+            node.floats("intercepts", &[0.1, 0.0][..targets as usize]).text("post_transform", "LOGISTIC")
+        };
+        assert_close(&run(node(&[0.5, -0.25], 1), &[rows()], 1).unwrap()[0], &[0.1, -0.525]);
+        let two = run(node(&[0.5, -0.25, -0.5, 0.25], 2), &[rows()], 1).unwrap();
+        assert_close(&two[0], &[0.524979, 0.5, 0.371684, 0.651355]);
+    }
+
+    #[test]
+    fn a_row_in_is_a_row_out() {
+        assert_eq!(shapes_for_any_rows(three("NONE"), &[rows()], 2).unwrap(), ["N", "N,3"]);
+        let labels = run(three("NONE"), &[tensor1(&[1i64, 2])], 2).unwrap().remove(0);
+        assert_eq!(labels, tensor1(&[12i64]));
+    }
+
+    #[test]
+    fn coefficients_that_do_not_fit_are_refused() {
+        let refused = |node: Node| format!("{:#}", run(node, &[rows()], 2).unwrap_err());
+        assert!(refused(three("NONE").floats("coefficients", &[1.0; 5])).contains("5 entries for 3 outputs"));
+        assert!(refused(three("NONE").floats("coefficients", &[1.0; 9])).contains("for 3 features"));
+        assert!(refused(three("NONE").floats("intercepts", &[0.0; 6])).contains("6 rows of coefficients for 3 class"));
+        assert!(refused(one_row("PROBIT")).contains("PROBIT"));
+        let targets = Node::new("LinearRegressor").floats("coefficients", &[1.0]).int("targets", -1);
+        assert!(format!("{:#}", run(targets, &[rows()], 1).unwrap_err()).contains("'targets' is out of range"));
+    }
+}

@@ -239,3 +239,94 @@ impl Kernel for Pairs {
         self.vectors.bytes() + size_of_val(self.coefficients.as_slice()) as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::super::testing::{Node, assert_close, run, shapes_for_any_rows};
+    use super::*;
+
+    fn rows() -> Tensor {
+        tensor2(&[[1.0f32, 2.0], [-1.0, 0.5]])
+    }
+
+    fn three() -> Node {
+        Node::new("SVMClassifier")
+            .text("kernel_type", "RBF")
+            .floats("kernel_params", &[0.5, 0.0, 0.0])
+            .ints("vectors_per_class", &[1, 1, 1])
+            .floats("support_vectors", &[1.0, 0.0, 0.0, 1.0, -1.0, -1.0])
+            .floats("coefficients", &[1.0, -1.0, -0.5, 0.5, 0.75, -0.75])
+            .floats("rho", &[0.1, -0.2, 0.05])
+            .ints("classlabels_ints", &[10, 11, 12])
+    }
+
+    fn two() -> Node {
+        Node::new("SVMClassifier")
+            .ints("vectors_per_class", &[2, 1])
+            .floats("support_vectors", &[1.0, 0.0, 0.0, 1.0, -1.0, -1.0])
+            .floats("coefficients", &[1.0, 0.5, -1.5])
+            .floats("rho", &[0.1])
+            .texts("classlabels_strings", &["no", "yes"])
+    }
+
+    /// Expected labels and scores are ONNX Runtime 1.31.1's, here and below.
+    #[test]
+    fn pairs_of_classes_vote() {
+        let check = |node: Node, expected: &[f32]| {
+            let outputs = run(node, &[rows()], 2).unwrap();
+            assert_eq!(outputs[0], tensor1(&[11i64, 11]));
+            assert_close(&outputs[1], expected);
+        };
+        check(three(), &[-0.132544, -0.133084, 0.324782, -0.315828, -0.30261, 0.207957]);
+        let softmax = [0.279384, 0.279233, 0.441383, 0.270145, 0.27374, 0.456115];
+        check(three().text("post_transform", "SOFTMAX"), &softmax);
+        let likely = three().floats("prob_a", &[-1.0, -2.0, -0.5]).floats("prob_b", &[0.1, 0.0, -0.1]);
+        check(likely, &[0.282154, 0.390696, 0.32715, 0.233377, 0.405052, 0.361571]);
+    }
+
+    #[test]
+    fn two_classes_have_one_score() {
+        let check = |node: Node, expected: &[f32]| {
+            let outputs = run(node, &[rows()], 2).unwrap();
+            assert_eq!(outputs[0], tensor1(&["no".to_owned(), "yes".to_owned()]));
+            assert_close(&outputs[1], expected);
+        };
+        check(two(), &[-6.6, 6.6, 1.4, -1.4]);
+        check(two().text("post_transform", "SOFTMAX"), &[-5.6, 6.6, 2.4, -1.4]);
+        check(two().text("post_transform", "LOGISTIC"), &[0.001359, 0.998641, 0.802184, 0.197816]);
+        check(two().floats("prob_a", &[-1.0]).floats("prob_b", &[0.1]), &[0.998497, 0.001503, 0.182367, 0.817633]);
+    }
+
+    #[test]
+    fn without_support_vectors_each_class_has_coefficients() {
+        let check = |coefficients: &[f32], expected: &[f32]| {
+            let node = Node::new("SVMClassifier").floats("coefficients", coefficients).floats("rho", &[0.1]);
+            let outputs = run(node.ints("classlabels_ints", &[10, 11]), &[rows()], 2).unwrap();
+            assert_eq!(outputs[0], tensor1(&[11i64, 11]));
+            assert_close(&outputs[1], expected);
+        };
+        check(&[0.5, -0.25, 0.1, 0.2], &[0.1, 0.6, -0.525, 0.1]);
+        check(&[0.5, 0.25, 0.1, 0.2], &[1.1, 0.6, -0.275, 0.1]);
+    }
+
+    #[test]
+    fn a_row_in_is_a_row_out() {
+        assert_eq!(shapes_for_any_rows(two(), &[rows()], 2).unwrap(), ["N", "N,2"]);
+        assert_eq!(shapes_for_any_rows(three(), &[rows()], 2).unwrap(), ["N", "N,3"]);
+    }
+
+    #[test]
+    fn lists_that_do_not_fit_are_refused() {
+        let refused = |node: Node| format!("{:#}", run(node, &[rows()], 2).unwrap_err());
+        assert!(
+            refused(three().floats("coefficients", &[1.0; 5])).contains("'coefficients' has 5 entries instead of 6")
+        );
+        assert!(refused(three().floats("rho", &[1.0])).contains("'rho' has 1 entries instead of 3"));
+        assert!(refused(three().ints("vectors_per_class", &[1, 2])).contains("2 entries for 3 classes"));
+        assert!(refused(three().ints("vectors_per_class", &[1, -1, 3])).contains("'vectors_per_class' holds -1"));
+        assert!(refused(three().ints("vectors_per_class", &[1, 1, i64::MAX])).contains("entries for"));
+        assert!(refused(three().floats("prob_a", &[1.0])).contains("'prob_b' has 0 entries instead of 1"));
+        assert!(refused(two().text("post_transform", "PROBIT")).contains("PROBIT"));
+        assert!(refused(two().ints("classlabels_ints", &[1]).without("classlabels_strings")).contains("one class"));
+    }
+}

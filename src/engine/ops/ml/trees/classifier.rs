@@ -148,7 +148,7 @@ impl Kernel for Classification {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::super::testing::{Node, run};
+    use super::super::super::super::testing::{Node, assert_close, run};
     use super::*;
 
     /// One tree that splits on feature 0 at 0. `weights`: (node, class, weight); node 1 is where the branch holds.
@@ -179,9 +179,7 @@ mod tests {
     fn check_rows(node: Node, input: Tensor, labels: &[i64], scores: &[f32]) {
         let outputs = run(node, &[input], 2).unwrap();
         assert_eq!(outputs[0], tensor1(labels));
-        let got = outputs[1].try_as_plain_ram().unwrap().as_slice::<f32>().unwrap().to_vec();
-        let close = got.len() == scores.len() && got.iter().zip(scores).all(|(a, b)| (a - b).abs() < 1e-6);
-        assert!(close, "{got:?} instead of {scores:?}");
+        assert_close(&outputs[1], scores);
     }
 
     fn binary(low: f32, high: f32) -> Node {

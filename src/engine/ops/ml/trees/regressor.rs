@@ -98,7 +98,7 @@ impl Kernel for Regression {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::super::testing::{Node, run};
+    use super::super::super::super::testing::{Node, assert_close, run};
     use super::*;
 
     /// Two trees that split on feature 0 at 0 and at 0.5. `weights`: (tree, node, target, weight).
@@ -129,10 +129,7 @@ mod tests {
 
     #[track_caller]
     fn check(node: Node, input: Tensor, expected: &[f32]) {
-        let output = run(node, &[input], 1).unwrap().remove(0);
-        let got = output.try_as_plain_ram().unwrap().as_slice::<f32>().unwrap().to_vec();
-        let close = got.len() == expected.len() && got.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6);
-        assert!(close, "{got:?} instead of {expected:?}");
+        assert_close(&run(node, &[input], 1).unwrap()[0], expected);
     }
 
     fn rows() -> Tensor {

@@ -174,3 +174,70 @@ fn roots(nodes: &[Node], roots: &[i64]) -> TractResult<Vec<u32>> {
     }
     Ok(roots)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::super::testing::{Node, assert_close, run, shapes_for_any_rows};
+    use super::*;
+
+    /// Two trees: `x <= 1`, and `x in {2, 5}` below `x > 0`.
+    fn node() -> Node {
+        Node::new("TreeEnsemble")
+            .int("n_targets", 2)
+            .ints("tree_roots", &[0, 1])
+            .ints("nodes_featureids", &[0, 0, 0])
+            .bytes("nodes_modes", &[0, 3, 6])
+            .floats_tensor("nodes_splits", &[1.0, 0.0, 0.0])
+            .ints("nodes_truenodeids", &[0, 2, 2])
+            .ints("nodes_trueleafs", &[1, 0, 1])
+            .ints("nodes_falsenodeids", &[1, 3, 4])
+            .ints("nodes_falseleafs", &[1, 1, 1])
+            .floats_tensor("membership_values", &[2.0, 5.0, f32::NAN])
+            .floats_tensor("leaf_weights", &[1.0, 2.0, 10.0, 20.0, 30.0])
+            .ints("leaf_targetids", &[0, 0, 1, 1, 0])
+    }
+
+    fn rows() -> Tensor {
+        tensor2(&[[-1.0f32], [0.5], [2.0], [5.0], [6.0], [f32::NAN]])
+    }
+
+    /// Expected values are ONNX Runtime 1.31.1's.
+    #[test]
+    fn sets_have_members_and_leaves_targets() {
+        let expected = [1.0, 20.0, 31.0, 0.0, 2.0, 10.0, 2.0, 10.0, 32.0, 0.0, 2.0, 20.0];
+        assert_close(&run(node(), &[rows()], 1).unwrap()[0], &expected);
+        let tracked = node().ints("nodes_missing_value_tracks_true", &[1, 1, 1]);
+        assert_close(&run(tracked, &[tensor2(&[[f32::NAN]])], 1).unwrap()[0], &[1.0, 10.0]);
+    }
+
+    /// ONNX Runtime takes 1 for LOGISTIC and 2 for SOFTMAX; ONNX and its reference say otherwise.
+    #[test]
+    fn transforms_are_numbered_as_onnx_says() {
+        let input = || tensor2(&[[2.0f32]]);
+        let light = || node().floats_tensor("leaf_weights", &[1.0, 0.5, -0.5, 0.0, 0.0]);
+        assert_close(&run(light().int("post_transform", 1), &[input()], 1).unwrap()[0], &[0.731059, 0.268941]);
+        assert_close(&run(light().int("post_transform", 2), &[input()], 1).unwrap()[0], &[0.622459, 0.377541]);
+    }
+
+    #[test]
+    fn the_output_is_of_the_inputs_type() {
+        let doubled = run(node(), &[tensor2(&[[2.0f64]])], 1).unwrap();
+        assert_eq!(doubled, [tensor2(&[[2.0f64, 10.0]])]);
+        assert_eq!(shapes_for_any_rows(node(), &[rows()], 1).unwrap(), ["N,2"]);
+    }
+
+    #[test]
+    fn malformed_trees_are_refused() {
+        let refused = |node: Node| format!("{:#}", run(node, &[rows()], 1).unwrap_err());
+        assert!(refused(node().bytes("nodes_modes", &[0, 3, 7])).contains("'nodes_modes' holds 7"));
+        assert!(refused(node().ints("nodes_truenodeids", &[0, 1, 2])).contains("reached in two ways"));
+        assert!(refused(node().ints("nodes_truenodeids", &[9, 2, 2])).contains("node 0 leads to 9 of 5"));
+        assert!(refused(node().ints("nodes_falseleafs", &[1, 1])).contains("'nodes_falseleafs' has 2 entries"));
+        assert!(refused(node().ints("tree_roots", &[0, 3])).contains("'tree_roots' holds 3"));
+        assert!(refused(node().ints("tree_roots", &[1, 2])).contains("reached in two ways"));
+        assert!(refused(node().ints("leaf_targetids", &[0, 0, 1, 2, 0])).contains("'leaf_targetids' holds 2 of 2"));
+        assert!(refused(node().without("membership_values")).contains("too few sets"));
+        assert!(refused(node().ints("nodes_featureids", &[0, -1, 0])).contains("reads feature -1"));
+        assert!(refused(node().int("n_targets", i64::MAX)).contains("targets"));
+    }
+}

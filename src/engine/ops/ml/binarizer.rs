@@ -35,7 +35,6 @@ impl Kernel for Binarizer {
         let mut wide = inputs[0].cast_to::<f64>()?.into_owned();
         let mut view = wide.try_as_plain_ram_mut()?;
         view.as_slice_mut::<f64>()?.iter_mut().for_each(|x| *x = f64::from(*x > threshold));
-        drop(view);
         Ok(tvec!(wide.cast_to_dt(inputs[0].datum_type())?.into_owned().into_tvalue()))
     }
 

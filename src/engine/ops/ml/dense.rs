@@ -1,14 +1,55 @@
 //! Products of rows: all that linear models and most kernels of support vector machines compute.
 
 /// Sums kept side by side, so that they fill the registers.
-const LANES: usize = 16;
+const LANES: usize = 8;
 
-/// `sum(a * b)`.
+/// Rows of equal length, each filled up with zeros to whole lanes.
+#[derive(Debug)]
+pub struct PaddedRows {
+    values: Vec<f32>,
+    stride: usize,
+    /// Values of a row without its padding, at least one.
+    pub width: usize,
+    pub count: usize,
+}
+
+impl PaddedRows {
+    /// # Panics
+    /// When `width` is 0.
+    pub fn new(values: &[f32], width: usize) -> Self {
+        let stride = width.next_multiple_of(LANES);
+        let count = values.len() / width;
+        let mut padded = vec![0.0; count * stride];
+        for (target, source) in padded.chunks_exact_mut(stride).zip(values.chunks_exact(width)) {
+            target[..width].copy_from_slice(source);
+        }
+        Self { values: padded, stride, width, count }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &[f32]> {
+        self.values.chunks_exact(self.stride)
+    }
+
+    pub fn bytes(&self) -> u64 {
+        size_of_val(self.values.as_slice()) as u64
+    }
+
+    /// Calls `each` with every row of `x`, which are as wide as these, filled up like these.
+    pub fn for_each_row_of(&self, x: &[f32], mut each: impl FnMut(&[f32])) {
+        let mut padded = vec![0.0; self.stride];
+        for row in x.chunks_exact(self.width) {
+            padded[..self.width].copy_from_slice(row);
+            each(&padded);
+        }
+    }
+}
+
+/// `sum(a * b)` of padded rows.
 pub fn product(a: &[f32], b: &[f32]) -> f32 {
     summed(a, b, |x, y| x * y)
 }
 
-/// `sum((a - b)^2)`.
+/// `sum((a - b)^2)` of padded rows.
 pub fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
     summed(a, b, |x, y| (x - y) * (x - y))
 }
@@ -16,27 +57,13 @@ pub fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
 #[inline(always)]
 fn summed(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
     let mut sums = [0f32; LANES];
-    let (blocks_a, blocks_b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest: f32 = blocks_a.remainder().iter().zip(blocks_b.remainder()).map(|(x, y)| term(*x, *y)).sum();
-    for (a, b) in blocks_a.zip(blocks_b) {
+    for (a, b) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0) {
         for lane in 0..LANES {
             sums[lane] += term(a[lane], b[lane]);
         }
     }
-    sums.iter().sum::<f32>() + rest
-}
-
-/// `x * w^T + offset` for `x` of `[rows, features]` and `w` of `[outputs, features]`, as `[rows, outputs]`. `offsets`
-/// has one value for each output, or none.
-pub fn linear(x: &[f32], w: &[f32], features: usize, offsets: &[f32]) -> Vec<f32> {
-    let outputs = w.len() / features;
-    let mut y = Vec::with_capacity(x.len() / features * outputs);
-    for row in x.chunks_exact(features) {
-        for (output, weights) in w.chunks_exact(features).enumerate() {
-            y.push(product(row, weights) + offsets.get(output).copied().unwrap_or_default());
-        }
-    }
-    y
+    let halves: [f32; LANES / 2] = std::array::from_fn(|lane| sums[lane] + sums[lane + LANES / 2]);
+    (halves[0] + halves[2]) + (halves[1] + halves[3])
 }
 
 #[cfg(test)]
@@ -44,16 +71,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn products_of_any_length_are_whole() {
-        for length in [1, 15, 16, 17, 40] {
-            let ones = vec![1.0; length];
-            assert_eq!(product(&ones, &ones), length as f32);
-            assert_eq!(squared_distance(&ones, &vec![3.0; length]), 4.0 * length as f32);
+    fn rows_of_any_length_are_multiplied_whole() {
+        for width in [1, 7, 8, 9, 40] {
+            let (ones, threes) = (vec![1.0; 2 * width], vec![3.0; width]);
+            let rows = PaddedRows::new(&ones, width);
+            let mut met = vec![];
+            rows.for_each_row_of(&threes, |row| {
+                met.extend(rows.iter().map(|other| (product(row, other), squared_distance(row, other))));
+            });
+            let width = width as f32;
+            assert_eq!(met, [(3.0 * width, 4.0 * width); 2]);
         }
-    }
-
-    #[test]
-    fn each_row_meets_each_output() {
-        assert_eq!(linear(&[1.0, 2.0, 3.0, 4.0], &[1.0, 0.0, 0.0, 10.0], 2, &[0.5, 0.0]), [1.5, 20.0, 3.5, 40.0]);
     }
 }

@@ -72,7 +72,6 @@ impl Kernel for FeatureVectorizer {
             }
             begin += width;
         }
-        drop(view);
         Ok(tvec!(output.into_tvalue()))
     }
 }

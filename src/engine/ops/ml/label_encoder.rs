@@ -84,10 +84,19 @@ struct Table {
     values: Tensor,
 }
 
+/// Integer keys get a list of places rather than a map where that has at most so many entries for each.
+const RANGE_PER_KEY: u64 = 4;
+const MISSING: u32 = u32::MAX;
+
 #[derive(Debug)]
 enum Index {
     Texts(HashMap<String, usize>),
     Integers(HashMap<i64, usize>),
+    /// Integers that lie close together: the place of each from the lowest on, `MISSING` for those between.
+    Range {
+        lowest: i64,
+        places: Vec<u32>,
+    },
     /// By the bits of the number as a double, see `float_key`; with the type that inputs are compared in.
     Floats(HashMap<u64, usize>, DatumType),
 }
@@ -143,14 +152,29 @@ impl Index {
             return Ok(Self::Floats(map(view.as_slice::<f64>()?.iter().map(|&key| float_key(key))), dt));
         }
         let keys = keys.cast_to::<i64>()?;
-        Ok(Self::Integers(map(keys.try_as_plain_ram()?.as_slice::<i64>()?.iter().copied())))
+        let view = keys.try_as_plain_ram()?;
+        let keys = view.as_slice::<i64>()?;
+        Ok(Self::range(keys).unwrap_or_else(|| Self::Integers(map(keys.iter().copied()))))
+    }
+
+    fn range(keys: &[i64]) -> Option<Self> {
+        let (lowest, highest) = (*keys.iter().min()?, *keys.iter().max()?);
+        let length = highest.abs_diff(lowest).checked_add(1)?;
+        if length > RANGE_PER_KEY * keys.len() as u64 || keys.len() >= MISSING as usize {
+            return None;
+        }
+        let mut places = vec![MISSING; length as usize];
+        for (place, key) in keys.iter().enumerate().rev() {
+            places[key.abs_diff(lowest) as usize] = place as u32;
+        }
+        Some(Self::Range { lowest, places })
     }
 
     /// The type that inputs have or are cast to.
     fn datum_type(&self) -> DatumType {
         match self {
             Self::Texts(_) => DatumType::String,
-            Self::Integers(_) => DatumType::I64,
+            Self::Integers(_) | Self::Range { .. } => DatumType::I64,
             Self::Floats(_, dt) => *dt,
         }
     }
@@ -162,6 +186,13 @@ impl Index {
         let view = wide.try_as_plain_ram()?;
         Ok(match self {
             Self::Texts(map) => view.as_slice::<String>()?.iter().map(|key| place(map.get(key))).collect(),
+            Self::Range { lowest, places } => {
+                let find = |key: &i64| {
+                    let place = key.checked_sub(*lowest).and_then(|place| places.get(usize::try_from(place).ok()?));
+                    place.filter(|place| **place != MISSING).map_or(missing, |place| *place as usize)
+                };
+                view.as_slice::<i64>()?.iter().map(find).collect()
+            }
             Self::Integers(map) => view.as_slice::<i64>()?.iter().map(|key| place(map.get(key))).collect(),
             Self::Floats(map, _) => {
                 view.as_slice::<f64>()?.iter().map(|&key| place(map.get(&float_key(key)))).collect()
@@ -246,6 +277,15 @@ mod tests {
     fn the_first_of_equal_keys_counts() {
         let node = Node::new("LabelEncoder").ints("keys_int64s", &[1, 1]).ints("values_int64s", &[5, 6]);
         assert_eq!(encoded(node, tensor1(&[1i64])), tensor1(&[5i64]));
+    }
+
+    #[test]
+    fn integers_near_and_far_apart_are_found() {
+        for keys in [[5i64, -3, 9], [i64::MIN, 0, i64::MAX]] {
+            let node = Node::new("LabelEncoder").ints("keys_int64s", &keys).ints("values_int64s", &[1, 2, 3]);
+            let asked = tensor1(&[keys[0], keys[1], keys[2], 4, i64::MAX - 1, i64::MIN + 1]);
+            assert_eq!(encoded(node, asked), tensor1(&[1i64, 2, 3, -1, -1, -1]));
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
-use super::dense::linear;
+use super::dense::{PaddedRows, product};
 use super::kernel::{Facts, Kernel, built};
 use super::labels::{Labels, highest, matrix, scores};
 use super::post_transform::PostTransform;
@@ -40,11 +40,10 @@ pub fn build_regressor(_: &ParsingContext, node: &NodeProto) -> Built {
 #[derive(Debug)]
 struct Layer {
     /// `[outputs, features]`.
-    coefficients: Vec<f32>,
-    /// One for each output, or none.
+    coefficients: PaddedRows,
+    /// One for each output.
     intercepts: Vec<f32>,
     outputs: usize,
-    features: usize,
     post_transform: PostTransform,
 }
 
@@ -56,30 +55,38 @@ impl Layer {
         let mut intercepts: Vec<f32> = node.get_attr_opt_vec("intercepts")?.unwrap_or_default();
         let outputs = outputs.unwrap_or(if intercepts.is_empty() { without } else { intercepts.len() });
         if intercepts.len() != outputs {
-            intercepts.clear();
+            intercepts = vec![0.0; outputs];
         }
         let count = coefficients.len();
         ensure!(
-            count > 0 && count % outputs == 0,
+            count > 0 && count.is_multiple_of(outputs),
             "attribute 'coefficients' has {count} entries for {outputs} outputs"
         );
         let post_transform = PostTransform::parse(node.get_attr_opt::<&str>("post_transform")?)?;
-        Ok(Self { coefficients, intercepts, outputs, features: count / outputs, post_transform })
+        let coefficients = PaddedRows::new(&coefficients, count / outputs);
+        Ok(Self { coefficients, intercepts, outputs, post_transform })
     }
 
     fn check(&self, input: &Facts) -> TractResult<TDim> {
         let (rows, columns) = matrix(&input.1)?;
-        let fits = columns.to_i64().map_or(true, |columns| columns == self.features as i64);
-        ensure!(fits, "the coefficients are for {} features, the input has {columns}", self.features);
+        let features = self.coefficients.width;
+        let fits = columns.to_i64().map_or(true, |columns| columns == features as i64);
+        ensure!(fits, "the coefficients are for {features} features, the input has {columns}");
         Ok(rows)
     }
 
     /// Number of rows and their outputs before the transform.
     fn apply(&self, input: &TValue) -> TractResult<(usize, Vec<f32>)> {
         let (rows, columns) = matrix(input.shape())?;
-        ensure!(columns == self.features, "the coefficients are for {} features of {columns}", self.features);
+        let features = self.coefficients.width;
+        ensure!(columns == features, "the coefficients are for {features} features, the input has {columns}");
+        let mut values = Vec::with_capacity(rows * self.outputs);
         let view = input.try_as_plain_ram()?;
-        Ok((rows, linear(view.as_slice::<f32>()?, &self.coefficients, self.features, &self.intercepts)))
+        self.coefficients.for_each_row_of(view.as_slice::<f32>()?, |row| {
+            let products = self.coefficients.iter().map(|coefficients| product(row, coefficients));
+            values.extend(products.zip(&self.intercepts).map(|(product, intercept)| product + intercept));
+        });
+        Ok((rows, values))
     }
 }
 
@@ -125,7 +132,7 @@ impl Kernel for Classifier {
     }
 
     fn held_bytes(&self) -> u64 {
-        size_of_val(self.layer.coefficients.as_slice()) as u64
+        self.layer.coefficients.bytes()
     }
 }
 
@@ -153,7 +160,7 @@ impl Kernel for Regressor {
     }
 
     fn held_bytes(&self) -> u64 {
-        size_of_val(self.0.coefficients.as_slice()) as u64
+        self.0.coefficients.bytes()
     }
 }
 

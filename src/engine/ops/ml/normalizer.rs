@@ -63,7 +63,6 @@ impl Kernel for Normalizer {
         let mut output = inputs[0].clone().into_tensor();
         let mut view = output.try_as_plain_ram_mut()?;
         view.as_slice_mut::<f32>()?.chunks_exact_mut(columns.max(1)).for_each(|row| self.apply(row));
-        drop(view);
         Ok(tvec!(output.into_tvalue()))
     }
 }

@@ -84,7 +84,6 @@ impl Kernel for OneHotEncoder {
                 None => ensure!(self.allows_unknown, "an input is none of the categories, and 'zeros' is 0"),
             }
         }
-        drop(view);
         Ok(tvec!(output.into_tvalue()))
     }
 }

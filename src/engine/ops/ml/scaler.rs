@@ -2,55 +2,63 @@
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
-use tract_onnx::tract_core::ops::{cast::cast, math};
 use tract_onnx::tract_hir::internal::*;
-use tract_onnx::tract_hir::ops::logic::wire_with_rank_broadcast;
 
 use super::Built;
+use super::kernel::{Facts, Kernel, built};
 
 pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
-    let list = |name: &str, neutral: f32| -> TractResult<Arc<Tensor>> {
+    let list = |name: &str, neutral: f32| -> TractResult<Vec<f32>> {
         let values = node.get_attr_opt_slice::<f32>(name)?.filter(|values| !values.is_empty());
-        Ok(rctensor1(values.unwrap_or(&[neutral])))
+        Ok(values.unwrap_or(&[neutral]).to_vec())
     };
-    Ok((expand(Scaler { offset: list("offset", 0.0)?, scale: list("scale", 1.0)? }), vec![]))
+    built(Scaler { offset: list("offset", 0.0)?, scale: list("scale", 1.0)? })
 }
 
 /// Each list has one value for every feature, or one for all of them.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Scaler {
-    offset: Arc<Tensor>,
-    scale: Arc<Tensor>,
+    offset: Vec<f32>,
+    scale: Vec<f32>,
 }
 
-impl Expansion for Scaler {
-    fn name(&self) -> StaticName {
-        "Scaler".into()
-    }
-
-    fn rules<'r, 'p: 'r, 's: 'r>(
-        &'s self,
-        solver: &mut Solver<'r>,
-        inputs: &'p [TensorProxy],
-        outputs: &'p [TensorProxy],
-    ) -> InferenceResult {
-        check_input_arity(inputs, 1)?;
-        check_output_arity(outputs, 1)?;
-        solver.equals(&outputs[0].datum_type, f32::datum_type())?;
-        solver.equals(&inputs[0].shape, &outputs[0].shape)
-    }
-
-    fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        let features = model.outlet_fact(inputs[0])?.shape.last().cloned().unwrap_or_else(|| 1.to_dim());
+impl Scaler {
+    fn check(&self, features: &TDim) -> TractResult<()> {
         for (name, list) in [("offset", &self.offset), ("scale", &self.scale)] {
-            let fits = list.len() == 1 || list.len().to_dim() == features;
+            let fits = list.len() == 1 || features.to_i64().map_or(true, |features| features == list.len() as i64);
             ensure!(fits, "attribute '{name}' has {} values for {features} features", list.len());
         }
-        let x = model.wire_node(format!("{prefix}.cast"), cast(f32::datum_type()), &[inputs[0]])?[0];
-        let offset = model.add_const(format!("{prefix}.offset"), self.offset.clone())?;
-        let scale = model.add_const(format!("{prefix}.scale"), self.scale.clone())?;
-        let moved = wire_with_rank_broadcast(format!("{prefix}.sub"), model, math::sub(), &[x, offset])?[0];
-        wire_with_rank_broadcast(format!("{prefix}.mul"), model, math::mul(), &[moved, scale])
+        Ok(())
+    }
+}
+
+impl Kernel for Scaler {
+    fn name(&self) -> &'static str {
+        "Scaler"
+    }
+
+    fn input_type(&self, _: usize, _: DatumType) -> TractResult<DatumType> {
+        Ok(f32::datum_type())
+    }
+
+    fn outputs(&self, inputs: &[Facts]) -> TractResult<TVec<Facts>> {
+        self.check(inputs[0].1.last().unwrap_or(&1.to_dim()))?;
+        Ok(tvec!(inputs[0].clone()))
+    }
+
+    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
+        let mut output = inputs[0].clone().into_tensor();
+        let features = output.shape().last().copied().unwrap_or(1);
+        self.check(&features.to_dim())?;
+        let full = |list: &[f32]| if list.len() == 1 { vec![list[0]; features] } else { list.to_vec() };
+        let (offset, scale) = (full(&self.offset), full(&self.scale));
+        let mut view = output.try_as_plain_ram_mut()?;
+        for row in view.as_slice_mut::<f32>()?.chunks_exact_mut(features.max(1)) {
+            for ((x, offset), scale) in row.iter_mut().zip(&offset).zip(&scale) {
+                *x = (*x - offset) * scale;
+            }
+        }
+        Ok(tvec!(output.into_tvalue()))
     }
 }
 

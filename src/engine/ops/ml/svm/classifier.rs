@@ -39,9 +39,10 @@ struct Linear {
 impl Linear {
     fn read(node: &NodeProto, labels: Labels) -> TractResult<Self> {
         let vectors = Vectors::read(node, "coefficients", labels.count(), Likeness::Linear)?;
+        let is_positive = vectors.rows.iter().flatten().all(|value| *value >= 0.0);
         Ok(Self {
-            is_positive: vectors.values.iter().all(|value| *value >= 0.0),
             vectors,
+            is_positive,
             // The first for every class, as in ONNX Runtime.
             offset: *floats(node, "rho")?.first().context("attribute 'rho' is missing")?,
             post_transform: post_transform(node)?,
@@ -131,7 +132,7 @@ impl Pairs {
             Ok(())
         };
         let (coefficients, offsets) = (floats(node, "coefficients")?, floats(node, "rho")?);
-        sized("coefficients", &coefficients, (classes - 1) * vectors.count)?;
+        sized("coefficients", &coefficients, (classes - 1) * vectors.count())?;
         sized("rho", &offsets, pairs)?;
         let (a, b) = (floats(node, "prob_a")?, floats(node, "prob_b")?);
         sized("prob_b", &b, a.len())?;
@@ -174,7 +175,7 @@ impl Pairs {
     /// Sum over the vectors of a class.
     fn weighed(&self, alike: &[f32], row: usize, class: usize) -> f64 {
         let range = self.begins[class]..self.begins[class + 1];
-        let weights = &self.coefficients[row * self.vectors.count..][range.clone()];
+        let weights = &self.coefficients[row * self.vectors.count()..][range.clone()];
         alike[range].iter().zip(weights).map(|(alike, weight)| f64::from(alike * weight)).sum()
     }
 

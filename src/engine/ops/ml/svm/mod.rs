@@ -7,7 +7,7 @@ pub mod regressor;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
-use super::dense::{product, squared_distance};
+use super::dense::{PaddedRows, product, squared_distance};
 use super::kernel::Facts;
 use super::labels::matrix;
 use super::post_transform::PostTransform;
@@ -65,46 +65,47 @@ impl Likeness {
 struct Vectors {
     likeness: Likeness,
     /// `[vectors, features]`.
-    values: Vec<f32>,
-    count: usize,
-    features: usize,
+    rows: PaddedRows,
 }
 
 impl Vectors {
     /// `count` vectors from the attribute `name`.
     fn read(node: &NodeProto, name: &str, count: usize, likeness: Likeness) -> TractResult<Self> {
-        let values: Vec<f32> = node.get_attr_opt_vec(name)?.unwrap_or_default();
+        let values = floats(node, name)?;
         let entries = values.len();
-        let fits = count > 0 && entries > 0 && entries % count == 0;
+        let fits = count > 0 && entries > 0 && entries.is_multiple_of(count);
         ensure!(fits, "attribute '{name}' has {entries} entries for {count} vectors");
-        Ok(Self { likeness, values, count, features: entries / count })
+        Ok(Self { likeness, rows: PaddedRows::new(&values, entries / count) })
+    }
+
+    fn count(&self) -> usize {
+        self.rows.count
     }
 
     /// The rows of an input that fits.
     fn rows_of(&self, input: &Facts) -> TractResult<TDim> {
-        let (rows, columns) = matrix(&input.1)?;
-        let fits = columns.to_i64().map_or(true, |columns| columns == self.features as i64);
-        ensure!(fits, "the vectors have {} features, the input has {columns}", self.features);
+        let ((rows, columns), features) = (matrix(&input.1)?, self.rows.width);
+        let fits = columns.to_i64().map_or(true, |columns| columns == features as i64);
+        ensure!(fits, "the vectors have {features} features, the input has {columns}");
         Ok(rows)
     }
 
     /// For each row what `each` makes of its likeness to every vector.
     fn for_each_row(&self, input: &Tensor, mut each: impl FnMut(&[f32])) -> TractResult<usize> {
-        let (rows, columns) = matrix(input.shape())?;
-        ensure!(columns == self.features, "the vectors have {} features, the input has {columns}", self.features);
+        let ((rows, columns), features) = (matrix(input.shape())?, self.rows.width);
+        ensure!(columns == features, "the vectors have {features} features, the input has {columns}");
         let view = input.try_as_plain_ram()?;
-        let mut alike = vec![0.0; self.count];
-        for row in view.as_slice::<f32>()?.chunks_exact(columns) {
-            for (alike, vector) in alike.iter_mut().zip(self.values.chunks_exact(columns)) {
-                *alike = self.likeness.of(row, vector);
-            }
+        let mut alike = Vec::with_capacity(self.count());
+        self.rows.for_each_row_of(view.as_slice::<f32>()?, |row| {
+            alike.clear();
+            alike.extend(self.rows.iter().map(|vector| self.likeness.of(row, vector)));
             each(&alike);
-        }
+        });
         Ok(rows)
     }
 
     fn bytes(&self) -> u64 {
-        size_of_val(self.values.as_slice()) as u64
+        self.rows.bytes()
     }
 }
 

@@ -18,7 +18,7 @@ pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
         0 => (Vectors::read(node, "coefficients", 1, Likeness::Linear)?, vec![1.0]),
         _ => (Vectors::read(node, "support_vectors", supports, Likeness::read(node)?)?, floats(node, "coefficients")?),
     };
-    let (entries, count) = (coefficients.len(), vectors.count);
+    let (entries, count) = (coefficients.len(), vectors.count());
     ensure!(entries == count, "attribute 'coefficients' has {entries} entries for {count} vectors");
     let one_class = node.get_attr_opt::<i64>("one_class")?.unwrap_or(0) != 0;
     built(Regressor { vectors, coefficients, offset, one_class })
@@ -50,7 +50,8 @@ impl Kernel for Regressor {
     fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
         let mut values = vec![];
         let rows = self.vectors.for_each_row(&inputs[0], |alike| {
-            let sum = super::product(alike, &self.coefficients) + self.offset;
+            let weighed = alike.iter().zip(&self.coefficients).map(|(alike, weight)| alike * weight);
+            let sum = weighed.sum::<f32>() + self.offset;
             values.push(match self.one_class {
                 true if sum > 0.0 => 1.0,
                 true => -1.0,

@@ -11,7 +11,7 @@ use super::kernel::{Facts, Kernel, built};
 use super::labels::{self, Labels};
 use super::post_transform::{PostTransform, logistic};
 use super::scores::{Aggregate, Scores};
-use super::{Built, Number, Trees, compared_in, lists, transformed};
+use super::{Built, Number, Trees, compared_in, lists};
 
 pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     let labels = Labels::read(node, "classlabels_int64s")?;
@@ -81,7 +81,7 @@ impl Classification {
             Votes::SecondAlone { above } => rows.map(|(row, _)| usize::from(row[1].to_f64() > above)).collect(),
         };
         if !matches!(self.votes, Votes::FirstForSecond { .. }) {
-            values = transformed(*post_transform, values, *classes);
+            T::transform(*post_transform, &mut values, *classes);
         }
         let values = values.into_iter().map(|score| score.to_f64() as f32).collect();
         let scores = labels::scores(values, winners.len(), *classes)?;

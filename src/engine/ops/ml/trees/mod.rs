@@ -33,17 +33,26 @@ struct Trees {
 /// A type that trees compare in.
 trait Number: Real + Datum {
     fn forest(trees: &Trees) -> &Forest<Self>;
+    fn transform(transform: PostTransform, scores: &mut [Self], columns: usize);
 }
 
 impl Number for f32 {
     fn forest(trees: &Trees) -> &Forest<Self> {
         trees.single.get_or_init(|| Forest::new(&trees.ensemble))
     }
+
+    fn transform(transform: PostTransform, scores: &mut [Self], columns: usize) {
+        transform.apply_to_rows(scores, columns);
+    }
 }
 
 impl Number for f64 {
     fn forest(trees: &Trees) -> &Forest<Self> {
         trees.double.get_or_init(|| Forest::new(&trees.ensemble))
+    }
+
+    fn transform(transform: PostTransform, scores: &mut [Self], columns: usize) {
+        transform.apply_to_wide_rows(scores, columns);
     }
 }
 
@@ -74,20 +83,6 @@ impl Trees {
         let view = input.try_as_plain_ram()?;
         Ok(scores::score(T::forest(self), view.as_slice::<T>()?, (rows, width), aggregate))
     }
-}
-
-/// Scores after the transform, which is computed in FP64.
-fn transformed<T: Real>(transform: PostTransform, mut scores: Vec<T>, columns: usize) -> Vec<T> {
-    if transform == PostTransform::None {
-        return scores;
-    }
-    let mut wide = vec![0.0; columns];
-    for row in scores.chunks_exact_mut(columns) {
-        wide.iter_mut().zip(&*row).for_each(|(wide, score)| *wide = score.to_f64());
-        transform.apply(&mut wide);
-        row.iter_mut().zip(&wide).for_each(|(score, wide)| *score = T::from_f64(*wide));
-    }
-    scores
 }
 
 /// The type that trees of versions 1 to 3 get their input in.

@@ -7,9 +7,8 @@ use tract_onnx::tract_hir::internal::*;
 use super::ensemble::Ensemble;
 use super::kernel::{Facts, Kernel, built};
 use super::labels::matrix;
-use super::post_transform::PostTransform;
 use super::scores::Aggregate;
-use super::{Built, Number, Trees, compared_in, lists, transformed, version_5};
+use super::{Built, Number, Trees, compared_in, lists, version_5};
 
 pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     let targets = node.get_attr_opt::<usize>("n_targets")?.context("attribute 'n_targets' is missing")?;
@@ -55,10 +54,7 @@ impl Regression {
                 row.iter_mut().zip(&bases).for_each(|(score, base)| *score = *score + *base);
             }
         }
-        // With one target ONNX Runtime applies PROBIT and leaves the others out, and models are written for it.
-        if *outputs > 1 || *post_transform == PostTransform::Probit {
-            scores = transformed(*post_transform, scores, *outputs);
-        }
+        T::transform(*post_transform, &mut scores, *outputs);
         let (rows, _) = matrix(input.shape())?;
         Ok(tract_ndarray::Array2::from_shape_vec((rows, *outputs), scores)?.into())
     }

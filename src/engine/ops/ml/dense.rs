@@ -3,6 +3,9 @@
 /// Sums kept side by side, so that they fill the registers.
 const LANES: usize = 8;
 
+/// Rows that meet a row while it is at hand.
+const TOGETHER: usize = 4;
+
 /// Rows of equal length, each filled up with zeros to whole lanes.
 #[derive(Debug)]
 pub struct PaddedRows {
@@ -26,44 +29,67 @@ impl PaddedRows {
         Self { values: padded, stride, width, count }
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &[f32]> {
-        self.values.chunks_exact(self.stride)
+    /// Every value, and zeros.
+    pub fn values(&self) -> &[f32] {
+        &self.values
     }
 
     pub fn bytes(&self) -> u64 {
         size_of_val(self.values.as_slice()) as u64
     }
 
-    /// Calls `each` with every row of `x`, which are as wide as these, filled up like these.
-    pub fn for_each_row_of(&self, x: &[f32], mut each: impl FnMut(&[f32])) {
-        let mut padded = vec![0.0; self.stride];
-        for row in x.chunks_exact(self.width) {
-            padded[..self.width].copy_from_slice(row);
-            each(&padded);
+    /// Calls `each` for every row of `x`, which are as wide as these, with its products `sum(x * row)` with each of these.
+    pub fn products(&self, x: &[f32], each: impl FnMut(&mut [f32])) {
+        self.sums(x, |x, y| x * y, each);
+    }
+
+    /// The same with `sum((x - row)^2)`.
+    pub fn squared_distances(&self, x: &[f32], each: impl FnMut(&mut [f32])) {
+        self.sums(x, |x, y| (x - y) * (x - y), each);
+    }
+
+    #[inline(always)]
+    fn sums(&self, x: &[f32], term: impl Fn(f32, f32) -> f32 + Copy, mut each: impl FnMut(&mut [f32])) {
+        let mut padded = vec![0.0; TOGETHER * self.stride];
+        let mut sums = vec![0.0; TOGETHER * self.count];
+        for block in x.chunks(TOGETHER * self.width) {
+            for (target, source) in padded.chunks_exact_mut(self.stride).zip(block.chunks_exact(self.width)) {
+                target[..self.width].copy_from_slice(source);
+            }
+            let given = block.len() / self.width;
+            let rows: [&[f32]; TOGETHER] = std::array::from_fn(|row| &padded[row * self.stride..][..self.stride]);
+            for (place, own) in self.values.chunks_exact(self.stride).enumerate() {
+                if given == TOGETHER {
+                    let summed = sum_together(rows, own, term);
+                    summed.into_iter().enumerate().for_each(|(row, sum)| sums[row * self.count + place] = sum);
+                    continue;
+                }
+                for (row, values) in rows.into_iter().take(given).enumerate() {
+                    sums[row * self.count + place] = sum_together([values], own, term)[0];
+                }
+            }
+            sums.chunks_exact_mut(self.count).take(given).for_each(&mut each);
         }
     }
 }
 
-/// `sum(a * b)` of padded rows.
-pub fn product(a: &[f32], b: &[f32]) -> f32 {
-    summed(a, b, |x, y| x * y)
-}
-
-/// `sum((a - b)^2)` of padded rows.
-pub fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
-    summed(a, b, |x, y| (x - y) * (x - y))
-}
-
+/// For some rows the sum over their places of the term with another row. All are padded.
 #[inline(always)]
-fn summed(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut sums = [0f32; LANES];
-    for (a, b) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0) {
-        for lane in 0..LANES {
-            sums[lane] += term(a[lane], b[lane]);
+fn sum_together<const ROWS: usize>(rows: [&[f32]; ROWS], other: &[f32], term: impl Fn(f32, f32) -> f32) -> [f32; ROWS] {
+    let mut sums = [[0f32; LANES]; ROWS];
+    let chunks = rows.map(|row| row.as_chunks::<LANES>().0);
+    for (place, other) in other.as_chunks::<LANES>().0.iter().enumerate() {
+        for row in 0..ROWS {
+            let values = &chunks[row][place];
+            for lane in 0..LANES {
+                sums[row][lane] += term(values[lane], other[lane]);
+            }
         }
     }
-    let halves: [f32; LANES / 2] = std::array::from_fn(|lane| sums[lane] + sums[lane + LANES / 2]);
-    (halves[0] + halves[2]) + (halves[1] + halves[3])
+    sums.map(|sums| {
+        let halves: [f32; LANES / 2] = std::array::from_fn(|lane| sums[lane] + sums[lane + LANES / 2]);
+        (halves[0] + halves[2]) + (halves[1] + halves[3])
+    })
 }
 
 #[cfg(test)]
@@ -71,16 +97,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_of_any_length_are_multiplied_whole() {
-        for width in [1, 7, 8, 9, 40] {
-            let (ones, threes) = (vec![1.0; 2 * width], vec![3.0; width]);
-            let rows = PaddedRows::new(&ones, width);
-            let mut met = vec![];
-            rows.for_each_row_of(&threes, |row| {
-                met.extend(rows.iter().map(|other| (product(row, other), squared_distance(row, other))));
-            });
-            let width = width as f32;
-            assert_eq!(met, [(3.0 * width, 4.0 * width); 2]);
+    fn rows_of_any_length_and_number_are_multiplied_whole() {
+        for (width, count) in [(1, 1), (7, 3), (8, 4), (9, 5), (40, 11)] {
+            let rows = PaddedRows::new(&vec![1.0; 2 * width], width);
+            let x: Vec<f32> = (0..count).flat_map(|row| vec![row as f32; width]).collect();
+            let (mut products, mut distances) = (vec![], vec![]);
+            rows.products(&x, |row| products.extend_from_slice(row));
+            rows.squared_distances(&x, |row| distances.extend_from_slice(row));
+            let expected = |of: fn(f32) -> f32| {
+                (0..count).flat_map(|row| [of(row as f32) * width as f32; 2]).collect::<Vec<f32>>()
+            };
+            assert_eq!(products, expected(|row| row));
+            assert_eq!(distances, expected(|row| (row - 1.0) * (row - 1.0)));
         }
     }
 }

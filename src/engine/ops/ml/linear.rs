@@ -7,7 +7,7 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
-use super::dense::{PaddedRows, product};
+use super::dense::PaddedRows;
 use super::kernel::{Facts, Kernel, built};
 use super::labels::{Labels, highest, matrix, scores};
 use super::post_transform::PostTransform;
@@ -82,9 +82,8 @@ impl Layer {
         ensure!(columns == features, "the coefficients are for {features} features, the input has {columns}");
         let mut values = Vec::with_capacity(rows * self.outputs);
         let view = input.try_as_plain_ram()?;
-        self.coefficients.for_each_row_of(view.as_slice::<f32>()?, |row| {
-            let products = self.coefficients.iter().map(|coefficients| product(row, coefficients));
-            values.extend(products.zip(&self.intercepts).map(|(product, intercept)| product + intercept));
+        self.coefficients.products(view.as_slice::<f32>()?, |products| {
+            values.extend(products.iter().zip(&self.intercepts).map(|(product, intercept)| product + intercept));
         });
         Ok((rows, values))
     }

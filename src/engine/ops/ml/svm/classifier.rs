@@ -39,7 +39,7 @@ struct Linear {
 impl Linear {
     fn read(node: &NodeProto, labels: Labels) -> TractResult<Self> {
         let vectors = Vectors::read(node, "coefficients", labels.count(), Likeness::Linear)?;
-        let is_positive = vectors.rows.iter().flatten().all(|value| *value >= 0.0);
+        let is_positive = vectors.rows.values().iter().all(|value| *value >= 0.0);
         Ok(Self {
             vectors,
             is_positive,
@@ -176,7 +176,15 @@ impl Pairs {
     fn weighed(&self, alike: &[f32], row: usize, class: usize) -> f64 {
         let range = self.begins[class]..self.begins[class + 1];
         let weights = &self.coefficients[row * self.vectors.count()..][range.clone()];
-        alike[range].iter().zip(weights).map(|(alike, weight)| f64::from(alike * weight)).sum()
+        // Side by side, as each addition would wait for the one before.
+        let mut sums = [0.0; 8];
+        let (alike, weights) = (alike[range].chunks(sums.len()), weights.chunks(sums.len()));
+        for (alike, weights) in alike.zip(weights) {
+            for ((sum, alike), weight) in sums.iter_mut().zip(alike).zip(weights) {
+                *sum += f64::from(alike * weight);
+            }
+        }
+        sums.iter().sum()
     }
 
     /// Probabilities of the classes.

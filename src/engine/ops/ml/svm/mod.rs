@@ -7,7 +7,7 @@ pub mod regressor;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
-use super::dense::{PaddedRows, product, squared_distance};
+use super::dense::PaddedRows;
 use super::kernel::Facts;
 use super::labels::matrix;
 use super::post_transform::PostTransform;
@@ -43,19 +43,20 @@ impl Likeness {
         })
     }
 
-    fn of(self, x: &[f32], vector: &[f32]) -> f32 {
+    /// From `x . v`, or from `|x - v|^2` for RBF.
+    fn of(self, sum: f32) -> f32 {
         match self {
-            Self::Linear => product(x, vector),
+            Self::Linear => sum,
             Self::Poly { gamma, coef0, degree } => {
-                let base = gamma * product(x, vector) + coef0;
+                let base = gamma * sum + coef0;
                 match degree {
                     2.0 => base * base,
                     3.0 => base * base * base,
                     _ => base.powf(degree),
                 }
             }
-            Self::Rbf { gamma } => (-gamma * squared_distance(x, vector)).exp(),
-            Self::Sigmoid { gamma, coef0 } => (gamma * product(x, vector) + coef0).tanh(),
+            Self::Rbf { gamma } => (-gamma * sum).exp(),
+            Self::Sigmoid { gamma, coef0 } => (gamma * sum + coef0).tanh(),
         }
     }
 }
@@ -95,12 +96,15 @@ impl Vectors {
         let ((rows, columns), features) = (matrix(input.shape())?, self.rows.width);
         ensure!(columns == features, "the vectors have {features} features, the input has {columns}");
         let view = input.try_as_plain_ram()?;
-        let mut alike = Vec::with_capacity(self.count());
-        self.rows.for_each_row_of(view.as_slice::<f32>()?, |row| {
-            alike.clear();
-            alike.extend(self.rows.iter().map(|vector| self.likeness.of(row, vector)));
-            each(&alike);
-        });
+        let x = view.as_slice::<f32>()?;
+        let each = |sums: &mut [f32]| {
+            sums.iter_mut().for_each(|sum| *sum = self.likeness.of(*sum));
+            each(sums);
+        };
+        match self.likeness {
+            Likeness::Rbf { .. } => self.rows.squared_distances(x, each),
+            _ => self.rows.products(x, each),
+        }
         Ok(rows)
     }
 

@@ -21,6 +21,8 @@ pub mod rows;
 mod sample;
 pub mod tract;
 
+pub use self::ops::{ClassLabels, class_labels};
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

@@ -28,6 +28,10 @@ impl Node {
         self.with(AttributeProto { floats: values.to_vec(), ..attribute(name, AttributeType::Floats) })
     }
 
+    pub fn float(self, name: &str, value: f32) -> Self {
+        self.with(AttributeProto { f: value, ..attribute(name, AttributeType::Float) })
+    }
+
     pub fn texts(self, name: &str, values: &[&str]) -> Self {
         let strings = values.iter().map(|text| text.as_bytes().to_vec()).collect();
         self.with(AttributeProto { strings, ..attribute(name, AttributeType::Strings) })
@@ -37,14 +41,23 @@ impl Node {
         self.with(AttributeProto { s: value.as_bytes().to_vec(), ..attribute(name, AttributeType::String) })
     }
 
+    pub fn bytes(self, name: &str, values: &[u8]) -> Self {
+        let data = values.iter().copied().map(i32::from).collect();
+        self.tensor(name, OnnxType::Uint8, values.len(), |tensor| tensor.int32_data = data)
+    }
+
+    pub fn floats_tensor(self, name: &str, values: &[f32]) -> Self {
+        self.tensor(name, OnnxType::Float, values.len(), |tensor| tensor.float_data = values.to_vec())
+    }
+
     pub fn doubles(self, name: &str, values: &[f64]) -> Self {
-        let dims = vec![values.len() as i64];
-        let tensor = TensorProto {
-            dims,
-            data_type: OnnxType::Double as i32,
-            double_data: values.to_vec(),
-            ..Default::default()
-        };
+        self.tensor(name, OnnxType::Double, values.len(), |tensor| tensor.double_data = values.to_vec())
+    }
+
+    /// A tensor of one dimension, filled in by `fill`.
+    fn tensor(self, name: &str, of: OnnxType, count: usize, fill: impl FnOnce(&mut TensorProto)) -> Self {
+        let mut tensor = TensorProto { dims: vec![count as i64], data_type: of as i32, ..Default::default() };
+        fill(&mut tensor);
         self.with(AttributeProto { t: Some(tensor), ..attribute(name, AttributeType::Tensor) })
     }
 
@@ -63,6 +76,29 @@ impl Node {
 
 /// The outputs of the node for these inputs, through the same steps as a file's node.
 pub fn run(node: Node, inputs: &[Tensor], outputs: usize) -> TractResult<Vec<Tensor>> {
+    let mut model = parsed(node, inputs, outputs)?;
+    for (index, input) in inputs.iter().enumerate() {
+        model.set_input_fact(index, InferenceFact::dt_shape(input.datum_type(), input.shape()))?;
+    }
+    let plan = model.into_optimized()?.into_runnable()?;
+    let inputs = inputs.iter().map(|input| input.clone().into_tvalue()).collect();
+    Ok(plan.run(inputs)?.into_iter().map(TValue::into_tensor).collect())
+}
+
+/// The shapes that tract expects of the outputs where the first dimension of every input is a symbol, as texts.
+pub fn shapes_for_any_rows(node: Node, inputs: &[Tensor], outputs: usize) -> TractResult<Vec<String>> {
+    let mut model = parsed(node, inputs, outputs)?;
+    let rows = model.symbols.sym("N").to_dim();
+    for (index, input) in inputs.iter().enumerate() {
+        let mut shape: TVec<TDim> = input.shape().iter().map(|dim| dim.to_dim()).collect();
+        shape[0] = rows.clone();
+        model.set_input_fact(index, InferenceFact::dt_shape(input.datum_type(), shape))?;
+    }
+    let model = model.into_typed()?;
+    (0..outputs).map(|output| Ok(format!("{:?}", model.output_fact(output)?.shape))).collect()
+}
+
+fn parsed(node: Node, inputs: &[Tensor], outputs: usize) -> TractResult<InferenceModel> {
     let named = |prefix: &str, count: usize| (0..count).map(|i| format!("{prefix}{i}")).collect::<Vec<_>>();
     let (input_names, output_names) = (named("x", inputs.len()), named("y", outputs));
     let info = |name: &String, elem_type: i32| ValueInfoProto {
@@ -83,13 +119,15 @@ pub fn run(node: Node, inputs: &[Tensor], outputs: usize) -> TractResult<Vec<Ten
     let model = ModelProto { graph: Some(graph), opset_import, ..Default::default() };
     let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
     super::register(&mut onnx.op_register);
-    let mut model = onnx.parse(&model, None)?.model;
-    for (index, input) in inputs.iter().enumerate() {
-        model.set_input_fact(index, InferenceFact::dt_shape(input.datum_type(), input.shape()))?;
-    }
-    let plan = model.into_optimized()?.into_runnable()?;
-    let inputs = inputs.iter().map(|input| input.clone().into_tvalue()).collect();
-    Ok(plan.run(inputs)?.into_iter().map(TValue::into_tensor).collect())
+    Ok(onnx.parse(&model, None)?.model)
+}
+
+/// Checks FP32 values against those of ONNX Runtime, which adds in another order.
+#[track_caller]
+pub fn assert_close(got: &Tensor, expected: &[f32]) {
+    let got = got.try_as_plain_ram().unwrap().as_slice::<f32>().unwrap().to_vec();
+    let close = got.len() == expected.len() && got.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5);
+    assert!(close, "{got:?} instead of {expected:?}");
 }
 
 fn attribute(name: &str, kind: AttributeType) -> AttributeProto {

@@ -18,13 +18,12 @@ enum Refusal {
     Unsupported(&'static str),
 }
 
-const REFUSED: [(&str, Refusal); 12] = [
+const REFUSED: [(&str, Refusal); 11] = [
     ("bf16_cast", Refusal::Unsupported("BFLOAT16")),
     ("codelang_tfidf_string", Refusal::Missing(&["ai.onnx.TfIdfVectorizer", "com.microsoft.Tokenizer"])),
     ("digits_cnn_fp16", Refusal::Unsupported("Gemm")),
     ("digits_cnn_int8_qdq", Refusal::KnownWrong),
     ("digits_cnn_int8_qop", Refusal::Missing(&["com.microsoft.QGemm", "com.microsoft.QLinearSoftmax"])),
-    ("digits_svc", Refusal::Missing(&["ai.onnx.ml.SVMClassifier"])),
     ("loop_const_trip", Refusal::Missing(&["ai.onnx.Loop"])),
     ("loop_while", Refusal::Missing(&["ai.onnx.Loop"])),
     ("nms", Refusal::Unsupported("NonMaxSuppression")),

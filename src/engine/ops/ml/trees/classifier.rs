@@ -4,210 +4,151 @@ use std::collections::HashSet;
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
-use tract_onnx::tract_core::{as_op, op_as_typed_op, op_out_of_plan};
 use tract_onnx::tract_hir::internal::*;
 
-use super::super::{Built, attributes};
 use super::ensemble::Ensemble;
+use super::kernel::{Facts, Kernel, built};
+use super::labels::{self, Labels};
 use super::post_transform::{PostTransform, logistic};
 use super::scores::{Aggregate, Scores};
-use super::{Trees, score_rules, wire_numbers};
+use super::{Built, Number, Trees, compared_in, lists};
 
 pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
-    let labels = match attributes::texts(node, "classlabels_strings")? {
-        Some(texts) => texts,
-        None => attributes::integers(node, "classlabels_int64s")?.context("it has no class labels")?,
-    };
-    let ensemble = Ensemble::read(context, node, "class", labels.len())?;
+    let labels = Labels::read(node, "classlabels_int64s")?;
+    let ensemble = lists::read(context, node, "class", labels.count())?;
     let votes = Votes::of(&ensemble)?;
-    Ok((expand(Classifier(Arc::new(Classification { trees: Trees::new(ensemble), labels, votes }))), vec![]))
+    built(Classification { trees: Trees::new(ensemble), labels, votes })
 }
 
 /// What the scores of a row mean.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Votes {
     /// A score for each class; the highest wins.
     EachClass,
-    /// Two classes, but weights for the first alone, which exporters of binary models write and which mean the second.
-    /// Weights without a negative one add up to its probability, others to a margin.
-    Probability,
-    Margin,
+    /// Two classes, but weights for the first alone, which exporters of binary models write and which mean the second. It
+    /// wins above this number.
+    FirstForSecond { above: f64 },
+    /// Two classes and weights for the second alone, as CatBoost writes them. It wins above this number.
+    SecondAlone { above: f64 },
 }
 
 impl Votes {
+    /// As in ONNX Runtime; but with weights for both of two classes it compares the second with 0, whatever the first has,
+    /// and gives 0 or 1 instead of the labels: here the higher one wins, as ONNX says.
     fn of(ensemble: &Ensemble) -> TractResult<Self> {
-        let bases = ensemble.base_values.len();
+        let (bases, classes) = (ensemble.base_values.len(), ensemble.outputs);
         let voted: HashSet<u32> = ensemble.weights.iter().map(|weight| weight.output).collect();
-        if ensemble.outputs != 2 || voted.len() != 1 {
-            let classes = ensemble.outputs;
+        // Weights without a negative one add up to a probability, others to a margin.
+        let is_margin = ensemble.weights.iter().any(|weight| weight.value < 0.0);
+        let above = if is_margin { 0.0 } else { 0.5 };
+        if classes != 2 || voted.len() != 1 || (voted.contains(&1) && bases > 0) {
             ensure!(
                 bases == 0 || bases == classes,
                 "attribute 'base_values' has {bases} entries for {classes} classes"
             );
             return Ok(Self::EachClass);
         }
+        if voted.contains(&1) {
+            return Ok(Self::SecondAlone { above });
+        }
         // In these cases ONNX says nothing and ONNX Runtime's outputs can't be what anyone meant.
-        ensure!(
-            voted.contains(&0),
-            "a binary classifier with weights for its second class alone has no defined meaning"
-        );
         ensure!(bases <= 1, "attribute 'base_values' has {bases} entries for one column of weights");
         ensure!(
             ensemble.post_transform != PostTransform::Probit,
             "PROBIT has no defined meaning for a binary classifier with one column of weights"
         );
-        let negative = ensemble.weights.iter().any(|weight| weight.value < 0.0);
-        Ok(if negative { Self::Margin } else { Self::Probability })
+        Ok(Self::FirstForSecond { above })
     }
 }
 
 #[derive(Debug)]
 struct Classification {
     trees: Trees,
-    labels: Arc<Tensor>,
+    labels: Labels,
     votes: Votes,
 }
 
 impl Classification {
     /// Labels `[N]` and scores `[N, classes]`.
-    fn classify(&self, input: &Tensor) -> TractResult<(Tensor, Tensor)> {
-        let Scores { mut values, mut scored } = self.trees.scores(input, Aggregate::Sum)?;
-        let classes = self.trees.ensemble.outputs;
-        let rows = values.chunks_exact_mut(classes).zip(scored.chunks_exact_mut(classes));
+    fn classify<T: Number>(&self, input: &Tensor) -> TractResult<TVec<TValue>> {
+        let Scores { mut values, mut scored } = self.trees.scores::<T>(input, Aggregate::Sum)?;
+        let Ensemble { outputs: classes, post_transform, base_values, .. } = &self.trees.ensemble;
+        let bases: Vec<T> = base_values.iter().copied().map(T::from_f64).collect();
+        let rows = values.chunks_exact_mut(*classes).zip(scored.chunks_exact_mut(*classes));
         let winners: Vec<usize> = match self.votes {
-            Votes::EachClass => rows.map(|(row, scored)| self.highest(row, scored)).collect(),
-            Votes::Probability | Votes::Margin => rows.map(|(row, _)| self.second_of_two(row)).collect(),
+            Votes::EachClass => rows.map(|(row, scored)| highest(row, scored, &bases)).collect(),
+            Votes::FirstForSecond { above } => rows.map(|(row, _)| self.second_of_two(row, &bases, above)).collect(),
+            Votes::SecondAlone { above } => rows.map(|(row, _)| usize::from(row[1].to_f64() > above)).collect(),
         };
-        let scores = values.into_iter().map(|score| score as f32).collect();
-        let scores = tract_ndarray::Array2::from_shape_vec((input.shape()[0], classes), scores)?.into();
-        Ok((self.labels_of(&winners)?, scores))
-    }
-
-    /// The class with the highest score, the first of equals. As in ONNX Runtime, a class for which no leaf had a weight
-    /// does not win with its score of 0 over classes whose scores are negative.
-    fn highest(&self, row: &mut [f64], scored: &mut [bool]) -> usize {
-        let Ensemble { base_values, post_transform, .. } = &self.trees.ensemble;
-        for (index, base) in base_values.iter().enumerate() {
-            row[index] += base;
-            scored[index] = true;
+        if !matches!(self.votes, Votes::FirstForSecond { .. }) {
+            T::transform(*post_transform, &mut values, *classes);
         }
-        let mut winner: Option<usize> = None;
-        for class in (0..row.len()).filter(|&class| scored[class]) {
-            if winner.is_none_or(|best| row[class] > row[best]) {
-                winner = Some(class);
-            }
-        }
-        post_transform.apply(row);
-        winner.unwrap_or(0)
+        let values = values.into_iter().map(|score| score.to_f64() as f32).collect();
+        let scores = labels::scores(values, winners.len(), *classes)?;
+        Ok(tvec!(self.labels.of(&winners)?.into_tvalue(), scores))
     }
 
     /// From one column of weights to the scores of both classes. As in ONNX Runtime, of the transforms only LOGISTIC
     /// applies here.
-    fn second_of_two(&self, row: &mut [f64]) -> usize {
-        let Ensemble { base_values, post_transform, .. } = &self.trees.ensemble;
-        let second = row[0] + base_values.first().copied().unwrap_or_default();
-        let (first, wins) = match self.votes {
-            Votes::Probability => (1.0 - second, second > 0.5),
-            _ => (-second, second > 0.0),
-        };
-        row[0] = first;
-        row[1] = second;
-        if *post_transform == PostTransform::Logistic {
-            row[0] = logistic(-second);
-            row[1] = logistic(second);
-        }
-        usize::from(wins)
+    fn second_of_two<T: Number>(&self, row: &mut [T], bases: &[T], above: f64) -> usize {
+        let second = bases.first().map_or(row[0], |base| row[0] + *base).to_f64();
+        let first = if above > 0.0 { 1.0 - second } else { -second };
+        let is_logistic = self.trees.ensemble.post_transform == PostTransform::Logistic;
+        let scores = if is_logistic { [logistic(-second), logistic(second)] } else { [first, second] };
+        row.copy_from_slice(&scores.map(T::from_f64));
+        usize::from(second > above)
     }
+}
 
-    fn labels_of(&self, winners: &[usize]) -> TractResult<Tensor> {
-        fn pick<T: Datum + Clone>(labels: &Tensor, winners: &[usize]) -> TractResult<Tensor> {
-            let view = labels.try_as_plain_ram()?;
-            let labels = view.as_slice::<T>()?;
-            Ok(tensor1(&winners.iter().map(|&winner| labels[winner].clone()).collect::<Vec<T>>()))
-        }
-        match self.labels.datum_type() == String::datum_type() {
-            true => pick::<String>(&self.labels, winners),
-            false => pick::<i64>(&self.labels, winners),
+/// The class with the highest score, the first of equals, once the bases are added. As in ONNX Runtime, a class for which
+/// no leaf had a weight does not win with its score of 0 over classes whose scores are negative.
+fn highest<T: Number>(row: &mut [T], scored: &mut [bool], bases: &[T]) -> usize {
+    for (place, base) in bases.iter().enumerate() {
+        row[place] = row[place] + *base;
+        scored[place] = true;
+    }
+    let mut winner: Option<usize> = None;
+    for class in (0..row.len()).filter(|&class| scored[class]) {
+        if winner.is_none_or(|best| row[class] > row[best]) {
+            winner = Some(class);
         }
     }
+    winner.unwrap_or(0)
 }
 
-#[derive(Debug, Clone)]
-struct Classifier(Arc<Classification>);
-
-/// The trees of the operator, if it is this one.
-pub(super) fn trees_of(op: &dyn TypedOp) -> Option<&Trees> {
-    op.downcast_ref::<Classifier>().map(|classifier| &classifier.0.trees)
-}
-
-impl PartialEq for Classifier {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-impl Eq for Classifier {}
-
-impl Expansion for Classifier {
-    fn name(&self) -> StaticName {
-        "TreeEnsembleClassifier".into()
+impl Kernel for Classification {
+    fn name(&self) -> &'static str {
+        "TreeEnsembleClassifier"
     }
 
-    fn nboutputs(&self) -> TractResult<usize> {
-        Ok(2)
+    fn output_count(&self) -> usize {
+        2
     }
 
-    fn rules<'r, 'p: 'r, 's: 'r>(
-        &'s self,
-        solver: &mut Solver<'r>,
-        inputs: &'p [TensorProxy],
-        outputs: &'p [TensorProxy],
-    ) -> InferenceResult {
-        check_input_arity(inputs, 1)?;
-        check_output_arity(outputs, 2)?;
-        solver.equals(&outputs[0].datum_type, self.0.labels.datum_type())?;
-        solver.equals(&outputs[0].rank, 1)?;
-        solver.equals(&outputs[0].shape[0], &inputs[0].shape[0])?;
-        score_rules(solver, &inputs[0], &outputs[1], self.0.labels.len())
+    fn input_type(&self, _: usize, given: DatumType) -> TractResult<DatumType> {
+        compared_in(given)
     }
 
-    fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        let input = wire_numbers(prefix, model, inputs[0])?;
-        model.wire_node(prefix, self.clone(), &[input])
-    }
-}
-
-impl Op for Classifier {
-    fn name(&self) -> StaticName {
-        "TreeEnsembleClassifier".into()
+    fn outputs(&self, inputs: &[Facts]) -> TractResult<TVec<Facts>> {
+        self.trees.rows_of(&inputs[0])?;
+        self.labels.facts(&inputs[0], self.trees.ensemble.outputs)
     }
 
-    op_as_typed_op!();
-}
-
-impl EvalOp for Classifier {
-    op_out_of_plan!();
-
-    fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let input = args_1!(inputs);
-        let (labels, scores) = self.0.classify(&input)?;
-        Ok(tvec!(labels.into_tvalue(), scores.into_tvalue()))
-    }
-}
-
-impl TypedOp for Classifier {
-    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let rows = inputs[0].shape[0].clone();
-        let labels = self.0.labels.datum_type().fact([rows.clone()]);
-        Ok(tvec!(labels, f32::fact([rows, self.0.labels.len().to_dim()])))
+    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
+        match inputs[0].datum_type() == f64::datum_type() {
+            true => self.classify::<f64>(&inputs[0]),
+            false => self.classify::<f32>(&inputs[0]),
+        }
     }
 
-    as_op!();
+    fn held_bytes(&self) -> u64 {
+        self.trees.bytes()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::testing::{Node, run};
+    use super::super::super::super::testing::{Node, assert_close, run};
     use super::*;
 
     /// One tree that splits on feature 0 at 0. `weights`: (node, class, weight); node 1 is where the branch holds.
@@ -238,9 +179,7 @@ mod tests {
     fn check_rows(node: Node, input: Tensor, labels: &[i64], scores: &[f32]) {
         let outputs = run(node, &[input], 2).unwrap();
         assert_eq!(outputs[0], tensor1(labels));
-        let got = outputs[1].try_as_plain_ram().unwrap().as_slice::<f32>().unwrap().to_vec();
-        let close = got.len() == scores.len() && got.iter().zip(scores).all(|(a, b)| (a - b).abs() < 1e-6);
-        assert!(close, "{got:?} instead of {scores:?}");
+        assert_close(&outputs[1], scores);
     }
 
     fn binary(low: f32, high: f32) -> Node {
@@ -261,6 +200,16 @@ mod tests {
         let logistic = || binary(-0.3, 0.8).text("post_transform", "LOGISTIC");
         check(logistic(), &[10, 11], &[0.5744425, 0.4255575, 0.3100255, 0.6899745]);
         check(logistic().floats("base_values", &[0.1]), &[10, 11], &[0.549834, 0.450166, 0.2890505, 0.7109495]);
+    }
+
+    /// Expected labels and scores are ONNX Runtime 1.31.1's.
+    #[test]
+    fn weights_for_the_second_class_alone_leave_the_first_at_zero() {
+        let second = |low: f32| node(&[(1, 1, low), (2, 1, 0.8)], 2);
+        check(second(-0.3), &[10, 11], &[0.0, -0.3, 0.0, 0.8]);
+        check(second(0.3), &[10, 11], &[0.0, 0.3, 0.0, 0.8]);
+        let softmax = [0.5744425, 0.4255575, 0.3100255, 0.6899745];
+        check(second(-0.3).text("post_transform", "SOFTMAX"), &[10, 11], &softmax);
     }
 
     #[test]
@@ -306,7 +255,7 @@ mod tests {
     #[test]
     fn what_has_no_defined_meaning_is_refused() {
         let refused = |node: Node| format!("{:#}", run(node, &[tensor2(&[[1.0f32]])], 2).unwrap_err());
-        assert!(refused(node(&[(1, 1, 0.3), (2, 1, 0.8)], 2)).contains("second class alone"));
+        assert!(refused(node(&[(1, 1, 0.3)], 2).floats("base_values", &[0.1])).contains("1 entries for 2 classes"));
         assert!(refused(binary(0.3, 0.8).floats("base_values", &[0.1, 0.2])).contains("2 entries for one column"));
         assert!(refused(binary(0.3, 0.8).text("post_transform", "PROBIT")).contains("PROBIT"));
         assert!(refused(three().floats("base_values", &[0.1])).contains("1 entries for 3 classes"));

@@ -1,69 +1,45 @@
-//! The attributes of a tree ensemble, read and checked.
+//! Trees as the operators of versions 1 to 3 write them: parallel lists of nodes, and of the weights of leaves.
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
-use super::super::attributes::numbers;
+use super::MAX_OUTPUTS;
+use super::attributes::numbers;
+use super::ensemble::{Branch, Ensemble, Mode, Node, Weight};
 use super::post_transform::PostTransform;
 
-/// Most classes or targets of an ensemble: every row of a request takes so many scores.
-const MAX_OUTPUTS: usize = 1 << 16;
-
-/// Trees whose nodes are known to hang together: every child exists and has one parent, every tree one root, and every
-/// node is reached from a root, so that a walk from a root ends.
-#[derive(Debug)]
-pub struct Ensemble {
-    pub nodes: Vec<Node>,
-    /// Of all leaves; each leaf has a range of them.
-    pub weights: Vec<Weight>,
-    pub roots: Vec<u32>,
-    /// Classes or targets.
-    pub outputs: usize,
-    /// None, or one for each output, or a single one where the operator allows it.
-    pub base_values: Vec<f64>,
-    pub post_transform: PostTransform,
-    /// Columns that an input must have at least.
-    pub features: usize,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub enum Node {
-    Leaf {
-        /// Range of `Ensemble::weights`.
-        weights: (u32, u32),
-    },
-    Branch(Branch),
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct Branch {
-    pub mode: Mode,
-    pub feature: u32,
-    pub threshold: f64,
-    /// Where NaN goes the way of a comparison that holds.
-    pub nan_is_yes: bool,
-    pub yes: u32,
-    pub no: u32,
-}
-
-/// How a feature `x` is compared with the threshold `t`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// `x <= t`, which all common exporters write.
-    Leq,
-    Lt,
-    Gte,
-    Gt,
-    Eq,
-    Neq,
-}
-
-/// What a leaf adds to one of the outputs.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Weight {
-    pub output: u32,
-    pub value: f64,
+/// Reads a node. `prefix` is that of the leaves' lists, `class` or `target`.
+pub fn read(context: &ParsingContext, node: &NodeProto, prefix: &str, outputs: usize) -> TractResult<Ensemble> {
+    ensure!((1..=MAX_OUTPUTS).contains(&outputs), "{outputs} classes or targets, 1 to {MAX_OUTPUTS} are possible");
+    let lists = NodeLists::read(context, node)?;
+    let places = lists.places()?;
+    let mut leaves = leaf_weights(context, node, prefix, &places, outputs)?;
+    let mut ensemble = Ensemble {
+        nodes: Vec::with_capacity(lists.ids.len()),
+        weights: vec![],
+        sets: vec![],
+        roots: vec![],
+        outputs,
+        base_values: numbers(context, node, "base_values")?.unwrap_or_default(),
+        post_transform: PostTransform::parse(node.get_attr_opt::<&str>("post_transform")?)?,
+        features: 0,
+    };
+    for (place, weights) in leaves.iter_mut().enumerate() {
+        match lists.branch(place, &places)? {
+            Some(branch) => {
+                ensemble.features = ensemble.features.max(branch.feature as usize + 1);
+                ensemble.nodes.push(Node::Branch(branch));
+            }
+            None => {
+                let begin = ensemble.weights.len() as u32;
+                ensemble.weights.append(weights);
+                ensemble.nodes.push(Node::Leaf { weights: (begin, ensemble.weights.len() as u32) });
+            }
+        }
+    }
+    ensemble.roots = roots(&ensemble.nodes, lists.trees)?;
+    Ok(ensemble)
 }
 
 /// The parallel lists `nodes_*`.
@@ -76,48 +52,6 @@ struct NodeLists<'a> {
     yes: &'a [i64],
     no: &'a [i64],
     nan_is_yes: &'a [i64],
-}
-
-impl Ensemble {
-    /// Bytes of its lists.
-    pub fn bytes(&self) -> usize {
-        size_of_val(self.nodes.as_slice())
-            + size_of_val(self.weights.as_slice())
-            + size_of_val(self.roots.as_slice())
-            + size_of_val(self.base_values.as_slice())
-    }
-
-    /// Reads a node. `prefix` is that of the leaves' lists, `class` or `target`.
-    pub fn read(context: &ParsingContext, node: &NodeProto, prefix: &str, outputs: usize) -> TractResult<Self> {
-        ensure!((1..=MAX_OUTPUTS).contains(&outputs), "{outputs} classes or targets, 1 to {MAX_OUTPUTS} are possible");
-        let lists = NodeLists::read(context, node)?;
-        let places = lists.places()?;
-        let mut leaves = leaf_weights(context, node, prefix, &places, outputs)?;
-        let mut ensemble = Self {
-            nodes: Vec::with_capacity(lists.ids.len()),
-            weights: vec![],
-            roots: vec![],
-            outputs,
-            base_values: numbers(context, node, "base_values")?.unwrap_or_default(),
-            post_transform: PostTransform::parse(node.get_attr_opt::<&str>("post_transform")?)?,
-            features: 0,
-        };
-        for (place, weights) in leaves.iter_mut().enumerate() {
-            match lists.branch(place, &places)? {
-                Some(branch) => {
-                    ensemble.features = ensemble.features.max(branch.feature as usize + 1);
-                    ensemble.nodes.push(Node::Branch(branch));
-                }
-                None => {
-                    let begin = ensemble.weights.len() as u32;
-                    ensemble.weights.append(weights);
-                    ensemble.nodes.push(Node::Leaf { weights: (begin, ensemble.weights.len() as u32) });
-                }
-            }
-        }
-        ensemble.roots = roots(&ensemble.nodes, lists.trees)?;
-        Ok(ensemble)
-    }
 }
 
 impl<'a> NodeLists<'a> {

@@ -1,15 +1,14 @@
-//! `ai.onnx.ml.TreeEnsembleRegressor`.
+//! `ai.onnx.ml.TreeEnsembleRegressor`, and `TreeEnsemble`, which adds nothing but another way to write the trees down.
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
-use tract_onnx::tract_core::{as_op, op_as_typed_op, op_out_of_plan};
 use tract_onnx::tract_hir::internal::*;
 
-use super::super::Built;
 use super::ensemble::Ensemble;
-use super::post_transform::PostTransform;
+use super::kernel::{Facts, Kernel, built};
+use super::labels::matrix;
 use super::scores::Aggregate;
-use super::{Trees, score_rules, wire_numbers};
+use super::{Built, Number, Trees, compared_in, lists, version_5};
 
 pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     let targets = node.get_attr_opt::<usize>("n_targets")?.context("attribute 'n_targets' is missing")?;
@@ -20,105 +19,82 @@ pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
         "MAX" => Aggregate::Max,
         other => bail!("attribute 'aggregate_function' holds '{other}'"),
     };
-    let ensemble = Ensemble::read(context, node, "target", targets)?;
+    let ensemble = lists::read(context, node, "target", targets)?;
     let bases = ensemble.base_values.len();
     ensure!(bases == 0 || bases == targets, "attribute 'base_values' has {bases} entries for {targets} targets");
-    Ok((expand(Regressor(Arc::new(Regression { trees: Trees::new(ensemble), aggregate }))), vec![]))
+    built(Regression { trees: Trees::new(ensemble), aggregate, is_version_5: false })
+}
+
+pub fn build_version_5(context: &ParsingContext, node: &NodeProto) -> Built {
+    let aggregate = match node.get_attr_opt::<i64>("aggregate_function")?.unwrap_or(1) {
+        0 => Aggregate::Average,
+        1 => Aggregate::Sum,
+        2 => Aggregate::Min,
+        3 => Aggregate::Max,
+        other => bail!("attribute 'aggregate_function' holds {other}"),
+    };
+    built(Regression { trees: Trees::new(version_5::read(context, node)?), aggregate, is_version_5: true })
 }
 
 #[derive(Debug)]
 struct Regression {
     trees: Trees,
     aggregate: Aggregate,
+    /// The output is of the input's type; before version 5 it is FP32.
+    is_version_5: bool,
 }
 
 impl Regression {
-    fn targets(&self) -> usize {
-        self.trees.ensemble.outputs
-    }
-
-    fn predict(&self, input: &Tensor) -> TractResult<Tensor> {
-        let mut scores = self.trees.scores(input, self.aggregate)?.values;
+    fn predict<T: Number>(&self, input: &Tensor) -> TractResult<Tensor> {
+        let mut scores = self.trees.scores::<T>(input, self.aggregate)?.values;
         let Ensemble { base_values, post_transform, outputs, .. } = &self.trees.ensemble;
-        for row in scores.chunks_exact_mut(*outputs) {
-            row.iter_mut().zip(base_values).for_each(|(score, base)| *score += base);
-            // With one target ONNX Runtime applies PROBIT and leaves the others out, and models are written for it.
-            if *outputs > 1 || *post_transform == PostTransform::Probit {
-                post_transform.apply(row);
+        if !base_values.is_empty() {
+            let bases: Vec<T> = base_values.iter().copied().map(T::from_f64).collect();
+            for row in scores.chunks_exact_mut(*outputs) {
+                row.iter_mut().zip(&bases).for_each(|(score, base)| *score = *score + *base);
             }
         }
-        let values = scores.into_iter().map(|score| score as f32).collect();
-        Ok(tract_ndarray::Array2::from_shape_vec((input.shape()[0], *outputs), values)?.into())
+        T::transform(*post_transform, &mut scores, *outputs);
+        let (rows, _) = matrix(input.shape())?;
+        Ok(tract_ndarray::Array2::from_shape_vec((rows, *outputs), scores)?.into())
     }
 }
 
-#[derive(Debug, Clone)]
-struct Regressor(Arc<Regression>);
-
-/// The trees of the operator, if it is this one.
-pub(super) fn trees_of(op: &dyn TypedOp) -> Option<&Trees> {
-    op.downcast_ref::<Regressor>().map(|regressor| &regressor.0.trees)
-}
-
-impl PartialEq for Regressor {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-impl Eq for Regressor {}
-
-impl Expansion for Regressor {
-    fn name(&self) -> StaticName {
-        "TreeEnsembleRegressor".into()
+impl Kernel for Regression {
+    fn name(&self) -> &'static str {
+        if self.is_version_5 { "TreeEnsemble" } else { "TreeEnsembleRegressor" }
     }
 
-    fn rules<'r, 'p: 'r, 's: 'r>(
-        &'s self,
-        solver: &mut Solver<'r>,
-        inputs: &'p [TensorProxy],
-        outputs: &'p [TensorProxy],
-    ) -> InferenceResult {
-        check_input_arity(inputs, 1)?;
-        check_output_arity(outputs, 1)?;
-        score_rules(solver, &inputs[0], &outputs[0], self.0.targets())
+    fn input_type(&self, _: usize, given: DatumType) -> TractResult<DatumType> {
+        // FP16 is compared in FP32, but the output's type goes by it.
+        if self.is_version_5 && given == DatumType::F16 { Ok(given) } else { compared_in(given) }
     }
 
-    fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        let input = wire_numbers(prefix, model, inputs[0])?;
-        model.wire_node(prefix, self.clone(), &[input])
-    }
-}
-
-impl Op for Regressor {
-    fn name(&self) -> StaticName {
-        "TreeEnsembleRegressor".into()
+    fn outputs(&self, inputs: &[Facts]) -> TractResult<TVec<Facts>> {
+        let dt = if self.is_version_5 { inputs[0].0 } else { f32::datum_type() };
+        Ok(tvec!((dt, tvec!(self.trees.rows_of(&inputs[0])?, self.trees.ensemble.outputs.to_dim()))))
     }
 
-    op_as_typed_op!();
-}
-
-impl EvalOp for Regressor {
-    op_out_of_plan!();
-
-    fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let input = args_1!(inputs);
-        Ok(tvec!(self.0.predict(&input)?.into_tvalue()))
-    }
-}
-
-impl TypedOp for Regressor {
-    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let rows = inputs[0].shape[0].clone();
-        Ok(tvec!(f32::fact([rows, self.0.targets().to_dim()])))
+    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
+        let input = &inputs[0];
+        let scores = match input.datum_type() {
+            DatumType::F64 => self.predict::<f64>(input)?,
+            DatumType::F32 => self.predict::<f32>(input)?,
+            _ => self.predict::<f32>(&*input.cast_to::<f32>()?)?,
+        };
+        let dt = if self.is_version_5 { input.datum_type() } else { f32::datum_type() };
+        let scores = if scores.datum_type() == dt { scores } else { scores.cast_to_dt(dt)?.into_owned() };
+        Ok(tvec!(scores.into_tvalue()))
     }
 
-    as_op!();
+    fn held_bytes(&self) -> u64 {
+        self.trees.bytes()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::testing::{Node, run};
+    use super::super::super::super::testing::{Node, assert_close, run};
     use super::*;
 
     /// Two trees that split on feature 0 at 0 and at 0.5. `weights`: (tree, node, target, weight).
@@ -149,10 +125,7 @@ mod tests {
 
     #[track_caller]
     fn check(node: Node, input: Tensor, expected: &[f32]) {
-        let output = run(node, &[input], 1).unwrap().remove(0);
-        let got = output.try_as_plain_ram().unwrap().as_slice::<f32>().unwrap().to_vec();
-        let close = got.len() == expected.len() && got.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6);
-        assert!(close, "{got:?} instead of {expected:?}");
+        assert_close(&run(node, &[input], 1).unwrap()[0], expected);
     }
 
     fn rows() -> Tensor {

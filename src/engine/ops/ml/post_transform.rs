@@ -31,13 +31,45 @@ impl PostTransform {
         })
     }
 
-    pub fn apply(self, row: &mut [f64]) {
+    fn apply(self, row: &mut [f64]) {
         match self {
             Self::None => {}
             Self::Logistic => row.iter_mut().for_each(|score| *score = logistic(*score)),
             Self::Softmax => softmax(row, |_| true),
             Self::SoftmaxZero => softmax(row, |score| score.abs() > ZERO),
             Self::Probit => row.iter_mut().for_each(|score| *score = probit(*score)),
+        }
+    }
+
+    /// The scores of two classes from the single score of the second. As in ONNX Runtime, of the transforms only LOGISTIC
+    /// applies here.
+    pub fn of_second(self, score: f32) -> [f32; 2] {
+        match self {
+            Self::Logistic => [-score, score].map(|score| logistic(f64::from(score)) as f32),
+            _ => [1.0 - score, score],
+        }
+    }
+
+    /// Applies it to rows of FP32 scores, `columns` wide. A single score knows only PROBIT: ONNX Runtime leaves the others
+    /// out, and models are written for it.
+    pub fn apply_to_rows(self, scores: &mut [f32], columns: usize) {
+        match self {
+            _ if columns == 1 && self != Self::Probit => {}
+            Self::None => {}
+            Self::Logistic => scores.iter_mut().for_each(|score| *score = 1.0 / (1.0 + (-*score).exp())),
+            Self::Softmax => scores.chunks_exact_mut(columns).for_each(softmax_of_singles),
+            Self::SoftmaxZero | Self::Probit => {
+                let mut wide: Vec<f64> = scores.iter().copied().map(f64::from).collect();
+                self.apply_to_wide_rows(&mut wide, columns);
+                scores.iter_mut().zip(wide).for_each(|(score, wide)| *score = wide as f32);
+            }
+        }
+    }
+
+    /// The same for FP64.
+    pub fn apply_to_wide_rows(self, scores: &mut [f64], columns: usize) {
+        if columns > 1 || self == Self::Probit {
+            scores.chunks_exact_mut(columns).for_each(|row| self.apply(row));
         }
     }
 }
@@ -55,6 +87,13 @@ pub fn probit(p: f64) -> f64 {
     let half = 2.0 / (PI * A) + 0.5 * log;
     let root = ((half * half - log / A).sqrt() - half).sqrt();
     SQRT_2 * if x < 0.0 { -root } else { root }
+}
+
+fn softmax_of_singles(row: &mut [f32]) {
+    let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    row.iter_mut().for_each(|score| *score = (*score - highest).exp());
+    let sum: f32 = row.iter().sum();
+    row.iter_mut().for_each(|score| *score /= sum);
 }
 
 fn softmax(row: &mut [f64], counts: impl Fn(f64) -> bool) {
@@ -94,6 +133,10 @@ mod tests {
             let got = applied(transform, row);
             let close = got.iter().zip(expected).all(|(a, b)| (a - b).abs() < 2e-6);
             assert!(close, "{transform:?} of {row:?}: {got:?} instead of {expected:?}");
+            let mut single: Vec<f32> = row.iter().map(|score| *score as f32).collect();
+            transform.apply_to_rows(&mut single, row.len());
+            let close = single.iter().zip(expected).all(|(a, b)| (f64::from(*a) - b).abs() < 2e-6);
+            assert!(close, "{transform:?} of {row:?}: {single:?} instead of {expected:?}");
         }
     }
 

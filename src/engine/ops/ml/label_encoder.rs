@@ -6,12 +6,10 @@
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
-use tract_onnx::tract_core::ops::cast::cast;
-use tract_onnx::tract_core::{as_op, op_as_typed_op, op_out_of_plan};
 use tract_onnx::tract_hir::internal::*;
 
-use super::Built;
-use super::attributes;
+use super::kernel::{Facts, Kernel, built};
+use super::{Built, attributes};
 
 pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     let tables = match attributes::texts(node, "classes_strings")? {
@@ -27,7 +25,24 @@ pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
             vec![Table::new(&keys, &values, &default_value(context, node, values.datum_type())?)?]
         }
     };
-    Ok((expand(LabelEncoder { tables: tables.into_iter().map(Arc::new).collect() }), vec![]))
+    built(LabelEncoder { name: "LabelEncoder", tables })
+}
+
+/// `ai.onnx.ml.CategoryMapper` (version 1): texts to integers or integers to texts, whichever the input has. tract has it,
+/// but refuses a node without a default or with both.
+pub fn build_category_mapper(_: &ParsingContext, node: &NodeProto) -> Built {
+    let texts = attributes::texts(node, "cats_strings")?.context("attribute 'cats_strings' is missing")?;
+    let integers = attributes::integers(node, "cats_int64s")?.context("attribute 'cats_int64s' is missing")?;
+    let default_text = node.get_attr_opt::<String>("default_string")?.unwrap_or_else(|| "_Unused".into());
+    let default_integer = node.get_attr_opt::<i64>("default_int64")?.unwrap_or(-1);
+    // Of equal keys the last counts, as in ONNX Runtime, and a table takes the first.
+    let texts = tensor1(&texts.try_as_plain_ram()?.as_slice::<String>()?.iter().rev().cloned().collect::<Vec<_>>());
+    let integers = tensor1(&integers.try_as_plain_ram()?.as_slice::<i64>()?.iter().rev().copied().collect::<Vec<_>>());
+    let tables = vec![
+        Table::new(&texts, &integers, &tensor0(default_integer))?,
+        Table::new(&integers, &texts, &tensor0(default_text))?,
+    ];
+    built(LabelEncoder { name: "CategoryMapper", tables })
 }
 
 /// One of the two lists, in whichever form the node has it.
@@ -69,10 +84,19 @@ struct Table {
     values: Tensor,
 }
 
+/// Integer keys get a list of places rather than a map where that has at most so many entries for each.
+const RANGE_PER_KEY: u64 = 4;
+const MISSING: u32 = u32::MAX;
+
 #[derive(Debug)]
 enum Index {
     Texts(HashMap<String, usize>),
     Integers(HashMap<i64, usize>),
+    /// Integers that lie close together: the place of each from the lowest on, `MISSING` for those between.
+    Range {
+        lowest: i64,
+        places: Vec<u32>,
+    },
     /// By the bits of the number as a double, see `float_key`; with the type that inputs are compared in.
     Floats(HashMap<u64, usize>, DatumType),
 }
@@ -128,14 +152,29 @@ impl Index {
             return Ok(Self::Floats(map(view.as_slice::<f64>()?.iter().map(|&key| float_key(key))), dt));
         }
         let keys = keys.cast_to::<i64>()?;
-        Ok(Self::Integers(map(keys.try_as_plain_ram()?.as_slice::<i64>()?.iter().copied())))
+        let view = keys.try_as_plain_ram()?;
+        let keys = view.as_slice::<i64>()?;
+        Ok(Self::range(keys).unwrap_or_else(|| Self::Integers(map(keys.iter().copied()))))
+    }
+
+    fn range(keys: &[i64]) -> Option<Self> {
+        let (lowest, highest) = (*keys.iter().min()?, *keys.iter().max()?);
+        let length = highest.abs_diff(lowest).checked_add(1)?;
+        if length > RANGE_PER_KEY * keys.len() as u64 || keys.len() >= MISSING as usize {
+            return None;
+        }
+        let mut places = vec![MISSING; length as usize];
+        for (place, key) in keys.iter().enumerate().rev() {
+            places[key.abs_diff(lowest) as usize] = place as u32;
+        }
+        Some(Self::Range { lowest, places })
     }
 
     /// The type that inputs have or are cast to.
     fn datum_type(&self) -> DatumType {
         match self {
             Self::Texts(_) => DatumType::String,
-            Self::Integers(_) => DatumType::I64,
+            Self::Integers(_) | Self::Range { .. } => DatumType::I64,
             Self::Floats(_, dt) => *dt,
         }
     }
@@ -147,6 +186,13 @@ impl Index {
         let view = wide.try_as_plain_ram()?;
         Ok(match self {
             Self::Texts(map) => view.as_slice::<String>()?.iter().map(|key| place(map.get(key))).collect(),
+            Self::Range { lowest, places } => {
+                let find = |key: &i64| {
+                    let place = key.checked_sub(*lowest).and_then(|place| places.get(usize::try_from(place).ok()?));
+                    place.filter(|place| **place != MISSING).map_or(missing, |place| *place as usize)
+                };
+                view.as_slice::<i64>()?.iter().map(find).collect()
+            }
             Self::Integers(map) => view.as_slice::<i64>()?.iter().map(|key| place(map.get(key))).collect(),
             Self::Floats(map, _) => {
                 view.as_slice::<f64>()?.iter().map(|&key| place(map.get(&float_key(key)))).collect()
@@ -160,94 +206,47 @@ fn float_key(value: f64) -> u64 {
     if value.is_nan() { f64::NAN.to_bits() } else { (value + 0.0).to_bits() }
 }
 
-#[derive(Debug, Clone)]
-struct LabelEncoder {
-    /// One, or one for each direction.
-    tables: Vec<Arc<Table>>,
+/// Keys to values, by one table or by one for each type of input.
+#[derive(Debug)]
+pub struct LabelEncoder {
+    name: &'static str,
+    tables: Vec<Table>,
 }
 
 impl LabelEncoder {
-    fn table(&self, input: DatumType) -> TractResult<&Arc<Table>> {
+    fn table(&self, input: DatumType) -> TractResult<&Table> {
         let is_text = |dt: DatumType| dt == DatumType::String;
         let fits = self.tables.iter().find(|table| is_text(table.index.datum_type()) == is_text(input));
         fits.with_context(|| format!("its keys are not of the input's type {input:?}"))
     }
 }
 
-impl Expansion for LabelEncoder {
-    fn name(&self) -> StaticName {
-        "LabelEncoder".into()
+impl Kernel for LabelEncoder {
+    fn name(&self) -> &'static str {
+        self.name
     }
 
-    fn rules<'r, 'p: 'r, 's: 'r>(
-        &'s self,
-        solver: &mut Solver<'r>,
-        inputs: &'p [TensorProxy],
-        outputs: &'p [TensorProxy],
-    ) -> InferenceResult {
-        check_input_arity(inputs, 1)?;
-        check_output_arity(outputs, 1)?;
-        solver.equals(&inputs[0].shape, &outputs[0].shape)?;
-        solver.given(&inputs[0].datum_type, move |solver, dt| {
-            solver.equals(&outputs[0].datum_type, self.table(dt)?.values.datum_type())
-        })
+    fn input_type(&self, _: usize, given: DatumType) -> TractResult<DatumType> {
+        Ok(self.table(given)?.index.datum_type())
     }
 
-    fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        let dt = model.outlet_fact(inputs[0])?.datum_type;
-        let table = self.table(dt)?;
-        let wanted = table.index.datum_type();
-        let keys = match dt == wanted {
-            true => inputs[0],
-            false => model.wire_node(format!("{prefix}.cast"), cast(wanted), inputs)?[0],
-        };
-        model.wire_node(prefix, Lookup(Arc::clone(table)), &[keys])
-    }
-}
-
-#[derive(Debug, Clone)]
-struct Lookup(Arc<Table>);
-
-impl PartialEq for Lookup {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-impl Eq for Lookup {}
-
-impl Op for Lookup {
-    fn name(&self) -> StaticName {
-        "LabelEncoder".into()
+    fn outputs(&self, inputs: &[Facts]) -> TractResult<TVec<Facts>> {
+        let (dt, shape) = &inputs[0];
+        Ok(tvec!((self.table(*dt)?.values.datum_type(), shape.clone())))
     }
 
-    op_as_typed_op!();
-}
-
-impl EvalOp for Lookup {
-    op_out_of_plan!();
-
-    fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let input = args_1!(inputs);
-        Ok(tvec!(self.0.lookup(&input)?.into_tvalue()))
-    }
-}
-
-impl TypedOp for Lookup {
-    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        Ok(tvec!(self.0.values.datum_type().fact(inputs[0].shape.iter())))
+    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
+        Ok(tvec!(self.table(inputs[0].datum_type())?.lookup(&inputs[0])?.into_tvalue()))
     }
 
-    fn axes_mapping(&self, inputs: &[&TypedFact], outputs: &[&TypedFact]) -> TractResult<AxesMapping> {
-        AxesMapping::natural(inputs, outputs)
+    fn is_element_wise(&self) -> bool {
+        true
     }
-
-    as_op!();
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Node, run};
+    use super::super::super::testing::{Node, run};
     use super::*;
 
     fn texts(values: &[&str]) -> Tensor {
@@ -278,6 +277,15 @@ mod tests {
     fn the_first_of_equal_keys_counts() {
         let node = Node::new("LabelEncoder").ints("keys_int64s", &[1, 1]).ints("values_int64s", &[5, 6]);
         assert_eq!(encoded(node, tensor1(&[1i64])), tensor1(&[5i64]));
+    }
+
+    #[test]
+    fn integers_near_and_far_apart_are_found() {
+        for keys in [[5i64, -3, 9], [i64::MIN, 0, i64::MAX]] {
+            let node = Node::new("LabelEncoder").ints("keys_int64s", &keys).ints("values_int64s", &[1, 2, 3]);
+            let asked = tensor1(&[keys[0], keys[1], keys[2], 4, i64::MAX - 1, i64::MIN + 1]);
+            assert_eq!(encoded(node, asked), tensor1(&[1i64, 2, 3, -1, -1, -1]));
+        }
     }
 
     #[test]

@@ -5,8 +5,12 @@
 //! and says so. Attributes come from an untrusted file: whatever is inconsistent is an error that names the attribute.
 
 mod attributes;
+mod bit_shift;
+mod for_passes;
+mod kernel;
 mod label_encoder;
 mod scaler;
+mod space_to_depth;
 #[cfg(test)]
 mod testing;
 mod trees;
@@ -20,8 +24,14 @@ type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 
 /// Puts our operators into tract's registry, in place of its own where it has them.
 pub fn register(register: &mut OnnxOpRegister) {
+    register.insert("BitShift", bit_shift::build);
+    register.insert("HeadgateBarrier", for_passes::barrier);
+    register.insert("HeadgateReverse", for_passes::reverse);
+    register.insert("HeadgateRound16", for_passes::round_to);
+    register.insert("HeadgateWidenBf16", for_passes::widen_bf16);
     register.insert("LabelEncoder", label_encoder::build);
     register.insert("Scaler", scaler::build);
+    register.insert("SpaceToDepth", space_to_depth::build);
     register.insert("TreeEnsembleClassifier", trees::classifier::build);
     register.insert("TreeEnsembleRegressor", trees::regressor::build);
     register.insert("ZipMap", zip_map::build);

@@ -100,6 +100,9 @@ fn elem_type(tensor: &Tensor) -> i32 {
     let known = match tensor.datum_type() {
         DatumType::F32 => OnnxType::Float,
         DatumType::F64 => OnnxType::Double,
+        DatumType::U8 => OnnxType::Uint8,
+        DatumType::U16 => OnnxType::Uint16,
+        DatumType::U64 => OnnxType::Uint64,
         DatumType::I32 => OnnxType::Int32,
         DatumType::I64 => OnnxType::Int64,
         DatumType::String => OnnxType::String,

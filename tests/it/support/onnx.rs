@@ -47,6 +47,11 @@ pub fn ones_matrix(side: u64, products: usize) -> Vec<u8> {
     model(&nodes, &[shape.0])
 }
 
+/// A recurrence that clips, which the engine is known to pass over. Nothing else about it is right.
+pub fn clipping_recurrence() -> Vec<u8> {
+    model(&[node("RNN", &["x", "x", "x"], "y", &[integer_attribute("clip", 1)])], &[])
+}
+
 fn model(nodes: &[Vec<u8>], initializers: &[Vec<u8>]) -> Vec<u8> {
     let mut graph = nodes.iter().fold(Message::default(), |graph, node| graph.bytes(1, node)).bytes(2, "made by hand");
     graph = initializers.iter().fold(graph, |graph, tensor| graph.bytes(5, tensor));

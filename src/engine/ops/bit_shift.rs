@@ -1,7 +1,5 @@
-//! `BitShift` (ONNX 11): shifts unsigned integers; what is shifted by the type's width or more is 0.
-//!
-//! ONNX doesn't say what such a shift gives. ONNX Runtime leaves it to the machine, and gives 0 for the narrow types as
-//! ours; tract's own overflows.
+//! `BitShift` (ONNX 28, which says what 11 leaves open): a shift by a negative amount, or by the type's width or more, leaves
+//! what the sign fills in. tract's own overflows there.
 
 use std::ops::{Shl, Shr};
 
@@ -36,9 +34,11 @@ impl BitShift {
         let (x, amount) = (x.broadcast(&*shape), amount.broadcast(&*shape));
         let (x, amount) = (x.context("the value's shape")?, amount.context("the amount's shape")?);
         let width = 8 * size_of::<T>() as u32;
+        let fills = !self.left && T::datum_type().is_signed();
         let shifted = |x: &T, amount: &T| match (*amount).try_into() {
             Ok(amount) if amount < width && self.left => *x << amount,
             Ok(amount) if amount < width => *x >> amount,
+            _ if fills => *x >> (width - 1),
             _ => T::default(),
         };
         Ok(tract_ndarray::Zip::from(x).and(amount).map_collect(shifted).into())
@@ -53,7 +53,7 @@ impl Kernel for BitShift {
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         let [x, amount] = inputs else { bail!("{} inputs instead of 2", inputs.len()) };
         ensure!(x.datum_type == amount.datum_type, "{:?} shifted by {:?}", x.datum_type, amount.datum_type);
-        ensure!(x.datum_type.is_unsigned(), "{:?} is not unsigned", x.datum_type);
+        ensure!(x.datum_type.is_integer(), "{:?} is no integer", x.datum_type);
         Ok(tvec!(x.datum_type.fact(broadcast_shape(x, amount)?)))
     }
 
@@ -63,7 +63,11 @@ impl Kernel for BitShift {
             DatumType::U16 => self.shift::<u16>(inputs),
             DatumType::U32 => self.shift::<u32>(inputs),
             DatumType::U64 => self.shift::<u64>(inputs),
-            other => bail!("{other:?} is not unsigned"),
+            DatumType::I8 => self.shift::<i8>(inputs),
+            DatumType::I16 => self.shift::<i16>(inputs),
+            DatumType::I32 => self.shift::<i32>(inputs),
+            DatumType::I64 => self.shift::<i64>(inputs),
+            other => bail!("{other:?} can't be shifted"),
         };
         Ok(tvec!(shifted?))
     }
@@ -96,8 +100,16 @@ mod tests {
     }
 
     #[test]
-    fn another_direction_and_signed_integers_are_refused() {
+    fn the_sign_fills_in() {
+        // ONNX's node tests bitshift_right_int8_shift_ge_width and bitshift_left_int8_negative_shift, here of 32 bits
+        let x = || tensor1(&[-8i32, 4, -1]);
+        assert_eq!(shifted("RIGHT", x(), tensor1(&[32i32, -1, 127])).unwrap(), [tensor1(&[-1i32, 0, -1])]);
+        assert_eq!(shifted("LEFT", x(), tensor1(&[-1i32, 33, 31])).unwrap(), [tensor1(&[0i32, 0, i32::MIN])]);
+    }
+
+    #[test]
+    fn another_direction_and_what_is_no_integer_are_refused() {
         assert!(shifted("UP", tensor1(&[1u8]), tensor1(&[1u8])).is_err());
-        assert!(shifted("LEFT", tensor1(&[1i32]), tensor1(&[1i32])).is_err());
+        assert!(shifted("LEFT", tensor1(&[1.0f32]), tensor1(&[1.0f32])).is_err());
     }
 }

@@ -8,6 +8,7 @@ mod attributes;
 mod bit_shift;
 mod for_passes;
 mod kernel;
+mod losses;
 mod label_encoder;
 mod scaler;
 mod space_to_depth;
@@ -30,7 +31,9 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("HeadgateRound16", for_passes::round_to);
     register.insert("HeadgateWidenBf16", for_passes::widen_bf16);
     register.insert("LabelEncoder", label_encoder::build);
+    register.insert("NegativeLogLikelihoodLoss", losses::of_log_probabilities);
     register.insert("Scaler", scaler::build);
+    register.insert("SoftmaxCrossEntropyLoss", losses::of_scores);
     register.insert("SpaceToDepth", space_to_depth::build);
     register.insert("TreeEnsembleClassifier", trees::classifier::build);
     register.insert("TreeEnsembleRegressor", trees::regressor::build);

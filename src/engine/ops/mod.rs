@@ -4,6 +4,7 @@
 //! Each follows the operator's definition in ONNX; where that leaves a question open, it does what ONNX Runtime does,
 //! and says so. Attributes come from an untrusted file: whatever is inconsistent is an error that names the attribute.
 
+mod attention;
 mod attributes;
 mod bit_shift;
 mod for_passes;
@@ -25,6 +26,7 @@ type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 
 /// Puts our operators into tract's registry, in place of its own where it has them.
 pub fn register(register: &mut OnnxOpRegister) {
+    attention::register(register);
     register.insert("BitShift", bit_shift::build);
     register.insert("HeadgateBarrier", for_passes::barrier);
     register.insert("HeadgateReverse", for_passes::reverse);

@@ -24,6 +24,10 @@ impl Node {
         self.with(AttributeProto { i: value, ..attribute(name, AttributeType::Int) })
     }
 
+    pub fn float(self, name: &str, value: f32) -> Self {
+        self.with(AttributeProto { f: value, ..attribute(name, AttributeType::Float) })
+    }
+
     pub fn floats(self, name: &str, values: &[f32]) -> Self {
         self.with(AttributeProto { floats: values.to_vec(), ..attribute(name, AttributeType::Floats) })
     }
@@ -100,6 +104,7 @@ fn elem_type(tensor: &Tensor) -> i32 {
     let known = match tensor.datum_type() {
         DatumType::F32 => OnnxType::Float,
         DatumType::F64 => OnnxType::Double,
+        DatumType::Bool => OnnxType::Bool,
         DatumType::U8 => OnnxType::Uint8,
         DatumType::U16 => OnnxType::Uint16,
         DatumType::U64 => OnnxType::Uint64,

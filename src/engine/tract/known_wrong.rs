@@ -37,16 +37,11 @@ struct Rule {
     matches: fn(&Scope, &NodeProto) -> bool,
 }
 
-const RULES: [Rule; 3] = [
+const RULES: [Rule; 2] = [
     Rule {
         pattern: "a recurrent operator with activations of its own, clip or input_forget, which the engine passes over",
         advice: "Export the recurrence as its basic operators",
         matches: unusual_recurrence,
-    },
-    Rule {
-        pattern: "an Attention that is causal with past keys, or has a window",
-        advice: "Export the attention as its MatMul and Softmax operators",
-        matches: causal_past_attention,
     },
     Rule {
         // Elsewhere a pass makes FLOAT of it.
@@ -69,14 +64,6 @@ fn unusual_recurrence(_: &Scope, node: &NodeProto) -> bool {
     let has_clip = attribute(node, "clip").is_some();
     let couples_gates = attribute(node, "input_forget").is_some_and(|attribute| attribute.i != 0);
     !is_usual || has_clip || couples_gates
-}
-
-fn causal_past_attention(_: &Scope, node: &NodeProto) -> bool {
-    const PAST_KEY: usize = 4;
-    let is_causal = attribute(node, "is_causal").is_some_and(|attribute| attribute.i != 0);
-    let has_past = node.input.get(PAST_KEY).is_some_and(|name| !name.is_empty());
-    let has_window = node.attribute.iter().any(|attribute| attribute.name.contains("window") && attribute.i >= 0);
-    node.op_type == "Attention" && ((is_causal && has_past) || has_window)
 }
 
 /// What a rule may want to know beyond the node.
@@ -138,16 +125,6 @@ mod tests {
         assert!(activated("GRU", &["Sigmoid", "Tanh", "sigmoid", "tanh"]).is_ok());
         assert!(checked(vec![with_int(node("LSTM", &["x"], &["y"]), "input_forget", 1)], vec![]).is_err());
         assert!(checked(vec![with_int(node("GRU", &["x"], &["y"]), "clip", 0)], vec![]).is_err());
-    }
-
-    #[test]
-    fn attention_is_refused_where_it_is_causal_with_a_past_or_has_a_window() {
-        let past = || node("Attention", &["q", "k", "v", "", "pk", "pv"], &["y"]);
-        let plain = || node("Attention", &["q", "k", "v"], &["y"]);
-        assert!(checked(vec![with_int(past(), "is_causal", 1)], vec![]).is_err());
-        assert!(checked(vec![with_int(plain(), "left_window_size", 4)], vec![]).is_err());
-        assert!(checked(vec![past()], vec![]).is_ok());
-        assert!(checked(vec![with_int(plain(), "is_causal", 1)], vec![]).is_ok());
     }
 
     #[test]

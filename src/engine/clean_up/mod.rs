@@ -5,6 +5,7 @@
 //! concern. They run in the order of [`apply`], once.
 
 mod edit;
+mod lp_pool;
 mod quantised;
 mod reversed;
 mod sixteen_bits;
@@ -20,11 +21,16 @@ pub use self::edit::OWN_DOMAIN;
 pub fn apply(model: &mut ModelProto) {
     sixteen_bits::widen(model);
     quantised::expand(model);
+    lp_pool::expand(model);
     softmax::shield(model);
     reversed::turn_round(model);
 }
 
 /// Whether a pass puts others in the place of an operator. It may leave a node whose case it doesn't know.
 pub fn replaces(domain: &str, name: &str) -> bool {
-    domain == quantised::DOMAIN && quantised::OPERATORS.contains(&name)
+    match domain {
+        quantised::DOMAIN => quantised::OPERATORS.contains(&name),
+        "" | "ai.onnx" => name == lp_pool::OPERATOR,
+        _ => false,
+    }
 }

@@ -53,6 +53,15 @@ pub fn broadcast_shape(a: &TypedFact, b: &TypedFact) -> TractResult<TVec<TDim>> 
     multi_broadcast(&[&*a.shape.to_tvec(), &*b.shape.to_tvec()])
 }
 
+/// The integers of an input that decides shapes.
+///
+/// # Errors
+/// An input that is not known at load, by `name`.
+pub fn constant_ints(input: &TypedFact, name: &str) -> TractResult<Vec<i64>> {
+    let value = input.konst.as_ref().with_context(|| format!("expected {name} as a constant"))?;
+    Ok(value.cast_to::<i64>()?.try_as_plain_ram()?.as_slice::<i64>()?.to_vec())
+}
+
 #[derive(Debug)]
 struct Node<K>(Arc<K>);
 

@@ -5,6 +5,15 @@
 //! and says so. Attributes come from an untrusted file: whatever is inconsistent is an error that names the attribute.
 
 mod attention;
+mod tensor_scatter;
+mod max_unpool;
+mod det;
+mod deform_conv;
+mod cum_prod;
+mod col2im;
+mod center_crop_pad;
+mod bit_cast;
+mod affine_grid;
 mod attributes;
 mod bit_shift;
 mod for_passes;
@@ -27,6 +36,15 @@ type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 /// Puts our operators into tract's registry, in place of its own where it has them.
 pub fn register(register: &mut OnnxOpRegister) {
     attention::register(register);
+    register.insert("AffineGrid", affine_grid::build);
+    register.insert("BitCast", bit_cast::build);
+    register.insert("CenterCropPad", center_crop_pad::build);
+    register.insert("Col2Im", col2im::build);
+    register.insert("CumProd", cum_prod::build);
+    register.insert("DeformConv", deform_conv::build);
+    register.insert("Det", det::build);
+    register.insert("MaxUnpool", max_unpool::build);
+    register.insert("TensorScatter", tensor_scatter::build);
     register.insert("BitShift", bit_shift::build);
     register.insert("HeadgateBarrier", for_passes::barrier);
     register.insert("HeadgateReverse", for_passes::reverse);

@@ -128,11 +128,11 @@ impl Steps<'_> {
         self.constant(tensor)
     }
 
-    /// Adds a constant list of INT64, and gives its name.
-    pub fn ints(&mut self, values: &[i64]) -> String {
+    /// Adds a constant list of FLOAT, and gives its name.
+    pub fn floats(&mut self, values: &[f32]) -> String {
         let dims = vec![values.len() as i64];
-        let tensor = TensorProto { data_type: OnnxType::Int64 as i32, dims, ..TensorProto::default() };
-        self.constant(TensorProto { int64_data: values.to_vec(), ..tensor })
+        let tensor = TensorProto { data_type: OnnxType::Float as i32, dims, ..TensorProto::default() };
+        self.constant(TensorProto { float_data: values.to_vec(), ..tensor })
     }
 
     /// Adds a cast, and gives the name of what it makes.

@@ -12,6 +12,7 @@ mod sixteen_bits;
 mod softmax;
 #[cfg(test)]
 mod testing;
+mod upsample;
 
 use tract_onnx::pb::ModelProto;
 
@@ -22,6 +23,7 @@ pub fn apply(model: &mut ModelProto) {
     sixteen_bits::widen(model);
     quantised::expand(model);
     lp_pool::expand(model);
+    upsample::modernise(model);
     softmax::shield(model);
     reversed::turn_round(model);
 }

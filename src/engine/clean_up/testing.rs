@@ -48,6 +48,10 @@ impl Graph {
         self.with(AttributeProto { f: value, ..attribute(name, AttributeType::Float) })
     }
 
+    pub fn floats(self, name: &str, values: &[f32]) -> Self {
+        self.with(AttributeProto { floats: values.to_vec(), ..attribute(name, AttributeType::Floats) })
+    }
+
     pub fn ints(self, name: &str, values: &[i64]) -> Self {
         self.with(AttributeProto { ints: values.to_vec(), ..attribute(name, AttributeType::Ints) })
     }

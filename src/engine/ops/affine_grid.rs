@@ -88,3 +88,30 @@ impl Kernel for AffineGrid {
         Ok(tvec!(made.cast_to_dt(inputs[0].datum_type())?.into_owned()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Node, run_known};
+    use super::*;
+
+    fn grid(align_corners: i64, size: &[i64]) -> TractResult<Vec<Tensor>> {
+        let mirror_and_move = tensor3(&[[[-1.0f32, 0.0, 0.5], [0.0, 1.0, 0.0]]]);
+        let node = Node::new("AffineGrid").int("align_corners", align_corners);
+        run_known(node, &[mirror_and_move], &[tensor1(size)], 1)
+    }
+
+    #[test]
+    fn places_run_from_edge_to_edge_or_from_middle_to_middle() {
+        let made = grid(1, &[1, 1, 1, 3]).unwrap();
+        assert_eq!(made, [tensor4(&[[[[1.5f32, -1.0], [0.5, -1.0], [-0.5, -1.0]]]])]);
+        let made = grid(0, &[1, 1, 1, 2]).unwrap();
+        assert_eq!(made, [tensor4(&[[[[1.0f32, 0.0], [0.0, 0.0]]]])]);
+    }
+
+    #[test]
+    fn sizes_that_do_not_fit_are_refused() {
+        for size in [&[1i64, 1, 2][..], &[1, 1, 0, 2], &[1, 1, 1 << 16, 1 << 16], &[1, 1, 2, 2, 2], &[2, 1, 2, 2]] {
+            assert!(grid(0, size).is_err(), "{size:?}");
+        }
+    }
+}

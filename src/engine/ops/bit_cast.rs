@@ -32,7 +32,7 @@ impl Kernel for BitCast {
         let [input] = inputs else { bail!("{} inputs instead of 1", inputs.len()) };
         let from = input.datum_type;
         let fits = from == TDim::datum_type() && self.to.size_of() == 8
-            || is_plain(from) && from.size_of() == self.to.size_of();
+            || (is_plain(from) || from == DatumType::Bool) && from.size_of() == self.to.size_of();
         ensure!(fits, "bits of {from:?} as {:?}", self.to);
         Ok(tvec!(self.to.fact(input.shape.clone())))
     }

@@ -135,3 +135,36 @@ impl Kernel for Col2Im {
         Ok(tvec!(made))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Node, run_known};
+    use super::*;
+
+    fn image(node: Node, columns: Tensor, image: &[i64], block: &[i64]) -> TractResult<Vec<Tensor>> {
+        run_known(node, &[columns], &[tensor1(image), tensor1(block)], 1)
+    }
+
+    #[test]
+    fn overlapping_blocks_add_up_and_what_lies_in_the_edge_is_dropped() {
+        let columns = || tensor3(&[[[1.0f32, 2.0], [3.0, 4.0]]]);
+        let made = image(Node::new("Col2Im"), columns(), &[3], &[2]).unwrap();
+        assert_eq!(made, [tensor3(&[[[1.0f32, 5.0, 4.0]]])]);
+        let made = image(Node::new("Col2Im").ints("pads", &[1, 0]), columns(), &[2], &[2]).unwrap();
+        assert_eq!(made, [tensor3(&[[[5.0f32, 4.0]]])]);
+        let made = image(Node::new("Col2Im").ints("strides", &[2]), columns(), &[4], &[2]).unwrap();
+        assert_eq!(made, [tensor3(&[[[1.0f32, 3.0, 2.0, 4.0]]])]);
+    }
+
+    #[test]
+    fn sizes_that_do_not_fit_are_refused() {
+        let columns = || tensor3(&[[[1.0f32, 2.0], [3.0, 4.0]]]);
+        for (sides, block) in
+            [(&[4i64][..], &[2i64][..]), (&[3], &[0]), (&[1], &[2]), (&[3], &[2, 1]), (&[i64::MAX], &[2])]
+        {
+            assert!(image(Node::new("Col2Im"), columns(), sides, block).is_err(), "{sides:?} {block:?}");
+        }
+        assert!(image(Node::new("Col2Im").ints("strides", &[0]), columns(), &[3], &[2]).is_err());
+        assert!(image(Node::new("Col2Im").ints("dilations", &[1, 1]), columns(), &[3], &[2]).is_err());
+    }
+}

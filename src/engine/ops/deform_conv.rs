@@ -188,3 +188,53 @@ impl Kernel for DeformConv {
         Ok(tvec!(y.into()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Node, run};
+    use super::*;
+
+    fn image() -> Tensor {
+        tensor1(&(0..9).map(|i| i as f32).collect::<Vec<_>>()).into_shape(&[1, 1, 3, 3]).unwrap()
+    }
+
+    /// A 2 by 2 kernel of ones; offsets are 0 but for `moved`, by their place among them.
+    fn convolved(moved: &[(usize, f32)], more: &[Tensor]) -> TractResult<Vec<Tensor>> {
+        let ones = tensor1(&[1.0f32; 4]).into_shape(&[1, 1, 2, 2])?;
+        let mut offsets = [0.0f32; 32];
+        moved.iter().for_each(|(at, by)| offsets[*at] = *by);
+        let offsets = tensor1(&offsets).into_shape(&[1, 8, 2, 2])?;
+        run(Node::new("DeformConv").ints("kernel_shape", &[2, 2]), &[&[image(), ones, offsets], more].concat(), 1)
+    }
+
+    #[test]
+    fn places_move_and_are_weighed_and_biased() {
+        // ONNX's node test deform_conv_with_mask_bias
+        let mut mask = [1.0f32; 16];
+        mask[11] = 0.2;
+        let mask = tensor1(&mask).into_shape(&[1, 4, 2, 2]).unwrap();
+        let made = convolved(&[(0, 0.5), (21, -0.1)], &[tensor1(&[1.0f32]), mask]).unwrap();
+        let expected = tensor4(&[[[[10.5f32, 12.9], [21.0, 19.4]]]]);
+        assert!(made[0].close_enough(&expected, true).is_ok(), "{made:?}");
+    }
+
+    #[test]
+    fn a_place_far_outside_or_nowhere_reads_nothing() {
+        let still = convolved(&[], &[]).unwrap();
+        assert_eq!(still, [tensor4(&[[[[8.0f32, 12.0], [20.0, 24.0]]]])]);
+        for far in [f32::NAN, f32::INFINITY, -1e30] {
+            // The first place of the kernel at the first place of the result reads pixel 0, which is 0.
+            assert_eq!(convolved(&[(0, far)], &[]).unwrap(), still);
+        }
+    }
+
+    #[test]
+    fn groups_must_divide_the_channels() {
+        let node = Node::new("DeformConv").int("group", 2);
+        let (weights, offsets) =
+            (Tensor::zero::<f32>(&[1, 1, 2, 2]).unwrap(), Tensor::zero::<f32>(&[1, 8, 2, 2]).unwrap());
+        assert!(run(node, &[image(), weights.clone(), offsets.clone()], 1).is_err());
+        let node = Node::new("DeformConv").ints("strides", &[0, 1]);
+        assert!(run(node, &[image(), weights, offsets], 1).is_err());
+    }
+}

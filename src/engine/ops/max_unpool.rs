@@ -81,3 +81,22 @@ impl Kernel for MaxUnpool {
         Ok(tvec!(made))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Node, run, run_known};
+    use super::*;
+
+    #[test]
+    fn values_go_where_they_came_from() {
+        let node = || Node::new("MaxUnpool").ints("kernel_shape", &[2]).ints("strides", &[2]);
+        let x = tensor3(&[[[1.0f32, 2.0]]]);
+        let made = run(node(), &[x.clone(), tensor3(&[[[1i64, 2]]])], 1).unwrap();
+        assert_eq!(made, [tensor3(&[[[0.0f32, 1.0, 2.0, 0.0]]])]);
+        assert!(run(node(), &[x.clone(), tensor3(&[[[1i64, 4]]])], 1).is_err());
+        assert!(run(node(), &[x.clone(), tensor3(&[[[1i64, -1]]])], 1).is_err());
+        let places = tensor3(&[[[1i64, 4]]]);
+        assert!(run_known(node(), &[x.clone(), places], &[tensor1(&[1i64, 1, -5])], 1).is_err());
+        assert!(run(Node::new("MaxUnpool"), &[x, tensor3(&[[[1i64, 2]]])], 1).is_err(), "no kernel");
+    }
+}

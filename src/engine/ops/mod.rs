@@ -19,6 +19,7 @@ mod bit_shift;
 mod for_passes;
 mod kernel;
 mod losses;
+mod resize;
 mod label_encoder;
 mod scaler;
 mod space_to_depth;
@@ -36,6 +37,7 @@ type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 /// Puts our operators into tract's registry, in place of its own where it has them.
 pub fn register(register: &mut OnnxOpRegister) {
     attention::register(register);
+    resize::register(register);
     register.insert("AffineGrid", affine_grid::build);
     register.insert("BitCast", bit_cast::build);
     register.insert("CenterCropPad", center_crop_pad::build);

@@ -67,6 +67,11 @@ impl Node {
 
 /// The outputs of the node for these inputs, through the same steps as a file's node.
 pub fn run(node: Node, inputs: &[Tensor], outputs: usize) -> TractResult<Vec<Tensor>> {
+    run_known(node, inputs, &[], outputs)
+}
+
+/// The same for a node whose last inputs are constants of the file.
+pub fn run_known(node: Node, inputs: &[Tensor], known: &[Tensor], outputs: usize) -> TractResult<Vec<Tensor>> {
     let named = |prefix: &str, count: usize| (0..count).map(|i| format!("{prefix}{i}")).collect::<Vec<_>>();
     let (input_names, output_names) = (named("x", inputs.len()), named("y", outputs));
     let info = |name: &String, elem_type: i32| ValueInfoProto {
@@ -77,8 +82,21 @@ pub fn run(node: Node, inputs: &[Tensor], outputs: usize) -> TractResult<Vec<Ten
         }),
         ..Default::default()
     };
+    let known_names = named("k", known.len());
+    let constant = |(name, value): (&String, &Tensor)| TensorProto {
+        name: name.clone(),
+        dims: value.shape().iter().map(|&side| side as i64).collect(),
+        data_type: elem_type(value),
+        raw_data: value.as_bytes().to_vec(),
+        ..Default::default()
+    };
     let graph = GraphProto {
-        node: vec![NodeProto { input: input_names.clone(), output: output_names.clone(), ..node.0 }],
+        initializer: known_names.iter().zip(known).map(constant).collect(),
+        node: vec![NodeProto {
+            input: [&*input_names, &*known_names].concat(),
+            output: output_names.clone(),
+            ..node.0
+        }],
         input: input_names.iter().zip(inputs).map(|(name, input)| info(name, elem_type(input))).collect(),
         output: output_names.iter().map(|name| info(name, OnnxType::Float as i32)).collect(),
         ..Default::default()

@@ -10,7 +10,9 @@ use super::edit::{self, input, int, int_of, output};
 /// Turns the recurrences of a model round.
 pub fn turn_round(model: &mut ModelProto) {
     let concerned = |node: &NodeProto| {
+        // Rows of different lengths (`sequence_lens`) end at different steps; our own operators run them backwards.
         matches!(node.op_type.as_str(), "RNN" | "LSTM" | "GRU")
+            && input(node, 4).is_none()
             && edit::attribute(node, "direction").is_some_and(|direction| direction.s == b"reverse")
     };
     edit::replace_nodes(model, concerned, |node, steps| {

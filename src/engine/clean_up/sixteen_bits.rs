@@ -13,10 +13,9 @@ use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorPr
 
 use super::edit::{self, Names, OWN_DOMAIN, int};
 
-/// Widens a model in which either type occurs. Not one with a BitCast, which would see the difference.
+/// Widens a model in which either type occurs, unless it looks at bits.
 pub fn widen(model: &mut ModelProto) {
-    let is_bitwise = |node: &&NodeProto| node.op_type == "BitCast";
-    if !mentions(model) || edit::nodes(model).iter().any(is_bitwise) {
+    if !mentions(model) || looks_at_bits(model) {
         return;
     }
     let mut names = Names::of(model);
@@ -32,6 +31,16 @@ pub fn widen(model: &mut ModelProto) {
             set_type(info, OnnxType::Float16);
         }
     }
+}
+
+/// Whether a BitCast may see how wide values of these types are: what it makes is as wide as what it takes.
+pub fn looks_at_bits(model: &ModelProto) -> bool {
+    let sixteen_bits = [OnnxType::Float16, OnnxType::Bfloat16, OnnxType::Int16, OnnxType::Uint16];
+    let makes_some = |node: &&NodeProto| {
+        let to = edit::int_of(node, "to");
+        node.op_type == "BitCast" && sixteen_bits.iter().any(|of| to == Some(*of as i64))
+    };
+    edit::nodes(model).iter().any(makes_some)
 }
 
 fn is_narrow(elem_type: i32) -> bool {
@@ -296,5 +305,18 @@ mod tests {
         let untouched = model.clone();
         widen(&mut model);
         assert_eq!(model, untouched);
+    }
+
+    #[test]
+    fn a_model_that_looks_at_sixteen_bits_is_left_alone() {
+        let model = |to: OnnxType| {
+            let graph = Graph::new().node("Relu", &["x"], &["h"]).node("BitCast", &["u"], &["y"]);
+            graph.int("to", to as i64).model(&[("x", OnnxType::Float16), ("u", OnnxType::Uint32)], &["h", "y"])
+        };
+        for (to, is_left) in [(OnnxType::Int16, true), (OnnxType::Float, false)] {
+            let mut widened = model(to);
+            widen(&mut widened);
+            assert_eq!(widened == model(to), is_left, "{to:?}");
+        }
     }
 }

@@ -19,6 +19,7 @@ mod bit_shift;
 mod for_passes;
 mod kernel;
 mod losses;
+mod recurrence;
 mod resize;
 mod label_encoder;
 mod scaler;
@@ -37,6 +38,7 @@ type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 /// Puts our operators into tract's registry, in place of its own where it has them.
 pub fn register(register: &mut OnnxOpRegister) {
     attention::register(register);
+    recurrence::register(register);
     resize::register(register);
     register.insert("AffineGrid", affine_grid::build);
     register.insert("BitCast", bit_cast::build);

@@ -30,7 +30,9 @@ impl Message {
 }
 
 const FLOAT: u64 = 1;
+const INT16: u64 = 5;
 const INT64: u64 = 7;
+const FLOAT16: u64 = 10;
 
 /// y = x + the corner of a matrix of ones, `side` by `side`, multiplied with itself `products` times. The file is small
 /// whatever the numbers say.
@@ -47,9 +49,11 @@ pub fn ones_matrix(side: u64, products: usize) -> Vec<u8> {
     model(&nodes, &[shape.0])
 }
 
-/// A recurrence that clips, which the engine is known to pass over. Nothing else about it is right.
-pub fn clipping_recurrence() -> Vec<u8> {
-    model(&[node("RNN", &["x", "x", "x"], "y", &[integer_attribute("clip", 1)])], &[])
+/// A Celu in a model of FLOAT16 that looks at its bits, which the engine is known to compute wrongly.
+pub fn celu_beside_bits() -> Vec<u8> {
+    let half = Message::default().number(1, 1).number(2, FLOAT16).bytes(8, "half").bytes(9, [0, 0]);
+    let bits = node("BitCast", &["half"], "bits", &[integer_attribute("to", INT16)]);
+    model(&[bits, node("Celu", &["x"], "y", &[])], &[half.0])
 }
 
 fn model(nodes: &[Vec<u8>], initializers: &[Vec<u8>]) -> Vec<u8> {

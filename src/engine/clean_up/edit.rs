@@ -135,6 +135,13 @@ impl Steps<'_> {
         self.constant(TensorProto { float_data: values.to_vec(), ..tensor })
     }
 
+    /// Adds a constant list of INT64, and gives its name.
+    pub fn ints(&mut self, values: &[i64]) -> String {
+        let dims = vec![values.len() as i64];
+        let tensor = TensorProto { data_type: OnnxType::Int64 as i32, dims, ..TensorProto::default() };
+        self.constant(TensorProto { int64_data: values.to_vec(), ..tensor })
+    }
+
     /// Adds a cast, and gives the name of what it makes.
     pub fn cast(&mut self, value: &str, to: OnnxType) -> String {
         self.add("Cast", &[value], vec![int("to", to as i64)])
@@ -174,6 +181,11 @@ pub fn output(node: &NodeProto, place: usize) -> Option<&str> {
 /// An integer attribute to put into a node.
 pub fn int(name: &str, value: i64) -> AttributeProto {
     AttributeProto { i: value, ..attribute_of(name, AttributeType::Int) }
+}
+
+/// A list of integers to put into a node.
+pub fn int_list(name: &str, values: &[i64]) -> AttributeProto {
+    AttributeProto { ints: values.to_vec(), ..attribute_of(name, AttributeType::Ints) }
 }
 
 fn first_output(node: &NodeProto) -> &str {

@@ -5,6 +5,7 @@
 //! concern. They run in the order of [`apply`], once.
 
 mod edit;
+mod initial_states;
 mod lp_pool;
 mod quantised;
 mod reversed;
@@ -26,6 +27,7 @@ pub fn apply(model: &mut ModelProto) {
     lp_pool::expand(model);
     upsample::modernise(model);
     softmax::shield(model);
+    initial_states::add(model);
     reversed::turn_round(model);
 }
 

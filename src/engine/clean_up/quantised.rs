@@ -1,6 +1,9 @@
 //! The quantised operators of `com.microsoft` (ONNX Runtime's `QOperator` format) as ONNX's own: what they take becomes
 //! floats, the float operator does the work, and its result is quantised again.
 //!
+//! `DynamicQuantizeLSTM` becomes an LSTM of the weights as they were quantised; ONNX Runtime quantises each step's input
+//! besides, which is noise that ours is without.
+//!
 //! ONNX Runtime computes some of them in integers and rounds once more or less on the way, so that a value may be off by
 //! one quantisation step. A product of matrices is exact in both.
 
@@ -13,7 +16,8 @@ use super::edit::{self, Steps, attribute, input, int_of, output};
 pub const DOMAIN: &str = "com.microsoft";
 
 /// The operators replaced here.
-pub const OPERATORS: [&str; 11] = [
+pub const OPERATORS: [&str; 12] = [
+    "DynamicQuantizeLSTM",
     "MatMulIntegerToFloat",
     "QGemm",
     "QLinearAdd",
@@ -31,6 +35,7 @@ pub const OPERATORS: [&str; 11] = [
 pub fn expand(model: &mut ModelProto) {
     let concerned = |node: &NodeProto| node.domain == DOMAIN && OPERATORS.contains(&node.op_type.as_str());
     edit::replace_nodes(model, concerned, |node, steps| match node.op_type.as_str() {
+        "DynamicQuantizeLSTM" => lstm(node, steps),
         "QGemm" => gemm(node, steps),
         "MatMulIntegerToFloat" => mat_mul(node, steps),
         "QLinearAdd" => float_op("Add", node, steps, &[0, 3]),
@@ -168,6 +173,28 @@ fn mat_mul(node: &NodeProto, steps: &mut Steps) -> Option<()> {
     Some(())
 }
 
+/// `DynamicQuantizeLSTM`: the inputs of an LSTM, with W and R as `[directions, inputs, 4 * hidden]`, and then scale and
+/// zero point of W and of R, for each direction or for each of its columns.
+fn lstm(node: &NodeProto, steps: &mut Steps) -> Option<()> {
+    const LSTM_INPUTS: usize = 8;
+    let by_column = steps.ints(&[0, 1, -1]);
+    let mut weights = |value: usize, scale: usize| -> Option<String> {
+        let weights = steps.cast(input(node, value)?, OnnxType::Float);
+        let scale_by_column = steps.add("Reshape", &[input(node, scale)?, &by_column], vec![]);
+        let zero_point = steps.cast(input(node, scale + 1)?, OnnxType::Float);
+        let zero_point = steps.add("Reshape", &[&zero_point, &by_column], vec![]);
+        let moved = steps.add("Sub", &[&weights, &zero_point], vec![]);
+        let scaled = steps.add("Mul", &[&moved, &scale_by_column], vec![]);
+        Some(steps.add("Transpose", &[&scaled], vec![edit::int_list("perm", &[0, 2, 1])]))
+    };
+    let (w, r) = (weights(1, LSTM_INPUTS)?, weights(2, LSTM_INPUTS + 2)?);
+    let mut inputs: Vec<&str> = node.input.iter().take(LSTM_INPUTS).map(String::as_str).collect();
+    (inputs[1], inputs[2]) = (&w, &r);
+    let outputs: Vec<&str> = node.output.iter().map(String::as_str).collect();
+    steps.add_to("LSTM", &inputs, &outputs, node.attribute.clone());
+    Some(())
+}
+
 fn quantise(value: &str, node: &NodeProto, steps: &mut Steps, scale: usize) -> Option<()> {
     let (scale, zero_point) = (input(node, scale)?, input(node, scale + 1)?);
     steps.add_to("QuantizeLinear", &[value, scale, zero_point], &[output(node, 0)?], vec![]);
@@ -289,6 +316,27 @@ mod tests {
         close(&pooled("QLinearGlobalAveragePool", 0).unwrap(), &[74.0], 1.0);
         close(&pooled("QLinearAveragePool", 0).unwrap(), &[48.0, 58.0, 88.0, 98.0], 1.0);
         assert!(pooled("QLinearAveragePool", 1).is_err());
+    }
+
+    #[test]
+    fn an_lstm_of_quantised_weights_runs_in_floats() {
+        // Gates i, o, f and c of one unit, from one input.
+        let (w, r) = (tensor3(&[[[130u8, 127, 126, 132]]]), tensor3(&[[[128u8, 129, 128, 127]]]));
+        let as_floats = |w: &Tensor, scale: f32| {
+            let whole = floats(w).iter().map(|x| (x - 128.0) * scale).collect::<Vec<_>>();
+            tensor1(&whole).into_shape(&[1, 4, 1]).unwrap()
+        };
+        let float = Graph::new().constant("w", as_floats(&w, 0.5)).constant("r", as_floats(&r, 0.25));
+        let float = float.node("LSTM", &["x", "w", "r"], &["y", "", "c"]).int("hidden_size", 1);
+        let quantised = Graph::new().constant("w", w).constant("r", r);
+        let quantised = [("ws", 0.5f32), ("rs", 0.25)].iter().fold(quantised, |graph, (name, scale)| {
+            graph.constant(name, tensor1(&[*scale])).constant(&name.replace('s', "z"), tensor1(&[128u8]))
+        });
+        let inputs = ["x", "w", "r", "", "", "", "", "", "ws", "wz", "rs", "rz"];
+        let quantised = quantised.node("com.microsoft:DynamicQuantizeLSTM", &inputs, &["y", "", "c"]);
+        let x = tensor3(&[[[0.5f32]], [[-1.0]]]);
+        let run = |graph: Graph| graph.run(&[("x", x.clone())], &["y", "c"]).unwrap();
+        assert_eq!(run(quantised.int("hidden_size", 1)), run(float));
     }
 
     #[test]

@@ -9,7 +9,8 @@ use tract_onnx::tract_hir::internal::*;
 use super::Built;
 use super::kernel::{Kernel, built};
 
-/// Gives its input as it is. tract's optimisations don't see through it.
+/// Gives its input as it is. tract's optimisations don't see through it, but for a constant; a second input that is none
+/// keeps a constant from it too.
 pub fn barrier(_: &ParsingContext, _: &NodeProto) -> Built {
     built(Barrier)
 }
@@ -35,6 +36,11 @@ pub fn widen_bf16(_: &ParsingContext, _: &NodeProto) -> Built {
     built(WidenBf16)
 }
 
+/// Zeros for the initial state of a recurrence, from its inputs X and R and its `layout`.
+pub fn zero_state(_: &ParsingContext, node: &NodeProto) -> Built {
+    built(ZeroState { rows_first: node.get_attr::<i64>("layout")? != 0 })
+}
+
 #[derive(Debug)]
 struct Barrier;
 
@@ -44,7 +50,7 @@ impl Kernel for Barrier {
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [input] = inputs else { bail!("{} inputs instead of 1", inputs.len()) };
+        let ([input] | [input, _]) = inputs else { bail!("{} inputs instead of 1 or 2", inputs.len()) };
         Ok(tvec!(input.without_value()))
     }
 
@@ -117,6 +123,33 @@ impl Kernel for WidenBf16 {
     fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
         let wide = |&bits: &u16| bf16::from_bits(bits).to_f32();
         Ok(tvec!(inputs[0].to_plain_array_view::<u16>()?.map(wide).into()))
+    }
+}
+
+#[derive(Debug)]
+struct ZeroState {
+    rows_first: bool,
+}
+
+impl Kernel for ZeroState {
+    fn name(&self) -> &'static str {
+        "ZeroState"
+    }
+
+    fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        let [x, r] = inputs else { bail!("{} inputs instead of 2", inputs.len()) };
+        ensure!(x.rank() == 3 && r.rank() == 3, "X of {} axes and R of {} instead of 3", x.rank(), r.rank());
+        let (directions, hidden) = (r.shape[0].clone(), r.shape[2].clone());
+        Ok(tvec!(x.datum_type.fact(match self.rows_first {
+            true => [x.shape[0].clone(), directions, hidden],
+            false => [directions, x.shape[1].clone(), hidden],
+        })))
+    }
+
+    fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
+        let (x, r) = (inputs[0].shape(), inputs[1].shape());
+        let shape = if self.rows_first { [x[0], r[0], r[2]] } else { [r[0], x[1], r[2]] };
+        Ok(tvec!(Tensor::zero_dt(inputs[0].datum_type(), &shape)?))
     }
 }
 

@@ -53,6 +53,7 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("HeadgateBarrier", for_passes::barrier);
     register.insert("HeadgateReverse", for_passes::reverse);
     register.insert("HeadgateRound16", for_passes::round_to);
+    register.insert("HeadgateZeroState", for_passes::zero_state);
     register.insert("HeadgateWidenBf16", for_passes::widen_bf16);
     register.insert("LabelEncoder", label_encoder::build);
     register.insert("NegativeLogLikelihoodLoss", losses::of_log_probabilities);

@@ -19,7 +19,7 @@ struct AffineGrid {
 
 /// Most places of one axis; what is allocated grows with them.
 const MAX_SIDE: i64 = 1 << 16;
-const MAX_PLACES: usize = 1 << 26;
+const MAX_PLACES: usize = 1 << 24;
 
 /// Rows, and the places along each axis of an image (2) or a volume (3).
 fn sizes(size: &[i64]) -> TractResult<(i64, TVec<usize>)> {

@@ -19,8 +19,9 @@ struct CenterCropPad {
     axes: Option<Vec<i64>>,
 }
 
-/// Longest axis that may be asked for; what is allocated grows with it.
+/// Longest axis that may be asked for, and largest product of all; what is allocated grows with them.
 const MAX_SIDE: i64 = 1 << 24;
+const MAX_ELEMENTS: i64 = 1 << 28;
 
 impl CenterCropPad {
     /// Each axis to change with the length it gets.
@@ -28,6 +29,8 @@ impl CenterCropPad {
         let all: Vec<i64> = (0..rank as i64).collect();
         let axes = self.axes.as_deref().unwrap_or(&all);
         ensure!(axes.len() == shape.len(), "'shape' has {} entries for {} axes", shape.len(), axes.len());
+        let all = shape.iter().try_fold(1i64, |all, &side| all.checked_mul(side.max(1)));
+        ensure!(all.is_some_and(|all| all <= MAX_ELEMENTS), "'shape' asks for more than {MAX_ELEMENTS} elements");
         let side = |(&axis, &side): (&i64, &i64)| {
             let from_end = if axis < 0 { axis.saturating_add(rank as i64) } else { axis };
             let known = usize::try_from(from_end).ok().filter(|axis| *axis < rank);
@@ -91,5 +94,6 @@ mod tests {
         assert!(sides(Some(vec![i64::MIN]), &[1]).is_err());
         assert!(sides(None, &[1, 2]).is_err());
         assert!(sides(Some(vec![0]), &[i64::MAX]).is_err());
+        assert!(sides(Some(vec![0, 1]), &[1 << 24, 1 << 24]).is_err());
     }
 }

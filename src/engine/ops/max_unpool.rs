@@ -11,6 +11,8 @@ use super::kernel::{Kernel, built, constant_ints};
 
 /// Largest number in an attribute.
 const MAX_STEP: i64 = 1 << 16;
+/// How many times as many elements as came in may go out, where no shape is given.
+const MAX_GROWTH: usize = 1 << 12;
 /// Most elements of a given output.
 const MAX_ELEMENTS: usize = 1 << 26;
 
@@ -68,6 +70,9 @@ impl Kernel for MaxUnpool {
             }
         };
         let shape = shape.iter().map(|&side| usize::try_from(side)).collect::<Result<Vec<_>, _>>()?;
+        let all = shape.iter().try_fold(1usize, |all, side| all.checked_mul(*side));
+        let most = inputs[0].len().saturating_mul(MAX_GROWTH).max(MAX_ELEMENTS);
+        ensure!(all.is_some_and(|all| all <= most), "{} values spread over {shape:?}", inputs[0].len());
         ensure!(inputs[0].shape() == inputs[1].shape(), "values of {:?}", inputs[0].shape());
         let mut made = Tensor::zero::<f32>(&shape)?;
         let mut made_view = made.try_as_plain_ram_mut()?;

@@ -13,6 +13,9 @@ use tract_onnx::tract_hir::internal::*;
 use super::Built;
 use super::kernel::{Kernel, built};
 
+/// Most heads that an attribute may name.
+const MAX_HEADS: i64 = 1 << 16;
+
 /// What tract's own operator is called beside ours.
 const TRACTS: &str = "HeadgateTractAttention";
 
@@ -70,9 +73,8 @@ impl Attention {
     fn read(node: &NodeProto) -> TractResult<Self> {
         let heads = |name: &str| -> TractResult<Option<usize>> {
             let heads = node.get_attr_opt::<i64>(name)?.filter(|heads| *heads != 0);
-            heads
-                .map(|heads| usize::try_from(heads).with_context(|| format!("attribute '{name}' holds {heads}")))
-                .transpose()
+            ensure!(heads.is_none_or(|heads| (1..=MAX_HEADS).contains(&heads)), "attribute '{name}' holds {heads:?}");
+            Ok(heads.map(|heads| heads as usize))
         };
         let side = |name: &str| -> TractResult<Option<usize>> {
             let size = node.get_attr_opt::<i64>(name)?.unwrap_or(-1);

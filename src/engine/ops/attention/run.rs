@@ -16,6 +16,8 @@ pub fn run(attention: &Attention, inputs: &[TValue]) -> TractResult<TVec<Tensor>
     let values = continued(attention.inputs.past_value.map(|at| &inputs[at]), values)?;
 
     let [rows, heads, places, width] = sizes[0];
+    // Without a width, tensors of nothing could ask for any number of scores.
+    ensure!(width > 0, "queries of {:?} without a width", shapes[0]);
     let (key_rows, key_heads, all_keys, key_width) = keys.dim();
     let fits = key_rows == rows && key_width == width && values.dim().0 == rows && values.dim().1 == key_heads;
     ensure!(fits && values.dim().2 == all_keys, "queries, keys and values of {shapes:?} don't fit");

@@ -15,7 +15,9 @@ pub fn run(recurrence: &Recurrence, inputs: &[TValue]) -> TractResult<TVec<Tenso
     };
     let states = |at: usize| three(at).map(|states| by_direction(states, recurrence.rows_first));
     let (x, w, r) = (by_direction(three(0)?, !recurrence.rows_first), three(1)?, three(2)?);
-    let (rows, steps, _) = x.dim();
+    let (rows, steps, width) = x.dim();
+    // Without a width, a tensor of nothing could ask for any number of steps.
+    ensure!(width > 0, "X of {:?} without a width", inputs[0].shape());
     let (directions, _, size) = r.dim();
     let lengths = lengths(recurrence, inputs, rows, steps)?;
     let bias = recurrence.inputs.bias.map(two).transpose()?;

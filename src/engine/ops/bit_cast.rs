@@ -1,5 +1,6 @@
 //! `BitCast` (ONNX 26): the same bits read as another type of the same width.
 
+use half::f16;
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
@@ -44,9 +45,27 @@ impl Kernel for BitCast {
             false => Cow::Borrowed(&*inputs[0]),
         };
         input.try_as_plain_ram()?;
-        // SAFETY: `facts` let through only types of one width of which every pattern of bits is a value.
-        Ok(tvec!(unsafe { Tensor::from_raw_dt(self.to, input.shape(), input.as_bytes())? }))
+        macro_rules! read {
+            ($($dt:pat => $t:ty),*) => {
+                match self.to {
+                    $($dt => read(input.as_bytes(), input.shape(), <$t>::from_ne_bytes)?,)*
+                    other => bail!("bits as {other:?}"),
+                }
+            };
+        }
+        Ok(tvec!(read!(
+            DatumType::U8 => u8, DatumType::U16 => u16, DatumType::U32 => u32, DatumType::U64 => u64,
+            DatumType::I8 => i8, DatumType::I16 => i16, DatumType::I32 => i32, DatumType::I64 => i64,
+            DatumType::F16 => f16, DatumType::F32 => f32, DatumType::F64 => f64
+        )))
     }
+}
+
+/// A tensor of the elements that lie in these bytes.
+fn read<T: Datum, const N: usize>(bytes: &[u8], shape: &[usize], element: fn([u8; N]) -> T) -> TractResult<Tensor> {
+    let (elements, _) = bytes.as_chunks::<N>();
+    let elements = elements.iter().map(|bytes| element(*bytes)).collect();
+    Ok(tract_ndarray::ArrayD::from_shape_vec(shape, elements)?.into())
 }
 
 #[cfg(test)]

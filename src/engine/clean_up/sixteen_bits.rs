@@ -19,12 +19,14 @@ pub fn widen(model: &mut ModelProto) {
         return;
     }
     let mut names = Names::of(model);
+    let outputs: Vec<String> = model.graph.iter().flat_map(|graph| &graph.output).map(|out| out.name.clone()).collect();
     let edges = model.graph.as_mut().map(|graph| edges(graph, &mut names)).unwrap_or_default();
     edit::each_graph(model, &mut |graph| {
         rename(graph, &edges.renamed);
         widen_graph(graph, &mut names);
     });
     if let Some(graph) = &mut model.graph {
+        graph.output.iter_mut().zip(outputs).for_each(|(output, name)| output.name = name);
         graph.node.splice(0..0, edges.first);
         graph.node.extend(edges.last);
         for info in graph.input.iter_mut().chain(&mut graph.output).filter(|info| edges.kept.contains(&info.name)) {
@@ -104,10 +106,11 @@ fn cast(from: &str, to: &str, kind: OnnxType, names: &mut Names) -> NodeProto {
     }
 }
 
-/// Renames values inside a graph; what the model's own inputs and outputs are called stays.
+/// Renames values inside a graph, those too that a graph inside a node gives on as they are.
 fn rename(graph: &mut GraphProto, renamed: &HashMap<String, String>) {
     let used = graph.node.iter_mut().flat_map(|node| node.input.iter_mut().chain(&mut node.output));
-    for name in used.chain(graph.initializer.iter_mut().map(|tensor| &mut tensor.name)) {
+    let given = graph.output.iter_mut().map(|output| &mut output.name);
+    for name in used.chain(graph.initializer.iter_mut().map(|tensor| &mut tensor.name)).chain(given) {
         if let Some(inside) = renamed.get(name) {
             name.clone_from(inside);
         }
@@ -305,6 +308,22 @@ mod tests {
         let untouched = model.clone();
         widen(&mut model);
         assert_eq!(model, untouched);
+    }
+
+    #[test]
+    fn a_branch_sees_the_wide_value_and_may_give_it_on() {
+        let branch = |nodes: Graph| nodes.model(&[], &["x"]).graph.unwrap();
+        let mut model = Graph::new().node("If", &["c"], &["y"]).declare("y", OnnxType::Float16);
+        model = model.node("Neg", &["y"], &["z"]).declare("z", OnnxType::Float16);
+        let mut model = model.model(&[("c", OnnxType::Bool), ("x", OnnxType::Float16)], &["z"]);
+        let then = AttributeProto { name: "then_branch".into(), g: Some(branch(Graph::new())), ..int("", 0) };
+        model.graph.as_mut().unwrap().node[0].attribute.push(then);
+        widen(&mut model);
+        let graph = model.graph.as_ref().unwrap();
+        let wide = &graph.node[0].output[0];
+        assert_eq!((graph.node[0].op_type.as_str(), wide.as_str()), ("Cast", "x.wide"));
+        assert_eq!(&graph.node[1].attribute[0].g.as_ref().unwrap().output[0].name, wide);
+        assert_eq!((graph.input[1].name.as_str(), graph.output[0].name.as_str()), ("x", "z"));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Operators that tract lacks, runs slowly or gets wrong, all from the `ai.onnx.ml` domain: they are what scikit-learn,
-//! LightGBM and XGBoost exports are made of.
+//! Operators that tract lacks, runs slowly or gets wrong: those of `ai.onnx.ml`, which scikit-learn, LightGBM and XGBoost
+//! exports are made of, some of ONNX itself, and those that our passes over a graph write (see `clean_up`).
 //!
 //! Each follows the operator's definition in ONNX; where that leaves a question open, it does what ONNX Runtime does,
 //! and says so. Attributes come from an untrusted file: whatever is inconsistent is an error that names the attribute.

@@ -4,26 +4,26 @@
 //! Each follows the operator's definition in ONNX; where that leaves a question open, it does what ONNX Runtime does,
 //! and says so. Attributes come from an untrusted file: whatever is inconsistent is an error that names the attribute.
 
-mod attention;
-mod tensor_scatter;
-mod max_unpool;
-mod det;
-mod deform_conv;
-mod cum_prod;
-mod col2im;
-mod center_crop_pad;
-mod bit_cast;
 mod affine_grid;
+mod attention;
 mod attributes;
+mod bit_cast;
 mod bit_shift;
+mod center_crop_pad;
+mod col2im;
+mod cum_prod;
+mod deform_conv;
+mod det;
 mod for_passes;
 mod kernel;
+mod label_encoder;
 mod losses;
+mod max_unpool;
 mod recurrence;
 mod resize;
-mod label_encoder;
 mod scaler;
 mod space_to_depth;
+mod tensor_scatter;
 #[cfg(test)]
 mod testing;
 mod trees;
@@ -42,24 +42,24 @@ pub fn register(register: &mut OnnxOpRegister) {
     resize::register(register);
     register.insert("AffineGrid", affine_grid::build);
     register.insert("BitCast", bit_cast::build);
+    register.insert("BitShift", bit_shift::build);
     register.insert("CenterCropPad", center_crop_pad::build);
     register.insert("Col2Im", col2im::build);
     register.insert("CumProd", cum_prod::build);
     register.insert("DeformConv", deform_conv::build);
     register.insert("Det", det::build);
-    register.insert("MaxUnpool", max_unpool::build);
-    register.insert("TensorScatter", tensor_scatter::build);
-    register.insert("BitShift", bit_shift::build);
     register.insert("HeadgateBarrier", for_passes::barrier);
     register.insert("HeadgateReverse", for_passes::reverse);
     register.insert("HeadgateRound16", for_passes::round_to);
-    register.insert("HeadgateZeroState", for_passes::zero_state);
     register.insert("HeadgateWidenBf16", for_passes::widen_bf16);
+    register.insert("HeadgateZeroState", for_passes::zero_state);
     register.insert("LabelEncoder", label_encoder::build);
+    register.insert("MaxUnpool", max_unpool::build);
     register.insert("NegativeLogLikelihoodLoss", losses::of_log_probabilities);
     register.insert("Scaler", scaler::build);
     register.insert("SoftmaxCrossEntropyLoss", losses::of_scores);
     register.insert("SpaceToDepth", space_to_depth::build);
+    register.insert("TensorScatter", tensor_scatter::build);
     register.insert("TreeEnsembleClassifier", trees::classifier::build);
     register.insert("TreeEnsembleRegressor", trees::regressor::build);
     register.insert("ZipMap", zip_map::build);

@@ -10,12 +10,8 @@ use crate::support::zoo;
 
 /// The models that are not served, and what the reason must hold: the operators that are missing, the pattern that is
 /// computed wrongly, or what else the engine can't take.
-const NOT_SERVED: [(&str, &[&str]); 11] = [
-    ("bf16_cast", &["no datatype BFLOAT16"]),
+const NOT_SERVED: [(&str, &[&str]); 7] = [
     ("codelang_tfidf_string", &["lacks operators", "ai.onnx.TfIdfVectorizer", "com.microsoft.Tokenizer"]),
-    ("digits_cnn_fp16", &["Gemm", "F16"]),
-    ("digits_cnn_int8_qdq", &["known to compute it wrongly", "Softmax between DequantizeLinear and QuantizeLinear"]),
-    ("digits_cnn_int8_qop", &["lacks operators", "com.microsoft.QGemm", "com.microsoft.QLinearSoftmax"]),
     ("loop_const_trip", &["lacks operators", "ai.onnx.Loop"]),
     ("loop_while", &["lacks operators", "ai.onnx.Loop"]),
     ("nms", &["NonMaxSuppression"]),

@@ -4,7 +4,38 @@
 //! Each pass is a file of its own, leaves the meaning of the graph as it is, and does nothing to a graph that it doesn't
 //! concern. They run in the order of [`apply`], once.
 
+mod edit;
+mod initial_states;
+mod lp_pool;
+mod quantised;
+mod reversed;
+mod sixteen_bits;
+mod softmax;
+#[cfg(test)]
+mod testing;
+mod upsample;
+
 use tract_onnx::pb::ModelProto;
 
+pub use self::edit::OWN_DOMAIN;
+pub use self::sixteen_bits::looks_at_bits as keeps_sixteen_bits;
+
 /// Changes the graph in place.
-pub fn apply(_model: &mut ModelProto) {}
+pub fn apply(model: &mut ModelProto) {
+    sixteen_bits::widen(model);
+    quantised::expand(model);
+    lp_pool::expand(model);
+    upsample::modernise(model);
+    softmax::shield(model);
+    initial_states::add(model);
+    reversed::turn_round(model);
+}
+
+/// Whether a pass puts others in the place of an operator. It may leave a node whose case it doesn't know.
+pub fn replaces(domain: &str, name: &str) -> bool {
+    match domain {
+        quantised::DOMAIN => quantised::OPERATORS.contains(&name),
+        "" | "ai.onnx" => name == lp_pool::OPERATOR,
+        _ => false,
+    }
+}

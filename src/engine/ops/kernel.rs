@@ -1,89 +1,91 @@
-//! Operators that are one function from input tensors to output tensors: all that tract wants of an operator, once.
+//! What operators have in common that compute whole tensors from whole tensors and keep nothing from run to run.
 
 use std::fmt::Debug;
 
-use tract_onnx::tract_core::ops::cast::cast;
+use tract_onnx::tract_core::broadcast::multi_broadcast;
 use tract_onnx::tract_core::{as_op, op_as_typed_op, op_out_of_plan};
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
 
-/// Type and shape of a tensor; dimensions may be symbols.
-pub type Facts = (DatumType, TVec<TDim>);
-
-/// What an operator computes. It keeps no state from run to run.
+/// Such an operator. Each says only what it is called, what it makes of shapes, and what it makes of values.
 pub trait Kernel: Debug + Send + Sync + 'static {
-    /// The operator's name in ONNX.
+    /// Its name in errors and plans.
     fn name(&self) -> &'static str;
 
-    fn input_count(&self) -> usize {
+    /// How many outputs the node has.
+    fn outputs(&self) -> usize {
         1
     }
 
-    fn output_count(&self) -> usize {
-        1
-    }
-
-    /// The type that an input of type `given` is cast to before `run` gets it.
+    /// The types and shapes of the outputs for those of the inputs; an input known at load has its value in its fact.
     ///
     /// # Errors
-    /// When the operator has no use for that type.
-    fn input_type(&self, input: usize, given: DatumType) -> TractResult<DatumType>;
+    /// Inputs that don't fit the operator, named.
+    fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>>;
 
-    /// Types and shapes of the outputs. The inputs' types are those after the cast.
-    ///
-    /// # Errors
-    /// When inputs of these shapes don't fit the operator.
-    fn outputs(&self, inputs: &[Facts]) -> TractResult<TVec<Facts>>;
+    /// The outputs for inputs of which `facts` said nothing wrong.
+    fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>>;
 
-    /// The outputs, as `outputs` promised them.
-    ///
-    /// # Errors
-    /// When the inputs' values don't fit the operator.
-    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>>;
-
-    /// Whether each element of the output comes from the element of the input at the same place.
-    fn is_element_wise(&self) -> bool {
-        false
-    }
-
-    /// Bytes of the operator's own data, where that may be large.
-    fn held_bytes(&self) -> u64 {
-        0
+    /// Which axes of the inputs are axes of the outputs, for tract's own optimisations; none where it isn't said.
+    fn axes(&self, inputs: &[&TypedFact], outputs: &[&TypedFact]) -> TractResult<AxesMapping> {
+        AxesMapping::disconnected(inputs, outputs)
     }
 }
 
-/// The kernel as a builder gives it to tract.
+/// What tract wants from a builder.
 pub fn built(kernel: impl Kernel) -> Built {
-    Ok((expand(KernelOp(Arc::new(kernel))), vec![]))
+    Ok((expand(Node(Arc::new(kernel))), vec![]))
 }
 
-/// The address of the operator's own data and how many bytes they are; `None` for an operator that is no kernel or has
-/// no data to speak of.
-pub fn held_bytes(op: &dyn TypedOp) -> Option<(usize, u64)> {
-    let kernel = &op.downcast_ref::<KernelOp>()?.0;
-    let bytes = kernel.held_bytes();
-    (bytes > 0).then(|| (Arc::as_ptr(kernel).cast::<()>() as usize, bytes))
+/// Wires the operator into a typed model.
+pub fn wire(
+    kernel: impl Kernel,
+    prefix: &str,
+    model: &mut TypedModel,
+    inputs: &[OutletId],
+) -> TractResult<TVec<OutletId>> {
+    model.wire_node(prefix, Node(Arc::new(kernel)), inputs)
 }
 
-#[derive(Debug, Clone)]
-struct KernelOp(Arc<dyn Kernel>);
+/// The shape of what is made of two inputs element by element.
+pub fn broadcast_shape(a: &TypedFact, b: &TypedFact) -> TractResult<TVec<TDim>> {
+    multi_broadcast(&[&*a.shape.to_tvec(), &*b.shape.to_tvec()])
+}
 
-impl PartialEq for KernelOp {
+/// The integers of an input that decides shapes.
+///
+/// # Errors
+/// An input that is not known at load, by `name`.
+pub fn constant_ints(input: &TypedFact, name: &str) -> TractResult<Vec<i64>> {
+    let value = input.konst.as_ref().with_context(|| format!("expected {name} as a constant"))?;
+    Ok(value.cast_to::<i64>()?.try_as_plain_ram()?.as_slice::<i64>()?.to_vec())
+}
+
+#[derive(Debug)]
+struct Node<K>(Arc<K>);
+
+impl<K> Clone for Node<K> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<K> PartialEq for Node<K> {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl Eq for KernelOp {}
+impl<K> Eq for Node<K> {}
 
-impl Expansion for KernelOp {
+impl<K: Kernel> Expansion for Node<K> {
     fn name(&self) -> StaticName {
         self.0.name().into()
     }
 
     fn nboutputs(&self) -> TractResult<usize> {
-        Ok(self.0.output_count())
+        Ok(self.0.outputs())
     }
 
     fn rules<'r, 'p: 'r, 's: 'r>(
@@ -92,18 +94,15 @@ impl Expansion for KernelOp {
         inputs: &'p [TensorProxy],
         outputs: &'p [TensorProxy],
     ) -> InferenceResult {
-        check_input_arity(inputs, self.0.input_count())?;
-        check_output_arity(outputs, self.0.output_count())?;
-        let types = inputs.iter().map(|input| &input.datum_type);
-        solver.given_all(types, move |solver, types: Vec<DatumType>| {
-            let shapes = inputs.iter().map(|input| &input.shape);
-            solver.given_all(shapes, move |solver, shapes: Vec<TVec<TDim>>| {
-                let facts = types.iter().copied().zip(shapes).enumerate();
-                let facts = facts.map(|(input, (dt, shape))| Ok((self.0.input_type(input, dt)?, shape)));
-                let promised = self.0.outputs(&facts.collect::<TractResult<Vec<Facts>>>()?)?;
-                for (output, (dt, shape)) in outputs.iter().zip(promised) {
-                    solver.equals(&output.datum_type, dt)?;
-                    solver.equals(&output.shape, shape)?;
+        check_output_arity(outputs, self.0.outputs())?;
+        solver.given_all(inputs.iter().map(|input| &input.datum_type), move |solver, types| {
+            solver.given_all(inputs.iter().map(|input| &input.shape), move |solver, shapes| {
+                let facts: Vec<TypedFact> = types.iter().zip(&shapes).map(|(dt, shape)| dt.fact(shape)).collect();
+                // Values are not known here. An operator that needs one says so when it is wired.
+                let Ok(made) = self.0.facts(&facts.iter().collect::<Vec<_>>()) else { return Ok(()) };
+                for (output, fact) in outputs.iter().zip(made) {
+                    solver.equals(&output.datum_type, fact.datum_type)?;
+                    solver.equals(&output.shape, fact.shape.iter().cloned().collect::<TVec<TDim>>())?;
                 }
                 Ok(())
             })
@@ -111,20 +110,11 @@ impl Expansion for KernelOp {
     }
 
     fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        let mut wanted = TVec::new();
-        for (index, input) in inputs.iter().enumerate() {
-            let given = model.outlet_fact(*input)?.datum_type;
-            let dt = self.0.input_type(index, given)?;
-            wanted.push(match dt == given {
-                true => *input,
-                false => model.wire_node(format!("{prefix}.cast.{index}"), cast(dt), &[*input])?[0],
-            });
-        }
-        model.wire_node(prefix, self.clone(), &wanted)
+        model.wire_node(prefix, self.clone(), inputs)
     }
 }
 
-impl Op for KernelOp {
+impl<K: Kernel> Op for Node<K> {
     fn name(&self) -> StaticName {
         self.0.name().into()
     }
@@ -132,26 +122,21 @@ impl Op for KernelOp {
     op_as_typed_op!();
 }
 
-impl EvalOp for KernelOp {
+impl<K: Kernel> EvalOp for Node<K> {
     op_out_of_plan!();
 
     fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        self.0.run(&inputs)
+        Ok(self.0.eval(&inputs)?.into_iter().map(Tensor::into_tvalue).collect())
     }
 }
 
-impl TypedOp for KernelOp {
+impl<K: Kernel> TypedOp for Node<K> {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let facts: Vec<Facts> =
-            inputs.iter().map(|fact| (fact.datum_type, fact.shape.iter().cloned().collect())).collect();
-        Ok(self.0.outputs(&facts)?.into_iter().map(|(dt, shape)| dt.fact(shape)).collect())
+        self.0.facts(inputs)
     }
 
     fn axes_mapping(&self, inputs: &[&TypedFact], outputs: &[&TypedFact]) -> TractResult<AxesMapping> {
-        match self.0.is_element_wise() {
-            true => AxesMapping::natural(inputs, outputs),
-            false => AxesMapping::disconnected(inputs, outputs),
-        }
+        self.0.axes(inputs, outputs)
     }
 
     as_op!();

@@ -1,11 +1,28 @@
-//! Operators that tract lacks, runs slowly or gets wrong.
+//! Operators that tract lacks, runs slowly or gets wrong: those of `ai.onnx.ml`, which scikit-learn, LightGBM and XGBoost
+//! exports are made of, some of ONNX itself, and those that our passes over a graph write (see `clean_up`).
 //!
 //! Each follows the operator's definition in ONNX; where that leaves a question open, it does what ONNX Runtime does,
 //! and says so. Attributes come from an untrusted file: whatever is inconsistent is an error that names the attribute.
 
+mod affine_grid;
+mod attention;
 mod attributes;
+mod bit_cast;
+mod bit_shift;
+mod center_crop_pad;
+mod col2im;
+mod cum_prod;
+mod deform_conv;
+mod det;
+mod for_passes;
 mod kernel;
+mod losses;
+mod max_unpool;
 mod ml;
+mod recurrence;
+mod resize;
+mod space_to_depth;
+mod tensor_scatter;
 #[cfg(test)]
 mod testing;
 
@@ -20,10 +37,31 @@ type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 /// Puts our operators into tract's registry, in place of its own where it has them.
 pub fn register(register: &mut OnnxOpRegister) {
     ml::register(register);
+    attention::register(register);
+    recurrence::register(register);
+    resize::register(register);
+    register.insert("AffineGrid", affine_grid::build);
+    register.insert("BitCast", bit_cast::build);
+    register.insert("BitShift", bit_shift::build);
+    register.insert("CenterCropPad", center_crop_pad::build);
+    register.insert("Col2Im", col2im::build);
+    register.insert("CumProd", cum_prod::build);
+    register.insert("DeformConv", deform_conv::build);
+    register.insert("Det", det::build);
+    register.insert("HeadgateBarrier", for_passes::barrier);
+    register.insert("HeadgateReverse", for_passes::reverse);
+    register.insert("HeadgateRound16", for_passes::round_to);
+    register.insert("HeadgateWidenBf16", for_passes::widen_bf16);
+    register.insert("HeadgateZeroState", for_passes::zero_state);
+    register.insert("MaxUnpool", max_unpool::build);
+    register.insert("NegativeLogLikelihoodLoss", losses::of_log_probabilities);
+    register.insert("SoftmaxCrossEntropyLoss", losses::of_scores);
+    register.insert("SpaceToDepth", space_to_depth::build);
+    register.insert("TensorScatter", tensor_scatter::build);
 }
 
 /// Where one of our operators keeps data of its own and how many bytes that is; `None` for any other operator. Plans of
 /// one file share the data, and so the address.
 pub fn held_bytes(op: &dyn TypedOp) -> Option<(usize, u64)> {
-    kernel::held_bytes(op)
+    ml::held_bytes(op)
 }

@@ -24,6 +24,10 @@ impl Node {
         self.with(AttributeProto { i: value, ..attribute(name, AttributeType::Int) })
     }
 
+    pub fn float(self, name: &str, value: f32) -> Self {
+        self.with(AttributeProto { f: value, ..attribute(name, AttributeType::Float) })
+    }
+
     pub fn floats(self, name: &str, values: &[f32]) -> Self {
         self.with(AttributeProto { floats: values.to_vec(), ..attribute(name, AttributeType::Floats) })
     }
@@ -76,7 +80,12 @@ impl Node {
 
 /// The outputs of the node for these inputs, through the same steps as a file's node.
 pub fn run(node: Node, inputs: &[Tensor], outputs: usize) -> TractResult<Vec<Tensor>> {
-    let mut model = parsed(node, inputs, outputs)?;
+    run_known(node, inputs, &[], outputs)
+}
+
+/// The same for a node whose last inputs are constants of the file.
+pub fn run_known(node: Node, inputs: &[Tensor], known: &[Tensor], outputs: usize) -> TractResult<Vec<Tensor>> {
+    let mut model = parsed(node, inputs, known, outputs)?;
     for (index, input) in inputs.iter().enumerate() {
         model.set_input_fact(index, InferenceFact::dt_shape(input.datum_type(), input.shape()))?;
     }
@@ -87,7 +96,7 @@ pub fn run(node: Node, inputs: &[Tensor], outputs: usize) -> TractResult<Vec<Ten
 
 /// The shapes that tract expects of the outputs where the first dimension of every input is a symbol, as texts.
 pub fn shapes_for_any_rows(node: Node, inputs: &[Tensor], outputs: usize) -> TractResult<Vec<String>> {
-    let mut model = parsed(node, inputs, outputs)?;
+    let mut model = parsed(node, inputs, &[], outputs)?;
     let rows = model.symbols.sym("N").to_dim();
     for (index, input) in inputs.iter().enumerate() {
         let mut shape: TVec<TDim> = input.shape().iter().map(|dim| dim.to_dim()).collect();
@@ -98,7 +107,7 @@ pub fn shapes_for_any_rows(node: Node, inputs: &[Tensor], outputs: usize) -> Tra
     (0..outputs).map(|output| Ok(format!("{:?}", model.output_fact(output)?.shape))).collect()
 }
 
-fn parsed(node: Node, inputs: &[Tensor], outputs: usize) -> TractResult<InferenceModel> {
+fn parsed(node: Node, inputs: &[Tensor], known: &[Tensor], outputs: usize) -> TractResult<InferenceModel> {
     let named = |prefix: &str, count: usize| (0..count).map(|i| format!("{prefix}{i}")).collect::<Vec<_>>();
     let (input_names, output_names) = (named("x", inputs.len()), named("y", outputs));
     let info = |name: &String, elem_type: i32| ValueInfoProto {
@@ -109,8 +118,21 @@ fn parsed(node: Node, inputs: &[Tensor], outputs: usize) -> TractResult<Inferenc
         }),
         ..Default::default()
     };
+    let known_names = named("k", known.len());
+    let constant = |(name, value): (&String, &Tensor)| TensorProto {
+        name: name.clone(),
+        dims: value.shape().iter().map(|&side| side as i64).collect(),
+        data_type: elem_type(value),
+        raw_data: value.as_bytes().to_vec(),
+        ..Default::default()
+    };
     let graph = GraphProto {
-        node: vec![NodeProto { input: input_names.clone(), output: output_names.clone(), ..node.0 }],
+        initializer: known_names.iter().zip(known).map(constant).collect(),
+        node: vec![NodeProto {
+            input: [&*input_names, &*known_names].concat(),
+            output: output_names.clone(),
+            ..node.0
+        }],
         input: input_names.iter().zip(inputs).map(|(name, input)| info(name, elem_type(input))).collect(),
         output: output_names.iter().map(|name| info(name, OnnxType::Float as i32)).collect(),
         ..Default::default()
@@ -138,6 +160,10 @@ fn elem_type(tensor: &Tensor) -> i32 {
     let known = match tensor.datum_type() {
         DatumType::F32 => OnnxType::Float,
         DatumType::F64 => OnnxType::Double,
+        DatumType::Bool => OnnxType::Bool,
+        DatumType::U8 => OnnxType::Uint8,
+        DatumType::U16 => OnnxType::Uint16,
+        DatumType::U64 => OnnxType::Uint64,
         DatumType::I32 => OnnxType::Int32,
         DatumType::I64 => OnnxType::Int64,
         DatumType::String => OnnxType::String,

@@ -65,14 +65,16 @@ impl TractEngine {
     /// # Errors
     /// `MissingOperators` with every operator it lacks.
     pub fn has_operators(&self, facts: &OnnxFacts) -> Result<(), LoadError> {
-        support::operators(facts, &self.onnx.op_register)
+        let mut facts = facts.clone();
+        facts.operators.retain(|operator| !clean_up::replaces(&operator.domain, &operator.name));
+        support::operators(&facts, &self.onnx.op_register)
     }
 
     fn prepared(&self, path: &Path) -> Result<TractModel, LoadError> {
         let mut proto = onnx::read_proto(path)?;
         let facts = onnx::facts(&proto);
         clean_up::apply(&mut proto);
-        support::operators(&facts, &self.onnx.op_register)?;
+        support::operators(&onnx::facts(&proto), &self.onnx.op_register)?;
         support::datatypes(&proto)?;
         known_wrong::check(&proto)?;
         let folder = path.parent().unwrap_or(Path::new(""));

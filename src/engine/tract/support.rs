@@ -7,6 +7,7 @@ use tract_onnx::pb::tensor_proto::DataType as OnnxType;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, type_proto};
 
 use super::NAME;
+use crate::engine::clean_up::OWN_DOMAIN;
 use crate::engine::onnx::{DEFAULT_DOMAIN, OnnxFacts, graphs, type_name};
 use crate::engine::{LoadError, MissingOperator};
 
@@ -38,7 +39,7 @@ const MICROSOFT_OPERATORS: [&str; 14] = [
 /// `MissingOperators` with all of them.
 pub fn operators(facts: &OnnxFacts, register: &OnnxOpRegister) -> Result<(), LoadError> {
     let has = |domain: &str, name: &str| match domain {
-        DEFAULT_DOMAIN | ML_DOMAIN => register.0.contains_key(name),
+        DEFAULT_DOMAIN | ML_DOMAIN | OWN_DOMAIN => register.0.contains_key(name),
         MICROSOFT_DOMAIN => MICROSOFT_OPERATORS.contains(&name) && register.0.contains_key(name),
         _ => false,
     };

@@ -14,16 +14,11 @@ use crate::tensor::{DataType, Tensor};
 /// Why a model of the zoo is not served.
 enum Refusal {
     Missing(&'static [&'static str]),
-    KnownWrong,
     Unsupported(&'static str),
 }
 
-const REFUSED: [(&str, Refusal); 11] = [
-    ("bf16_cast", Refusal::Unsupported("BFLOAT16")),
+const REFUSED: [(&str, Refusal); 7] = [
     ("codelang_tfidf_string", Refusal::Missing(&["ai.onnx.TfIdfVectorizer", "com.microsoft.Tokenizer"])),
-    ("digits_cnn_fp16", Refusal::Unsupported("Gemm")),
-    ("digits_cnn_int8_qdq", Refusal::KnownWrong),
-    ("digits_cnn_int8_qop", Refusal::Missing(&["com.microsoft.QGemm", "com.microsoft.QLinearSoftmax"])),
     ("loop_const_trip", Refusal::Missing(&["ai.onnx.Loop"])),
     ("loop_while", Refusal::Missing(&["ai.onnx.Loop"])),
     ("nms", Refusal::Unsupported("NonMaxSuppression")),
@@ -195,7 +190,6 @@ fn check_refusal(error: &LoadError, refusal: &Refusal) -> Result<(), String> {
         (LoadError::MissingOperators { missing, .. }, Refusal::Missing(names)) => {
             missing.iter().map(|operator| format!("{}.{}", operator.domain, operator.name)).eq(names.iter().copied())
         }
-        (LoadError::KnownWrong { .. }, Refusal::KnownWrong) => true,
         (LoadError::Unsupported { cause, .. }, Refusal::Unsupported(text)) => cause.contains(text),
         _ => false,
     };

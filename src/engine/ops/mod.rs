@@ -6,9 +6,11 @@
 
 mod attributes;
 mod label_encoder;
+mod plain;
 mod scaler;
 #[cfg(test)]
 mod testing;
+mod text;
 mod trees;
 mod zip_map;
 
@@ -21,7 +23,13 @@ type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 /// Puts our operators into tract's registry, in place of its own where it has them.
 pub fn register(register: &mut OnnxOpRegister) {
     register.insert("LabelEncoder", label_encoder::build);
+    register.insert("RegexFullMatch", text::full_match::build);
     register.insert("Scaler", scaler::build);
+    register.insert("StringConcat", text::concat::build);
+    register.insert("StringNormalizer", text::normalizer::build);
+    register.insert("StringSplit", text::split::build);
+    register.insert("TfIdfVectorizer", text::tfidf::build);
+    register.insert("Tokenizer", text::tokenizer::build);
     register.insert("TreeEnsembleClassifier", trees::classifier::build);
     register.insert("TreeEnsembleRegressor", trees::regressor::build);
     register.insert("ZipMap", zip_map::build);

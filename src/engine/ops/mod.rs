@@ -5,6 +5,7 @@
 //! and says so. Attributes come from an untrusted file: whatever is inconsistent is an error that names the attribute.
 
 mod attributes;
+pub mod control;
 mod label_encoder;
 mod plain;
 mod scaler;
@@ -22,7 +23,9 @@ type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 
 /// Puts our operators into tract's registry, in place of its own where it has them.
 pub fn register(register: &mut OnnxOpRegister) {
+    register.insert("If", control::branch::build);
     register.insert("LabelEncoder", label_encoder::build);
+    register.insert("Loop", control::repeat::build);
     register.insert("RegexFullMatch", text::full_match::build);
     register.insert("Scaler", scaler::build);
     register.insert("StringConcat", text::concat::build);

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use tract_onnx::Onnx;
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::{InferenceModel, InferenceModelExt, TValue, TVec, TypedModel, TypedSimplePlan};
-use tract_onnx::tract_core::plan::eval;
 use tract_onnx::tract_hir::infer::Factoid;
-use tract_onnx::tract_hir::internal::{DimFact, InferenceFact, ShapeFactoid, TractResult, bail, ensure};
+use tract_onnx::tract_hir::internal::{DimFact, InferenceFact, ShapeFactoid, TractResult, ensure};
 
 use super::guard::{Fault, guarded};
 use super::memory::Memory;
 use crate::engine::RunError;
+use crate::engine::ops::control::{Watch, eval};
 
 /// A parsed file. Plans share its weights, as far as they don't pack them.
 pub struct Graph {
@@ -87,16 +87,19 @@ impl Plan {
     }
 
     /// Runs the plan on a fresh state: a state that ran before holds the hidden state of its recurrent operators, which
-    /// would be the next request's beginning. `stop` is asked before each operator.
+    /// would be the next request's beginning. `stop` is asked before each operator, those
+    /// within loops and branches included.
     pub fn run(&self, inputs: TVec<TValue>, stop: &dyn Fn() -> bool) -> Result<TVec<TValue>, RunError> {
         let stopped = Cell::new(false);
+        let stop = || {
+            let stops = stop();
+            stopped.set(stopped.get() || stops);
+            stops
+        };
+        let watch = Watch::new(&stop);
         let ran = guarded(|| {
             self.0.spawn()?.run_plan_with_eval(inputs, |context, state, node, inputs| -> TractResult<_> {
-                if stop() {
-                    stopped.set(true);
-                    bail!("stopped");
-                }
-                eval(context, state, node, inputs)
+                eval(context, state, node, inputs, &watch)
             })
         });
         match ran {

@@ -39,7 +39,7 @@ impl Memory {
         }
     }
 
-    /// Adds the constants of a plan, those of the bodies of its loops, and trees.
+    /// Adds the constants of a plan, those of the graphs inside its operators, and what our operators hold.
     pub fn add_optimised(&mut self, model: &TypedModel) {
         for node in &model.nodes {
             if let Some(constant) = node.op_as::<Const>() {
@@ -48,6 +48,7 @@ impl Memory {
             if let Some(scan) = node.op_as::<OptScan>() {
                 self.add_optimised(scan.plan.model());
             }
+            ops::control::graphs(&*node.op).into_iter().for_each(|graph| self.add_optimised(graph));
             if let Some(product) = node.op_as::<OptMatMul>() {
                 product.micro_ops.iter().for_each(|step| self.add_step(step));
             }

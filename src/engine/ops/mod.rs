@@ -7,12 +7,15 @@
 mod attributes;
 pub mod control;
 mod label_encoder;
+mod non_max_suppression;
 mod plain;
+mod reverse_sequence;
 mod scaler;
 #[cfg(test)]
 mod testing;
 mod text;
 mod trees;
+mod unique;
 mod zip_map;
 
 use tract_onnx::model::OnnxOpRegister;
@@ -26,7 +29,9 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("If", control::branch::build);
     register.insert("LabelEncoder", label_encoder::build);
     register.insert("Loop", control::repeat::build);
+    register.insert("NonMaxSuppression", non_max_suppression::build);
     register.insert("RegexFullMatch", text::full_match::build);
+    register.insert("ReverseSequence", reverse_sequence::build);
     register.insert("Scaler", scaler::build);
     register.insert("StringConcat", text::concat::build);
     register.insert("StringNormalizer", text::normalizer::build);
@@ -35,6 +40,7 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("Tokenizer", text::tokenizer::build);
     register.insert("TreeEnsembleClassifier", trees::classifier::build);
     register.insert("TreeEnsembleRegressor", trees::regressor::build);
+    register.insert("Unique", unique::build);
     register.insert("ZipMap", zip_map::build);
 }
 

@@ -69,7 +69,8 @@ impl TractEngine {
         let mut proto = onnx::read_proto(path)?;
         let facts = onnx::facts(&proto);
         clean_up::apply(&mut proto);
-        support::operators(&facts, &self.onnx.op_register)?;
+        // Of what is left: some operators are cleaned away.
+        support::operators(&onnx::facts(&proto), &self.onnx.op_register)?;
         support::datatypes(&proto)?;
         known_wrong::check(&proto)?;
         let folder = path.parent().unwrap_or(Path::new(""));

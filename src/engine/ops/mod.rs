@@ -6,6 +6,8 @@
 
 mod attributes;
 pub mod control;
+mod equal;
+mod flatten;
 mod label_encoder;
 mod non_max_suppression;
 mod plain;
@@ -26,6 +28,8 @@ type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 
 /// Puts our operators into tract's registry, in place of its own where it has them.
 pub fn register(register: &mut OnnxOpRegister) {
+    register.insert("Equal", equal::build);
+    register.insert("Flatten", flatten::build);
     register.insert("If", control::branch::build);
     register.insert("LabelEncoder", label_encoder::build);
     register.insert("Loop", control::repeat::build);

@@ -211,12 +211,9 @@ impl Loop {
         Ok(self.form.outputs(&outputs))
     }
 
-    fn output_facts(&self, inputs: &[TypedFact], body: &Nested) -> TractResult<TVec<TypedFact>> {
+    fn output_facts(&self, inputs: &[TypedFact], body: &Nested, turns: TDim) -> TractResult<TVec<TypedFact>> {
         let known: HashSet<Symbol> =
             inputs.iter().flat_map(|fact| fact.shape.iter()).flat_map(|dim| dim.symbols()).collect();
-        let facts: Vec<InferenceFact> = inputs.iter().map(InferenceFact::from).collect();
-        let turns = self.turns(&facts, &InferenceFact::from(body.output_fact(0)?))?;
-        let turns = turns.unwrap_or_else(|| self.turns.to_dim());
         let mut outputs = tvec![];
         for index in 1..self.symbols.len() {
             let fact = body.output_fact(index)?;
@@ -266,9 +263,13 @@ impl InferenceOp for Loop {
         mapping: &HashMap<OutletId, OutletId>,
     ) -> TractResult<TVec<OutletId>> {
         let mut inputs: TVec<OutletId> = node.inputs.iter().map(|input| mapping[input]).collect();
-        let first = self.form.first_carried();
-        for (index, input) in inputs.iter_mut().enumerate().skip(first).take(self.form.carried) {
-            // The body computes with plain integers, not with tract's symbolic ones.
+        let known: Vec<InferenceFact> = inputs
+            .iter()
+            .map(|&input| target.outlet_fact(input).map(InferenceFact::from))
+            .collect::<TractResult<_>>()?;
+        let first_closure = self.form.first_carried() + self.form.carried;
+        for (index, input) in inputs.iter_mut().enumerate().take(first_closure) {
+            // The limit and the body are for plain integers, not for tract's symbolic ones.
             if target.outlet_fact(*input)?.datum_type.is_tdim() {
                 let name = format!("{}.input{index}.plain", node.name);
                 *input = target.wire_node(name, cast(i64::datum_type()), &[*input])?[0];
@@ -276,7 +277,8 @@ impl InferenceOp for Loop {
         }
         let facts = inputs.iter().map(|&input| target.outlet_fact(input).cloned()).collect::<TractResult<Vec<_>>>()?;
         let body = self.settled(&facts)?;
-        let outputs = self.output_facts(&facts, &body)?;
+        let turns = self.turns(&known, &InferenceFact::from(body.output_fact(0)?))?;
+        let outputs = self.output_facts(&facts, &body, turns.unwrap_or_else(|| self.turns.to_dim()))?;
         target.wire_node(&node.name, Repeat { body, form: self.form.clone(), outputs }, &inputs)
     }
 

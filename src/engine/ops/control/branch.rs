@@ -4,8 +4,11 @@
 //! place. Else a dimension in which the branches differ is one that a run tells; a branch that can't be made for the
 //! inputs' shapes, such as one that squeezes a dimension of 3, is an error of the run that chooses it.
 
+use std::collections::HashSet;
+
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
+use tract_onnx::tract_core::ops::source::TypedSource;
 use tract_onnx::tract_core::{as_op, not_a_typed_op, not_out_of_plan, op_as_typed_op};
 use tract_onnx::tract_hir::internal::*;
 
@@ -87,6 +90,15 @@ impl EvalOp for If {
 }
 
 impl If {
+    /// Whether the shapes that come in hang on sizes that the model's inputs bring. A branch that doesn't fit all sizes may
+    /// fit the one that is asked for: that is for a plan of that size to find out.
+    fn hangs_on_sizes(target: &TypedModel, facts: &[TypedFact]) -> bool {
+        // The graph is in the making: its list of inputs comes last.
+        let sources = target.nodes.iter().filter(|node| node.op_is::<TypedSource>());
+        let inputs = sources.flat_map(|node| &node.outputs).map(|output| &output.fact);
+        !symbols(inputs).is_disjoint(&symbols(facts))
+    }
+
     fn analysed(&self, inputs: &[InferenceFact]) -> TractResult<TVec<InferenceFact>> {
         let branch = |index: usize| {
             let (places, body) = &self.bodies[index];
@@ -168,6 +180,7 @@ impl InferenceOp for If {
             return nested.inline(&node.name, target, &offered);
         }
         let branches = match (branch(0), branch(1)) {
+            (Err(error), _) | (_, Err(error)) if Self::hangs_on_sizes(target, &facts) => return Err(error),
             (Err(error), Err(_)) => return Err(error),
             (then, other) => [then, other].map(|branch| branch.map_err(|error| error.root_cause().to_string())),
         };
@@ -176,6 +189,11 @@ impl InferenceOp for If {
     }
 
     as_op!();
+}
+
+/// The symbols in the shapes of values.
+fn symbols<'a>(facts: impl IntoIterator<Item = &'a TypedFact>) -> HashSet<Symbol> {
+    facts.into_iter().flat_map(|fact| fact.shape.iter()).flat_map(|dim| dim.symbols()).collect()
 }
 
 /// A branch with the places of what is offered to it, or why there is none.

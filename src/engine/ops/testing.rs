@@ -6,6 +6,7 @@ use tract_onnx::pb::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TypeProto, ValueInfoProto,
     type_proto,
 };
+use tract_onnx::prelude::TypedSimplePlan;
 use tract_onnx::tract_hir::internal::*;
 
 /// A node of the `ai.onnx.ml` domain in the making.
@@ -73,13 +74,28 @@ pub fn run(node: Node, inputs: &[Tensor], outputs: usize) -> TractResult<Vec<Ten
         }),
         ..Default::default()
     };
-    let graph = GraphProto {
-        node: vec![NodeProto { input: input_names.clone(), output: output_names.clone(), ..node.0 }],
-        input: input_names.iter().zip(inputs).map(|(name, input)| info(name, elem_type(input))).collect(),
-        output: output_names.iter().map(|name| info(name, OnnxType::Float as i32)).collect(),
-        ..Default::default()
-    };
-    let opset_import = vec![OperatorSetIdProto { domain: "ai.onnx.ml".into(), version: 4 }];
+    run_graph(
+        GraphProto {
+            node: vec![NodeProto { input: input_names.clone(), output: output_names.clone(), ..node.0 }],
+            input: input_names.iter().zip(inputs).map(|(name, input)| info(name, elem_type(input))).collect(),
+            output: output_names.iter().map(|name| info(name, OnnxType::Float as i32)).collect(),
+            ..Default::default()
+        },
+        inputs,
+    )
+}
+
+/// The outputs of a graph for these inputs.
+pub fn run_graph(graph: GraphProto, inputs: &[Tensor]) -> TractResult<Vec<Tensor>> {
+    let plan = planned(graph, inputs)?;
+    let inputs = inputs.iter().map(|input| input.clone().into_tvalue()).collect();
+    Ok(plan.run(inputs)?.into_iter().map(TValue::into_tensor).collect())
+}
+
+/// A plan of a graph for inputs of these shapes.
+pub fn planned(graph: GraphProto, inputs: &[Tensor]) -> TractResult<Arc<TypedSimplePlan>> {
+    let opset = |domain: &str, version| OperatorSetIdProto { domain: domain.into(), version };
+    let opset_import = vec![opset("", 17), opset("ai.onnx.ml", 4)];
     let model = ModelProto { graph: Some(graph), opset_import, ..Default::default() };
     let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
     super::register(&mut onnx.op_register);
@@ -87,9 +103,7 @@ pub fn run(node: Node, inputs: &[Tensor], outputs: usize) -> TractResult<Vec<Ten
     for (index, input) in inputs.iter().enumerate() {
         model.set_input_fact(index, InferenceFact::dt_shape(input.datum_type(), input.shape()))?;
     }
-    let plan = model.into_optimized()?.into_runnable()?;
-    let inputs = inputs.iter().map(|input| input.clone().into_tvalue()).collect();
-    Ok(plan.run(inputs)?.into_iter().map(TValue::into_tensor).collect())
+    TypedSimplePlan::new(model.into_optimized()?)
 }
 
 fn attribute(name: &str, kind: AttributeType) -> AttributeProto {
@@ -98,6 +112,7 @@ fn attribute(name: &str, kind: AttributeType) -> AttributeProto {
 
 fn elem_type(tensor: &Tensor) -> i32 {
     let known = match tensor.datum_type() {
+        DatumType::Bool => OnnxType::Bool,
         DatumType::F32 => OnnxType::Float,
         DatumType::F64 => OnnxType::Double,
         DatumType::I32 => OnnxType::Int32,

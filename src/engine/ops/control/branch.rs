@@ -4,18 +4,16 @@
 //! place. Else a dimension in which the branches differ is one that a run tells; a branch that can't be made for the
 //! inputs' shapes, such as one that squeezes a dimension of 3, is an error of the run that chooses it.
 
-use std::collections::HashSet;
-
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_core::ops::source::TypedSource;
-use tract_onnx::tract_core::{as_op, not_a_typed_op, not_out_of_plan, op_as_typed_op};
+use tract_onnx::tract_core::{as_op, not_a_typed_op, not_out_of_plan};
 use tract_onnx::tract_hir::internal::*;
 
 use super::super::Built;
 use super::body::Body;
-use super::nested::Nested;
-use super::watch::Watch;
+use super::branches::{Branch, Branches, truth};
+use super::symbols::{Fresh, symbols};
 
 pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     let (then, then_closure) = Body::parse(context, node, "then_branch")?;
@@ -36,26 +34,6 @@ pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     let bodies = [(places(&then_closure), then), (places(&else_closure), other)];
     let symbols = (0..outputs).map(|_| Fresh::of(context)).collect();
     Ok((Box::new(If { bodies, symbols, known: None }), closure))
-}
-
-/// Makes symbols of one model's scope, the same for the same axis.
-#[derive(Debug, Clone)]
-pub struct Fresh(TVec<Symbol>);
-
-/// Highest rank of a tensor whose dimensions may differ between branches or turns.
-const MAX_RANK: usize = 8;
-
-impl Fresh {
-    pub fn of(context: &ParsingContext) -> Self {
-        Self((0..MAX_RANK).map(|_| context.template.symbols.new_with_prefix("inner")).collect())
-    }
-
-    pub fn axis(&self, axis: usize) -> TractResult<TDim> {
-        self.0
-            .get(axis)
-            .map(|symbol| symbol.to_dim())
-            .with_context(|| format!("a tensor of more than {MAX_RANK} dimensions"))
-    }
 }
 
 /// What the analysis last said, and of which inputs.
@@ -132,11 +110,6 @@ fn common(then: &InferenceFact, other: &InferenceFact) -> InferenceFact {
     fact
 }
 
-fn truth(condition: &Tensor) -> TractResult<bool> {
-    ensure!(condition.len() == 1, "a condition of {} values", condition.len());
-    condition.try_as_plain_ram()?.as_slice::<bool>()?.first().copied().context("a condition without a value")
-}
-
 impl InferenceOp for If {
     fn infer_facts(
         &mut self,
@@ -191,14 +164,6 @@ impl InferenceOp for If {
     as_op!();
 }
 
-/// The symbols in the shapes of values.
-fn symbols<'a>(facts: impl IntoIterator<Item = &'a TypedFact>) -> HashSet<Symbol> {
-    facts.into_iter().flat_map(|fact| fact.shape.iter()).flat_map(|dim| dim.symbols()).collect()
-}
-
-/// A branch with the places of what is offered to it, or why there is none.
-type Branch = Result<(TVec<usize>, Nested), String>;
-
 impl If {
     fn output_facts(&self, branches: &[Branch; 2]) -> TractResult<TVec<TypedFact>> {
         let one = |(index, symbols): (usize, &Fresh)| match branches {
@@ -221,97 +186,75 @@ impl If {
     }
 }
 
-/// An If whose condition is not known before a run.
-#[derive(Debug, Clone)]
-pub struct Branches {
-    /// For true and for false.
-    branches: [Branch; 2],
-    outputs: TVec<TypedFact>,
-}
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::{planned, run_graph};
+    use super::super::testing::{graph, node, with_graph, with_int};
+    use super::*;
+    use tract_onnx::pb::GraphProto;
 
-impl PartialEq for Branches {
-    fn eq(&self, _: &Self) -> bool {
-        false
-    }
-}
-
-impl Eq for Branches {}
-
-impl Branches {
-    pub fn graphs(&self) -> Vec<&TypedModel> {
-        self.branches.iter().flatten().map(|(_, nested)| nested.graph()).collect()
+    /// If `c` the one graph, else the other; both see `x`.
+    fn choice(then: Vec<NodeProto>, other: Vec<NodeProto>) -> GraphProto {
+        let branches = with_graph(node("y = If(c)"), "then_branch", graph("", then, "t"));
+        let branches = with_graph(branches, "else_branch", graph("", other, "e"));
+        graph("c:b x:f", vec![branches], "y")
     }
 
-    /// The outputs of the branch that the first input chooses.
-    pub fn run(&self, symbols: &SymbolValues, inputs: &[TValue], watch: &Watch) -> TractResult<TVec<TValue>> {
-        let (places, nested) = self.chosen(&inputs[0])?;
-        let offered: TVec<TValue> = places.iter().map(|&place| inputs[place].clone()).collect();
-        nested.runner()?.run(&offered, symbols, watch)
+    fn doubled() -> NodeProto {
+        with_int(node("t = Concat(x, x)"), "axis", 0)
     }
 
-    fn chosen(&self, condition: &Tensor) -> TractResult<&(TVec<usize>, Nested)> {
-        let chosen = &self.branches[usize::from(!truth(condition)?)];
-        chosen.as_ref().map_err(|cause| format_err!("the chosen branch doesn't fit the inputs: {cause}"))
-    }
-}
-
-impl Op for Branches {
-    fn name(&self) -> StaticName {
-        "If".into()
-    }
-
-    fn mints_runtime_symbols(&self) -> bool {
-        true
-    }
-
-    op_as_typed_op!();
-}
-
-impl EvalOp for Branches {
-    not_out_of_plan!();
-
-    fn eval(&self, context: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        self.run(context.symbols, &inputs, &Watch::new(&|| false))
-    }
-}
-
-impl TypedOp for Branches {
-    fn output_facts(&self, _: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        Ok(self.outputs.clone())
-    }
-
-    /// A condition that only now is known: the chosen branch takes the node's place, where it gives the shapes that the
-    /// graph was typed with.
-    fn declutter(&self, model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
-        let Some(condition) = &model.outlet_fact(node.inputs[0])?.konst else { return Ok(None) };
-        let (places, nested) = self.chosen(condition)?;
-        let mut patch = TypedModelPatch::default();
-        let taps = patch.taps(model, &node.inputs)?;
-        let offered: TVec<OutletId> = places.iter().map(|&place| taps[place]).collect();
-        let outputs = nested.inline(&node.name, &mut patch, &offered)?;
-        for (slot, &output) in outputs.iter().enumerate() {
-            if self.outputs[slot].shape != patch.outlet_fact(output)?.shape {
-                return Ok(None);
-            }
-            patch.shunt_outside(model, OutletId::new(node.id, slot), output)?;
-        }
-        Ok(Some(patch))
-    }
-
-    fn codegen(&self, model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
-        if self.branches.iter().flatten().all(|(_, nested)| nested.is_planned()) {
-            return Ok(None);
-        }
-        let planned = |branch: &Branch| -> TractResult<Branch> {
-            Ok(match branch {
-                Ok((places, nested)) => Ok((places.clone(), nested.planned()?)),
-                Err(cause) => Err(cause.clone()),
-            })
+    #[test]
+    fn the_chosen_branch_gives_its_own_shape() {
+        let x = tensor1(&[1f32, 2.0]);
+        let chosen = |c: bool| {
+            let graph = choice(vec![doubled()], vec![node("e = Neg(x)")]);
+            run_graph(graph, &[tensor0(c), x.clone()]).unwrap().remove(0)
         };
-        let [then, other] = &self.branches;
-        let op = Self { branches: [planned(then)?, planned(other)?], outputs: self.outputs.clone() };
-        Ok(Some(TypedModelPatch::replace_single_op(model, node, &node.inputs, op)?))
+        assert_eq!(chosen(true), tensor1(&[1f32, 2.0, 1.0, 2.0]));
+        assert_eq!(chosen(false), tensor1(&[-1f32, -2.0]));
     }
 
-    as_op!();
+    #[test]
+    fn a_branch_that_does_not_fit_is_an_error_of_the_run_that_chooses_it() {
+        let chosen = |c: bool| {
+            let graph = choice(vec![node("t = Squeeze(x)")], vec![node("e = MatMul(x, x)")]);
+            run_graph(graph, &[tensor0(c), tensor2(&[[1f32, 2.0]])])
+        };
+        assert_eq!(chosen(true).unwrap(), [tensor1(&[1f32, 2.0])]);
+        assert!(format!("{:#}", chosen(false).unwrap_err()).contains("chosen branch doesn't fit"));
+    }
+
+    #[test]
+    fn a_known_condition_leaves_one_branch_and_no_choice() {
+        let mut graph = choice(vec![doubled()], vec![node("e = Neg(x)")]);
+        graph.input.remove(0);
+        // A shape equals itself.
+        graph.node.insert(0, node("c = Equal(n, n)"));
+        graph.node.insert(0, node("n = Shape(x)"));
+        let x = [tensor1(&[1f32])];
+        let plan = planned(graph.clone(), &x).unwrap();
+        assert!(plan.model().nodes.iter().all(|node| !node.op_is::<Branches>()));
+        assert_eq!(run_graph(graph, &x).unwrap(), [tensor1(&[1f32, 1.0])]);
+    }
+
+    #[test]
+    fn branches_are_planned_with_the_plan() {
+        let graph = choice(vec![doubled()], vec![node("e = Neg(x)")]);
+        let plan = planned(graph, &[tensor0(true), tensor1(&[1f32])]).unwrap();
+        let branches = plan.model().nodes.iter().find_map(|node| node.op_as::<Branches>()).unwrap();
+        assert!(branches.branches.iter().flatten().all(|(_, nested)| nested.is_planned()));
+        assert_eq!(branches.graphs().len(), 2);
+    }
+
+    #[test]
+    fn branches_of_different_types_or_ranks_and_loose_ends_are_refused() {
+        let refused = |other: Vec<NodeProto>| {
+            let graph = choice(vec![node("t = Neg(x)")], other);
+            format!("{:#}", run_graph(graph, &[tensor0(true), tensor1(&[1f32])]).unwrap_err())
+        };
+        assert!(refused(vec![node("e = Shape(x)")]).contains("of one branch"));
+        assert!(refused(vec![with_int(node("e = ReduceSum(x)"), "keepdims", 0)]).contains("of one branch"));
+        assert!(refused(vec![node("z = Neg(x)")]).contains("nothing in the graph gives its output 'e'"));
+    }
 }

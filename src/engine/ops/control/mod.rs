@@ -9,8 +9,13 @@
 
 mod body;
 pub mod branch;
+mod branches;
 mod nested;
 pub mod repeat;
+mod symbols;
+#[cfg(test)]
+mod testing;
+mod turns;
 mod watch;
 
 pub use self::watch::{Watch, eval};
@@ -19,8 +24,8 @@ use tract_onnx::tract_hir::internal::{TypedModel, TypedOp};
 
 /// The graphs that an operator of this folder holds, planned or not.
 pub fn graphs(op: &dyn TypedOp) -> Vec<&TypedModel> {
-    if let Some(branches) = op.downcast_ref::<branch::Branches>() {
+    if let Some(branches) = op.downcast_ref::<branches::Branches>() {
         return branches.graphs();
     }
-    op.downcast_ref::<repeat::Repeat>().map(|repeat| vec![repeat.graph()]).unwrap_or_default()
+    op.downcast_ref::<turns::Repeat>().map(|repeat| vec![repeat.graph()]).unwrap_or_default()
 }

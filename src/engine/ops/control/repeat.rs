@@ -3,22 +3,18 @@
 //! A value that turns carry on keeps its type and rank; a dimension that a turn changes is one that a run tells. What each
 //! turn gives beside is stacked along a new first axis, whose length is known before a run where the number of turns is.
 
-use std::collections::HashSet;
-
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_core::ops::cast::cast;
-use tract_onnx::tract_core::{as_op, not_a_typed_op, not_out_of_plan, op_as_typed_op};
+use tract_onnx::tract_core::{as_op, not_a_typed_op, not_out_of_plan};
 use tract_onnx::tract_hir::internal::*;
 
 use super::super::Built;
 use super::body::Body;
-use super::branch::Fresh;
 use super::nested::Nested;
-use super::watch::Watch;
+use super::symbols::{Fresh, symbols};
+use super::turns::{Form, Repeat};
 
-/// Most bytes of what the turns of one loop give beside what they carry on.
-const MAX_STACKED_BYTES: usize = 1 << 30;
 /// Inputs of the body before what turns carry on: the turn's number and the condition.
 const LEADING: usize = 2;
 
@@ -46,36 +42,6 @@ pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     let symbols = (0..body.outputs()).map(|_| Fresh::of(context)).collect();
     let turns = context.template.symbols.new_with_prefix("turns");
     Ok((Box::new(Loop { body, form, symbols, turns, known: None }), closure))
-}
-
-/// What the node's inputs and outputs are.
-#[derive(Debug, Clone)]
-struct Form {
-    has_limit: bool,
-    has_condition: bool,
-    carried: usize,
-    stacked: usize,
-    /// Which of the outputs the node has.
-    outputs: TVec<usize>,
-}
-
-impl Form {
-    /// Where among the node's inputs the first carried value is.
-    fn first_carried(&self) -> usize {
-        usize::from(self.has_limit) + usize::from(self.has_condition)
-    }
-
-    fn limit<'a, T>(&self, inputs: &'a [T]) -> Option<&'a T> {
-        inputs.first().filter(|_| self.has_limit)
-    }
-
-    fn condition<'a, T>(&self, inputs: &'a [T]) -> Option<&'a T> {
-        inputs.get(usize::from(self.has_limit)).filter(|_| self.has_condition)
-    }
-
-    fn outputs<T: Clone>(&self, all: &[T]) -> TVec<T> {
-        self.outputs.iter().map(|&slot| all[slot].clone()).collect()
-    }
 }
 
 #[derive(Debug, Clone)]
@@ -212,8 +178,7 @@ impl Loop {
     }
 
     fn output_facts(&self, inputs: &[TypedFact], body: &Nested, turns: TDim) -> TractResult<TVec<TypedFact>> {
-        let known: HashSet<Symbol> =
-            inputs.iter().flat_map(|fact| fact.shape.iter()).flat_map(|dim| dim.symbols()).collect();
+        let known = symbols(inputs);
         let mut outputs = tvec![];
         for index in 1..self.symbols.len() {
             let fact = body.output_fact(index)?;
@@ -285,114 +250,105 @@ impl InferenceOp for Loop {
     as_op!();
 }
 
-/// A Loop of known types and ranks.
-#[derive(Debug, Clone)]
-pub struct Repeat {
-    body: Nested,
-    form: Form,
-    /// Of all that the body gives but the condition.
-    outputs: TVec<TypedFact>,
-}
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
 
-impl PartialEq for Repeat {
-    fn eq(&self, _: &Self) -> bool {
-        false
-    }
-}
+    use super::super::super::testing::{planned, run_graph};
+    use super::super::testing::{graph, node, with_float, with_graph, with_int};
+    use super::super::{Watch, eval};
+    use super::*;
+    use tract_onnx::pb::GraphProto;
 
-impl Eq for Repeat {}
-
-impl Repeat {
-    pub fn graph(&self) -> &TypedModel {
-        self.body.graph()
+    /// A graph of one Loop, written as a node is, with this body.
+    fn looped(inputs: &str, call: &str, body: GraphProto, outputs: &str) -> GraphProto {
+        graph(inputs, vec![with_graph(node(call), "body", body)], outputs)
     }
 
-    /// Turns until the limit is reached or the condition fails.
-    pub fn run(&self, symbols: &SymbolValues, inputs: &[TValue], watch: &Watch) -> TractResult<TVec<TValue>> {
-        let Form { carried, stacked, .. } = self.form;
-        let limit = self.form.limit(inputs).map(|limit| limit.cast_to_scalar::<i64>()).transpose()?;
-        let condition = self.form.condition(inputs);
-        let mut goes_on = condition.map(|condition| condition.cast_to_scalar::<bool>()).transpose()?.unwrap_or(true);
-        let first = self.form.first_carried();
-        let mut state: TVec<TValue> = inputs[first..first + carried].into();
-        let closure = &inputs[first + carried..];
-        let mut given: Vec<Vec<TValue>> = vec![vec![]; stacked];
-        let (mut bytes, mut turn) = (0usize, 0i64);
-        let mut runner = self.body.runner()?;
-        while goes_on && limit.is_none_or(|limit| turn < limit) {
-            watch.turn()?;
-            let leading = [tensor0(turn).into_tvalue(), tensor0(true).into_tvalue()];
-            let offered: TVec<TValue> = leading.into_iter().chain(state).chain(closure.iter().cloned()).collect();
-            let mut outputs = runner.run(&offered, symbols, watch)?.into_iter();
-            goes_on = outputs.next().context("Loop's body gives no condition")?.cast_to_scalar::<bool>()?;
-            state = outputs.by_ref().take(carried).collect();
-            for (given, value) in given.iter_mut().zip(outputs) {
-                bytes = bytes.saturating_add(value.len().saturating_mul(value.datum_type().size_of()));
-                ensure!(bytes <= MAX_STACKED_BYTES, "what Loop's turns give is more than {MAX_STACKED_BYTES} bytes");
-                given.push(value);
-            }
-            turn += 1;
-        }
-        let facts = &self.outputs[carried..];
-        let stacks = given.into_iter().zip(facts).map(|(values, fact)| stack(values, fact, symbols));
-        let outputs = state.into_iter().map(Ok).chain(stacks).collect::<TractResult<TVec<_>>>()?;
-        Ok(self.form.outputs(&outputs))
+    /// Adds the outer `x` to what is carried, and gives it negated.
+    fn adding() -> GraphProto {
+        let nodes = vec![node("on = Identity(c)"), node("after = Add(s, x)"), node("given = Neg(after)")];
+        graph("i:i c:b s:f", nodes, "on after given")
     }
-}
 
-/// The values of all turns, along a new first axis.
-fn stack(values: Vec<TValue>, fact: &TypedFact, symbols: &SymbolValues) -> TractResult<TValue> {
-    if values.is_empty() {
-        // No turn has told what the shape within would have been.
-        let dim = |dim: &TDim| dim.eval(symbols).to_usize().unwrap_or(0);
-        let shape: TVec<usize> = [0].into_iter().chain(fact.shape.iter().skip(1).map(dim)).collect();
-        return if fact.datum_type == String::datum_type() {
-            Ok(tract_ndarray::ArrayD::<String>::default(&*shape).into_tvalue())
-        } else {
-            Ok(Tensor::zero_dt(fact.datum_type, &shape)?.into_tvalue())
+    #[test]
+    fn turns_carry_on_and_what_they_give_is_stacked() {
+        let run = |turns: i64| {
+            let graph = looped("n:i x:f", "y ys = Loop(n, , x)", adding(), "y ys");
+            run_graph(graph, &[tensor0(turns), tensor1(&[1f32, 2.0])]).unwrap()
         };
-    }
-    let raised = |value: TValue| -> TractResult<Tensor> {
-        let mut tensor = value.into_tensor();
-        tensor.insert_axis(0)?;
-        Ok(tensor)
-    };
-    let tensors = values.into_iter().map(raised).collect::<TractResult<Vec<_>>>()?;
-    Ok(Tensor::stack_tensors(0, &tensors).context("the turns of Loop give different shapes")?.into_tvalue())
-}
-
-impl Op for Repeat {
-    fn name(&self) -> StaticName {
-        "Loop".into()
+        assert_eq!(run(2), [tensor1(&[3f32, 6.0]), tensor2(&[[-2f32, -4.0], [-3.0, -6.0]])]);
+        let none = run(0);
+        assert_eq!(none[0], tensor1(&[1f32, 2.0]));
+        assert_eq!(none[1].shape(), [0, 2]);
+        assert_eq!(run(-1)[1].shape(), [0, 2]);
     }
 
-    fn mints_runtime_symbols(&self) -> bool {
-        true
+    #[test]
+    fn a_condition_ends_the_turns_before_the_limit() {
+        let nodes = vec![node("after = Add(s, s)"), node("on = Less(after, most)")];
+        let body = with_float(graph("i:i c:b s:f", nodes, "on after"), "most", 5.0);
+        let run = |condition: bool| {
+            let graph = looped("c0:b x:f", "y = Loop(, c0, x)", body.clone(), "y");
+            run_graph(graph, &[tensor0(condition), tensor0(1f32)]).unwrap().remove(0)
+        };
+        assert_eq!(run(true), tensor0(8f32));
+        assert_eq!(run(false), tensor0(1f32));
     }
 
-    op_as_typed_op!();
-}
-
-impl EvalOp for Repeat {
-    not_out_of_plan!();
-
-    fn eval(&self, context: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        self.run(context.symbols, &inputs, &Watch::new(&|| false))
-    }
-}
-
-impl TypedOp for Repeat {
-    fn output_facts(&self, _: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        Ok(self.form.outputs(&self.outputs))
+    #[test]
+    fn a_carried_dimension_may_grow() {
+        let nodes = vec![node("on = Identity(c)"), with_int(node("after = Concat(s, x)"), "axis", 0)];
+        let body = graph("i:i c:b s:f", nodes, "on after");
+        let graph = looped("n:i x:f", "y = Loop(n, , x)", body, "y");
+        let y = run_graph(graph, &[tensor0(3i64), tensor1(&[1f32])]).unwrap();
+        assert_eq!(y, [tensor1(&[1f32; 4])]);
     }
 
-    fn codegen(&self, model: &TypedModel, node: &TypedNode) -> TractResult<Option<TypedModelPatch>> {
-        if self.body.is_planned() {
-            return Ok(None);
-        }
-        let op = Self { body: self.body.planned()?, ..self.clone() };
-        Ok(Some(TypedModelPatch::replace_single_op(model, node, &node.inputs, op)?))
+    #[test]
+    fn loops_lie_in_each_other_and_are_planned_with_the_plan() {
+        let inner = with_graph(node("after inner = Loop(i, , s)"), "body", adding());
+        let body = graph("i:i c:b s:f", vec![node("on = Identity(c)"), inner], "on after");
+        let graph = looped("n:i x:f", "y = Loop(n, , x)", body, "y");
+        let inputs = [tensor0(4i64), tensor1(&[1f32])];
+        // 0 + 1 + 2 + 3 additions.
+        assert_eq!(run_graph(graph.clone(), &inputs).unwrap(), [tensor1(&[7f32])]);
+        let plan = planned(graph, &inputs).unwrap();
+        let outer = plan.model().nodes.iter().find_map(|node| node.op_as::<Repeat>()).unwrap();
+        let inner = outer.graph().nodes.iter().find_map(|node| node.op_as::<Repeat>()).unwrap();
+        assert!(outer.body.is_planned() && inner.body.is_planned());
     }
 
-    as_op!();
+    #[test]
+    fn an_endless_loop_ends_when_it_is_stopped() {
+        let body = graph("i:i c:b s:f", vec![node("on = Identity(c)"), node("after = Neg(s)")], "on after");
+        let endless = looped("x:f", "y = Loop(, , x)", body, "y");
+        let inputs = [tensor0(1f32)];
+        let plan = planned(endless, &inputs).unwrap();
+        let asked = Cell::new(0);
+        let stop = || {
+            asked.set(asked.get() + 1);
+            asked.get() > 100
+        };
+        let watch = Watch::new(&stop);
+        let values = inputs.iter().map(|input| input.clone().into_tvalue()).collect();
+        let mut state = plan.spawn().unwrap();
+        let ran =
+            state.run_plan_with_eval(values, |context, state, node, inputs| eval(context, state, node, inputs, &watch));
+        assert!(format!("{:#}", ran.unwrap_err()).contains("stopped"));
+        assert_eq!(asked.get(), 101);
+    }
+
+    #[test]
+    fn bodies_that_do_not_fit_their_node_are_refused() {
+        let refused = |call: &str, body: GraphProto| {
+            let graph = looped("n:i x:f", call, body, "y");
+            format!("{:#}", run_graph(graph, &[tensor0(1i64), tensor1(&[1f32])]).unwrap_err())
+        };
+        assert!(refused("y = Loop(n, )", adding()).contains("body takes 3 values"));
+        assert!(refused("y a b = Loop(n, , x)", adding()).contains("more outputs"));
+        assert!(refused("y = Loop(n, , )", adding()).contains("lacks the first value"));
+        let nodes = vec![node("on = Identity(c)"), node("after = Shape(s)")];
+        assert!(refused("y = Loop(n, , x)", graph("i:i c:b s:f", nodes, "on after")).contains("a turn of Loop makes"));
+    }
 }

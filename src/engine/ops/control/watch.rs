@@ -6,8 +6,8 @@ use tract_onnx::tract_core::ops::OpState;
 use tract_onnx::tract_core::plan;
 use tract_onnx::tract_hir::internal::*;
 
-use super::branch::Branches;
-use super::repeat::Repeat;
+use super::branches::Branches;
+use super::turns::Repeat;
 
 /// Most turns of all loops of one run together. ONNX bounds no loop, and a loop of tiny steps makes some million turns a
 /// second.
@@ -62,4 +62,16 @@ pub fn eval(
         return plan::eval(context, state, node, inputs);
     };
     watched.with_context(|| format!("Evaluating {node}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_turns_of_a_run_are_bounded() {
+        let watch = Watch::new(&|| false);
+        assert!((0..MAX_TURNS).all(|_| watch.turn().is_ok()));
+        assert!(watch.turn().unwrap_err().to_string().contains("turned more than"));
+    }
 }

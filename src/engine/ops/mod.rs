@@ -1,5 +1,5 @@
-//! Operators that tract lacks, runs slowly or gets wrong, all from the `ai.onnx.ml` domain: they are what scikit-learn,
-//! LightGBM and XGBoost exports are made of.
+//! Operators that tract lacks, runs slowly or gets wrong: those of the `ai.onnx.ml` domain that scikit-learn, LightGBM and
+//! XGBoost exports are made of, operators on texts, and control flow.
 //!
 //! Each follows the operator's definition in ONNX; where that leaves a question open, it does what ONNX Runtime does,
 //! and says so. Attributes come from an untrusted file: whatever is inconsistent is an error that names the attribute.
@@ -51,5 +51,5 @@ pub fn register(register: &mut OnnxOpRegister) {
 /// Where one of our operators keeps data of its own and how many bytes that is; `None` for any other operator. Plans of
 /// one file share the data, and so the address.
 pub fn held_bytes(op: &dyn TypedOp) -> Option<(usize, u64)> {
-    trees::held_bytes(op)
+    trees::held_bytes(op).or_else(|| plain::held_bytes(op))
 }

@@ -24,6 +24,11 @@ pub trait Plain: Debug + Send + Sync + 'static {
     /// The values of all its outputs.
     fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>>;
 
+    /// Bytes of its tables, where they may be large.
+    fn held_bytes(&self) -> u64 {
+        0
+    }
+
     /// Whether `facts` holds symbols of the operator's own.
     fn mints_symbols(&self) -> bool {
         false
@@ -34,6 +39,12 @@ pub trait Plain: Debug + Send + Sync + 'static {
 pub fn built(node: &NodeProto, op: impl Plain) -> Built {
     let outputs = node.output.iter().enumerate().filter(|(_, name)| !name.is_empty()).map(|(slot, _)| slot).collect();
     Ok((expand(PlainOp { op: Arc::new(op), outputs }), vec![]))
+}
+
+/// Where such an operator keeps its tables and how many bytes they are; `None` for any other operator.
+pub fn held_bytes(op: &dyn TypedOp) -> Option<(usize, u64)> {
+    let plain = op.downcast_ref::<PlainOp>()?;
+    Some((Arc::as_ptr(&plain.op).addr(), plain.op.held_bytes()))
 }
 
 #[derive(Debug, Clone)]

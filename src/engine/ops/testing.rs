@@ -54,6 +54,26 @@ impl Node {
         self
     }
 
+    /// A graph of this node alone.
+    pub fn into_graph(self, inputs: &[Tensor], outputs: usize) -> GraphProto {
+        let named = |prefix: &str, count: usize| (0..count).map(|i| format!("{prefix}{i}")).collect::<Vec<_>>();
+        let (input_names, output_names) = (named("x", inputs.len()), named("y", outputs));
+        let info = |name: &String, elem_type: i32| ValueInfoProto {
+            name: name.clone(),
+            r#type: Some(TypeProto {
+                value: Some(type_proto::Value::TensorType(type_proto::Tensor { elem_type, shape: None })),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        GraphProto {
+            node: vec![NodeProto { input: input_names.clone(), output: output_names.clone(), ..self.0 }],
+            input: input_names.iter().zip(inputs).map(|(name, input)| info(name, elem_type(input))).collect(),
+            output: output_names.iter().map(|name| info(name, OnnxType::Float as i32)).collect(),
+            ..Default::default()
+        }
+    }
+
     /// Puts an attribute in, in place of another of its name.
     fn with(self, attribute: AttributeProto) -> Self {
         let mut node = self.without(&attribute.name);
@@ -64,25 +84,7 @@ impl Node {
 
 /// The outputs of the node for these inputs, through the same steps as a file's node.
 pub fn run(node: Node, inputs: &[Tensor], outputs: usize) -> TractResult<Vec<Tensor>> {
-    let named = |prefix: &str, count: usize| (0..count).map(|i| format!("{prefix}{i}")).collect::<Vec<_>>();
-    let (input_names, output_names) = (named("x", inputs.len()), named("y", outputs));
-    let info = |name: &String, elem_type: i32| ValueInfoProto {
-        name: name.clone(),
-        r#type: Some(TypeProto {
-            value: Some(type_proto::Value::TensorType(type_proto::Tensor { elem_type, shape: None })),
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
-    run_graph(
-        GraphProto {
-            node: vec![NodeProto { input: input_names.clone(), output: output_names.clone(), ..node.0 }],
-            input: input_names.iter().zip(inputs).map(|(name, input)| info(name, elem_type(input))).collect(),
-            output: output_names.iter().map(|name| info(name, OnnxType::Float as i32)).collect(),
-            ..Default::default()
-        },
-        inputs,
-    )
+    run_graph(node.into_graph(inputs, outputs), inputs)
 }
 
 /// The outputs of a graph for these inputs.

@@ -18,19 +18,13 @@ enum Refusal {
     Unsupported(&'static str),
 }
 
-const REFUSED: [(&str, Refusal); 12] = [
+const REFUSED: [(&str, Refusal); 6] = [
     ("bf16_cast", Refusal::Unsupported("BFLOAT16")),
-    ("codelang_tfidf_string", Refusal::Missing(&["ai.onnx.TfIdfVectorizer", "com.microsoft.Tokenizer"])),
+    ("codelang_tfidf_string", Refusal::Unsupported("LinearClassifier")),
     ("digits_cnn_fp16", Refusal::Unsupported("Gemm")),
     ("digits_cnn_int8_qdq", Refusal::KnownWrong),
     ("digits_cnn_int8_qop", Refusal::Missing(&["com.microsoft.QGemm", "com.microsoft.QLinearSoftmax"])),
     ("digits_svc", Refusal::Missing(&["ai.onnx.ml.SVMClassifier"])),
-    ("loop_const_trip", Refusal::Missing(&["ai.onnx.Loop"])),
-    ("loop_while", Refusal::Missing(&["ai.onnx.Loop"])),
-    ("nms", Refusal::Unsupported("NonMaxSuppression")),
-    ("sequence_ops", Refusal::Missing(&["ai.onnx.ConcatFromSequence", "ai.onnx.SequenceConstruct"])),
-    ("silero_vad", Refusal::Unsupported("If")),
-    ("string_concat", Refusal::Missing(&["ai.onnx.StringConcat"])),
 ];
 
 /// Models whose rows mix, or that have none. `digits_cnn_int8_dyn` quantizes by the range of the whole batch.

@@ -54,6 +54,11 @@ impl NGrams {
         Ok(ngrams)
     }
 
+    /// What it takes, without what the tables keep free.
+    pub fn held_bytes(&self) -> usize {
+        self.next.len() * size_of::<((u32, u32), u32)>() + self.ending.len() * size_of::<Option<u32>>()
+    }
+
     fn insert(&mut self, ngram: &[u32], number: u32) -> TractResult<()> {
         let mut place = ROOT;
         for &token in ngram {
@@ -110,6 +115,11 @@ impl<T: std::hash::Hash + Eq + Clone> Numbers<T> {
         };
         let row = pool.iter().map(one).collect();
         Ok((row, Self(numbers)))
+    }
+
+    /// What it takes, `heap` being what a token holds beside itself.
+    pub fn held_bytes(&self, heap: impl Fn(&T) -> usize) -> usize {
+        self.0.keys().map(|token| size_of::<(T, u32)>() + heap(token)).sum()
     }
 
     pub fn row<Q: std::hash::Hash + Eq>(&self, tokens: &[Q]) -> Vec<u32>

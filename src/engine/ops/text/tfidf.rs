@@ -152,6 +152,19 @@ impl Plain for TfIdf {
             input.shape()[..input.rank() - 1].iter().copied().chain([self.count_columns]).collect();
         Ok(tvec![super::tensor(&shape, output)?])
     }
+
+    fn held_bytes(&self) -> u64 {
+        let tokens = match &self.tokens {
+            Tokens::Texts(numbers) => numbers.held_bytes(String::len),
+            Tokens::Integers(numbers) => numbers.held_bytes(|_| 0),
+        };
+        let weights = match &self.counted {
+            Counted::Occurrences => None,
+            Counted::Presence(weights) | Counted::Weights(weights) => weights.as_ref(),
+        };
+        let weights = weights.map_or(0, |weights| size_of_val(weights.as_slice()));
+        (tokens + weights + self.ngrams.held_bytes() + size_of_val(self.columns.as_slice())) as u64
+    }
 }
 
 impl TfIdf {
@@ -209,6 +222,14 @@ mod tests {
             assert_eq!(row(node(mode)), tensor1(&plain));
             assert_eq!(row(node(mode).floats("weights", &weights)), tensor1(&weighted));
         }
+    }
+
+    #[test]
+    fn tables_are_counted() {
+        let input = [text(&["a"])];
+        let plan = super::super::super::testing::planned(node("TF").into_graph(&input, 1), &input).unwrap();
+        let held = plan.model().nodes.iter().find_map(|node| super::super::super::held_bytes(&*node.op)).unwrap();
+        assert!((100..1000).contains(&held.1), "{}", held.1);
     }
 
     #[test]

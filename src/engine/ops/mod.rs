@@ -4,6 +4,7 @@
 //! Each follows the operator's definition in ONNX; where that leaves a question open, it does what ONNX Runtime does,
 //! and says so. Attributes come from an untrusted file: whatever is inconsistent is an error that names the attribute.
 
+mod at_run;
 mod attributes;
 pub mod control;
 mod equal;
@@ -29,14 +30,17 @@ type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 /// Puts our operators into tract's registry, in place of its own where it has them.
 pub fn register(register: &mut OnnxOpRegister) {
     register.insert("Equal", equal::build);
+    register.insert("Expand", at_run::build_expand);
     register.insert("Flatten", flatten::build);
     register.insert("If", control::branch::build);
     register.insert("LabelEncoder", label_encoder::build);
     register.insert("Loop", control::repeat::build);
     register.insert("NonMaxSuppression", non_max_suppression::build);
     register.insert("RegexFullMatch", text::full_match::build);
+    register.insert("Reshape", at_run::build_reshape);
     register.insert("ReverseSequence", reverse_sequence::build);
     register.insert("Scaler", scaler::build);
+    register.insert("Slice", at_run::build_slice);
     register.insert("StringConcat", text::concat::build);
     register.insert("StringNormalizer", text::normalizer::build);
     register.insert("StringSplit", text::split::build);

@@ -41,6 +41,11 @@ pub fn built(node: &NodeProto, op: impl Plain) -> Built {
     Ok((expand(PlainOp { op: Arc::new(op), outputs }), vec![]))
 }
 
+/// The typed form of an operator that gives one output.
+pub fn typed(op: Arc<dyn Plain>) -> Box<dyn TypedOp> {
+    Box::new(PlainOp { op, outputs: tvec![0] })
+}
+
 /// Where such an operator keeps its tables and how many bytes they are; `None` for any other operator.
 pub fn held_bytes(op: &dyn TypedOp) -> Option<(usize, u64)> {
     let plain = op.downcast_ref::<PlainOp>()?;

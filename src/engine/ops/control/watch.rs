@@ -10,8 +10,8 @@ use super::branches::Branches;
 use super::turns::Repeat;
 
 /// Most turns of all loops of one run together. ONNX bounds no loop, and a loop of tiny steps makes some million turns a
-/// second.
-pub const MAX_TURNS: u64 = 1 << 22;
+/// second; one of its own data may well have no end.
+pub const MAX_TURNS: u64 = 1 << 20;
 
 /// Watches one run.
 pub struct Watch<'a> {

@@ -27,12 +27,13 @@ impl Memory {
         self.0.values().sum()
     }
 
-    /// Adds the constants of a parsed file.
+    /// Adds the constants of a parsed file, those of the graphs inside its nodes included.
     pub fn add_parsed(&mut self, model: &InferenceModel) {
         for node in &model.nodes {
             if let Some(constant) = node.op_as::<Const>() {
                 self.add_tensor(constant.val());
             }
+            ops::control::parsed_graphs(&*node.op).into_iter().for_each(|graph| self.add_parsed(graph));
             for output in &node.outputs {
                 output.fact.value.concretize().iter().for_each(|value| self.add_tensor(value));
             }

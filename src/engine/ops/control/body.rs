@@ -41,6 +41,10 @@ impl Body {
         Ok((Self { model, declared }, unresolved_inputs))
     }
 
+    pub fn graph(&self) -> &InferenceModel {
+        &self.model
+    }
+
     /// How many inputs it declares.
     pub fn declared(&self) -> usize {
         self.declared

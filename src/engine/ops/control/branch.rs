@@ -39,8 +39,9 @@ pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
 /// What the analysis last said, and of which inputs.
 type Known = (TVec<InferenceFact>, TVec<InferenceFact>);
 
+/// An If as it was parsed.
 #[derive(Debug, Clone)]
-struct If {
+pub struct If {
     /// The branch for true and the one for false, each with the places of its inputs among the node's.
     bodies: [(TVec<usize>, Body); 2],
     symbols: TVec<Fresh>,
@@ -68,6 +69,10 @@ impl EvalOp for If {
 }
 
 impl If {
+    pub fn graphs(&self) -> Vec<&InferenceModel> {
+        self.bodies.iter().map(|(_, body)| body.graph()).collect()
+    }
+
     /// Whether the shapes that come in hang on sizes that the model's inputs bring. A branch that doesn't fit all sizes may
     /// fit the one that is asked for: that is for a plan of that size to find out.
     fn hangs_on_sizes(target: &TypedModel, facts: &[TypedFact]) -> bool {

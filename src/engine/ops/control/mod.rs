@@ -20,7 +20,7 @@ mod watch;
 
 pub use self::watch::{Watch, eval};
 
-use tract_onnx::tract_hir::internal::{TypedModel, TypedOp};
+use tract_onnx::tract_hir::internal::{InferenceModel, InferenceOp, TypedModel, TypedOp};
 
 /// The graphs that an operator of this folder holds, planned or not.
 pub fn graphs(op: &dyn TypedOp) -> Vec<&TypedModel> {
@@ -28,4 +28,12 @@ pub fn graphs(op: &dyn TypedOp) -> Vec<&TypedModel> {
         return branches.graphs();
     }
     op.downcast_ref::<turns::Repeat>().map(|repeat| vec![repeat.graph()]).unwrap_or_default()
+}
+
+/// The same for an operator as it was parsed.
+pub fn parsed_graphs(op: &dyn InferenceOp) -> Vec<&InferenceModel> {
+    if let Some(branches) = op.as_op().downcast_ref::<branch::If>() {
+        return branches.graphs();
+    }
+    op.as_op().downcast_ref::<repeat::Loop>().map(|repeat| vec![repeat.graph()]).unwrap_or_default()
 }

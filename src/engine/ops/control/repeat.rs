@@ -44,8 +44,9 @@ pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     Ok((Box::new(Loop { body, form, symbols, turns, known: None }), closure))
 }
 
+/// A Loop as it was parsed.
 #[derive(Debug, Clone)]
-struct Loop {
+pub struct Loop {
     body: Body,
     form: Form,
     /// For the dimensions of each of the body's outputs.
@@ -77,6 +78,10 @@ impl EvalOp for Loop {
 }
 
 impl Loop {
+    pub fn graph(&self) -> &InferenceModel {
+        self.body.graph()
+    }
+
     /// What the body gets: the turn's number, a condition that holds, for else there is no turn, and then `carried` and
     /// the outer values.
     fn offered<T: Clone>(&self, leading: [T; LEADING], carried: &[T], inputs: &[T]) -> Vec<T> {

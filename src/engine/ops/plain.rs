@@ -24,6 +24,14 @@ pub trait Plain: Debug + Send + Sync + 'static {
     /// The values of all its outputs.
     fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>>;
 
+    /// Which axes of the inputs are axes of the outputs, for tract's own optimisations; none where it isn't said.
+    ///
+    /// # Errors
+    /// tract's own.
+    fn axes(&self, inputs: &[&TypedFact], outputs: &[&TypedFact]) -> TractResult<AxesMapping> {
+        AxesMapping::disconnected(inputs, outputs)
+    }
+
     /// Bytes of its tables, where they may be large.
     fn held_bytes(&self) -> u64 {
         0
@@ -144,6 +152,10 @@ impl EvalOp for PlainOp {
 impl TypedOp for PlainOp {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         self.picked(&self.op.facts(inputs)?)
+    }
+
+    fn axes_mapping(&self, inputs: &[&TypedFact], outputs: &[&TypedFact]) -> TractResult<AxesMapping> {
+        self.op.axes(inputs, outputs)
     }
 
     as_op!();

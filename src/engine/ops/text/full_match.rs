@@ -30,4 +30,24 @@ impl Plain for RegexFullMatch {
         let matches = texts(&inputs[0])?.iter().map(|text| self.0.matches(text)).collect();
         Ok(tvec![tensor::<bool>(inputs[0].shape(), matches)?])
     }
+
+    fn axes(&self, inputs: &[&TypedFact], outputs: &[&TypedFact]) -> TractResult<AxesMapping> {
+        AxesMapping::natural(inputs, outputs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::{Node, run};
+    use super::*;
+
+    /// What ONNX Runtime 1.31.1 gives for the same.
+    #[test]
+    fn the_whole_text_must_match() {
+        let texts = tensor1(&["a", "ab", "é", "", "a\n", "_"].map(str::to_owned));
+        let matches = |pattern: &str| run(Node::new("RegexFullMatch").text("pattern", pattern), &[texts.clone()], 1);
+        assert_eq!(matches("a|ab").unwrap(), [tensor1(&[true, true, false, false, false, false])]);
+        assert_eq!(matches(r"\p{L}").unwrap(), [tensor1(&[true, false, true, false, false, false])]);
+        assert!(format!("{:#}", matches("[").unwrap_err()).contains("attribute 'pattern'"));
+    }
 }

@@ -97,7 +97,8 @@ const MAX_VALUES: usize = 1024;
 
 /// The integers of a small constant tensor, and whether it is a scalar; `None` for any other tensor.
 pub fn small_integers(tensor: &TensorProto) -> Option<(Vec<i64>, bool)> {
-    if tensor.data_location.is_some_and(|location| location != 0) {
+    let is_large = tensor.int64_data.len().max(tensor.int32_data.len()) > MAX_VALUES;
+    if is_large || tensor.data_location.is_some_and(|location| location != 0) {
         return None;
     }
     let values: Vec<i64> = match OnnxType::try_from(tensor.data_type) {

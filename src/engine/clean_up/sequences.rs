@@ -15,6 +15,8 @@ use super::graphs::{
 const LISTS_ARE_INPUTS: i64 = 13;
 /// Most tensors of one sequence.
 const MAX_ITEMS: usize = 1024;
+/// Most tensors of all sequences of a graph: each step on the way of one holds all its names.
+const MAX_ITEMS_IN_ALL: usize = 1 << 16;
 
 pub fn apply(model: &mut ModelProto) {
     let opset = opset(model);
@@ -33,7 +35,7 @@ fn makes_sequence(node: &NodeProto) -> bool {
 
 /// The graph's nodes without sequences; `None` where one can't be followed.
 fn followed(graph: &GraphProto, opset: i64) -> Option<Vec<NodeProto>> {
-    let mut trail = Trail { opset, known: HashMap::new(), sequences: HashMap::new(), nodes: vec![] };
+    let mut trail = Trail { opset, known: HashMap::new(), sequences: HashMap::new(), items_in_all: 0, nodes: vec![] };
     trail
         .known
         .extend(graph.initializer.iter().filter_map(|tensor| Some((tensor.name.clone(), small_integers(tensor)?))));
@@ -68,6 +70,7 @@ struct Trail {
     /// Small constants, and whether each is a scalar.
     known: HashMap<String, (Vec<i64>, bool)>,
     sequences: HashMap<String, Sequence>,
+    items_in_all: usize,
     /// What the graph will consist of.
     nodes: Vec<NodeProto>,
 }
@@ -88,8 +91,11 @@ impl Trail {
             "ConcatFromSequence" => return self.concat(node, &output),
             _ => return self.keep(node),
         };
-        if matches!(&sequence, Sequence::Items(items) if items.len() > MAX_ITEMS) {
-            return None;
+        if let Sequence::Items(items) = &sequence {
+            self.items_in_all += items.len();
+            if items.len() > MAX_ITEMS || self.items_in_all > MAX_ITEMS_IN_ALL {
+                return None;
+            }
         }
         self.sequences.insert(output, sequence);
         Some(())

@@ -2,6 +2,8 @@
 //!
 //! A value that turns carry on keeps its type and rank; a dimension that a turn changes is one that a run tells. What each
 //! turn gives beside is stacked along a new first axis, whose length is known before a run where the number of turns is.
+//! Without a turn, dimensions that are known stay as they are, which ONNX leaves open; ONNX Runtime gives 0 for those that
+//! the file doesn't number.
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;

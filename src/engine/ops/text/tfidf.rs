@@ -13,8 +13,10 @@ use super::super::plain::{Plain, built};
 use super::ngrams::{Lengths, NGrams, Numbers};
 use super::texts;
 
-/// Most columns, and most skipped tokens.
+/// Most columns.
 const MAX_COLUMNS: i64 = 1 << 24;
+/// Longest n-gram, and most tokens that are left out between two of its own: a row's time grows with both.
+const MAX_LENGTH: i64 = 1 << 10;
 /// Most numbers in the output.
 const MAX_NUMBERS: usize = 1 << 28;
 
@@ -59,7 +61,7 @@ pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
 fn lengths(node: &NodeProto) -> TractResult<Lengths> {
     let number = |name: &str, least: i64| -> TractResult<usize> {
         let value = node.get_attr::<i64>(name)?;
-        ensure!((least..=MAX_COLUMNS).contains(&value), "attribute '{name}' is {value}");
+        ensure!((least..=MAX_LENGTH).contains(&value), "attribute '{name}' is {value}");
         Ok(usize::try_from(value)?)
     };
     let lengths = Lengths {
@@ -269,6 +271,7 @@ mod tests {
         refused(node("TF").ints("ngram_counts", &[0, 9]), "ngram_counts");
         refused(node("TF").ints("ngram_counts", &[0, 1]), "ngram_counts");
         refused(node("TF").int("max_gram_length", 3), "max_gram_length");
+        refused(node("TF").int("max_skip_count", 1 << 20), "max_skip_count");
         refused(node("TF").floats("weights", &[1.0]), "weights");
         refused(node("XF"), "mode");
         refused(node("TF").texts("pool_strings", &["a", "a", "a", "b", "c", "d"]), "twice");

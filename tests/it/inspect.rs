@@ -50,7 +50,7 @@ fn a_files_signature_operators_and_latency() {
 
 #[test]
 fn a_file_that_cannot_be_served_is_described_and_exits_with_1() {
-    let output = inspect(&[], &zoo("sequence_ops"));
+    let output = inspect(&[], &zoo("digits_svc"));
     assert_eq!(output.status.code(), Some(1));
     let (text, error) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert!(text.contains("tract can't run it: ") && text.contains("OPERATOR"), "{text}");
@@ -63,7 +63,7 @@ fn a_probe_says_whether_and_why_not() {
     let limits = ["--memory-limit-bytes", "8589934592", "--cpu-limit-seconds", "60"];
     assert_eq!(probe(&limits, &zoo("digits_cnn_v1")), Ok(ProbeReport::Loaded));
     for (file, expected) in [
-        (zoo("sequence_ops"), RefusalKind::MissingOperators),
+        (zoo("digits_svc"), RefusalKind::MissingOperators),
         (zoo("no-such-model"), RefusalKind::Unreadable),
         (Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"), RefusalKind::Invalid),
     ] {

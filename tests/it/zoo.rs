@@ -10,14 +10,7 @@ use crate::support::zoo;
 
 /// The models that are not served, and what the reason must hold: the operators that are missing, the pattern that is
 /// computed wrongly, or what else the engine can't take.
-const NOT_SERVED: [(&str, &[&str]); 7] = [
-    ("codelang_tfidf_string", &["lacks operators", "ai.onnx.TfIdfVectorizer", "com.microsoft.Tokenizer"]),
-    ("loop_const_trip", &["lacks operators", "ai.onnx.Loop"]),
-    ("loop_while", &["lacks operators", "ai.onnx.Loop"]),
-    ("nms", &["NonMaxSuppression"]),
-    ("sequence_ops", &["lacks operators", "ai.onnx.SequenceConstruct", "ai.onnx.ConcatFromSequence"]),
-    ("silero_vad", &["Squeeze"]),
-    ("string_concat", &["lacks operators", "ai.onnx.StringConcat"]),
+const NOT_SERVED: [(&str, &[&str]); 0] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,7 +81,7 @@ async fn compare(wires: &Wires, model: &str, tag: &str, faults: &mut Vec<String>
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_model_that_is_not_served_is_told_to_clients() {
     let repository = TempDir::new();
-    let (refused, word) = ("loop_while", "ai.onnx.Loop");
+    let (refused, word) = ("bf16_cast", "BFLOAT16");
     repository.add(refused, refused, 1);
     repository.add("iris_logreg", "iris", 1);
     let server = Server::start(repository.path(), &[]);

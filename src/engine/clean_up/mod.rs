@@ -5,10 +5,14 @@
 //! concern. They run in the order of [`apply`], once.
 
 mod edit;
+mod graphs;
 mod initial_states;
+mod inner_shapes;
 mod lp_pool;
 mod quantised;
+mod random_like;
 mod reversed;
+mod sequences;
 mod sixteen_bits;
 mod softmax;
 #[cfg(test)]
@@ -22,6 +26,9 @@ pub use self::sixteen_bits::looks_at_bits as keeps_sixteen_bits;
 
 /// Changes the graph in place.
 pub fn apply(model: &mut ModelProto) {
+    inner_shapes::apply(model);
+    random_like::apply(model);
+    sequences::apply(model);
     sixteen_bits::widen(model);
     quantised::expand(model);
     lp_pool::expand(model);

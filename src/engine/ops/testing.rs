@@ -6,6 +6,7 @@ use tract_onnx::pb::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TypeProto, ValueInfoProto,
     type_proto,
 };
+use tract_onnx::prelude::TypedSimplePlan;
 use tract_onnx::tract_hir::internal::*;
 
 /// A node of the `ai.onnx.ml` domain in the making.
@@ -30,10 +31,6 @@ impl Node {
 
     pub fn floats(self, name: &str, values: &[f32]) -> Self {
         self.with(AttributeProto { floats: values.to_vec(), ..attribute(name, AttributeType::Floats) })
-    }
-
-    pub fn float(self, name: &str, value: f32) -> Self {
-        self.with(AttributeProto { f: value, ..attribute(name, AttributeType::Float) })
     }
 
     pub fn texts(self, name: &str, values: &[&str]) -> Self {
@@ -70,6 +67,44 @@ impl Node {
         self
     }
 
+    /// A graph of this node alone.
+    pub fn into_graph(self, inputs: &[Tensor], outputs: usize) -> GraphProto {
+        self.into_graph_with(inputs, &[], outputs)
+    }
+
+    /// The same with constants of the file as the node's last inputs.
+    pub fn into_graph_with(self, inputs: &[Tensor], known: &[Tensor], outputs: usize) -> GraphProto {
+        let named = |prefix: &str, count: usize| (0..count).map(|i| format!("{prefix}{i}")).collect::<Vec<_>>();
+        let (input_names, output_names) = (named("x", inputs.len()), named("y", outputs));
+        let info = |name: &String, elem_type: i32| ValueInfoProto {
+            name: name.clone(),
+            r#type: Some(TypeProto {
+                value: Some(type_proto::Value::TensorType(type_proto::Tensor { elem_type, shape: None })),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let known_names = named("k", known.len());
+        let constant = |(name, value): (&String, &Tensor)| TensorProto {
+            name: name.clone(),
+            dims: value.shape().iter().map(|&side| side as i64).collect(),
+            data_type: elem_type(value),
+            raw_data: value.as_bytes().to_vec(),
+            ..Default::default()
+        };
+        GraphProto {
+            initializer: known_names.iter().zip(known).map(constant).collect(),
+            node: vec![NodeProto {
+                input: [&*input_names, &*known_names].concat(),
+                output: output_names.clone(),
+                ..self.0
+            }],
+            input: input_names.iter().zip(inputs).map(|(name, input)| info(name, elem_type(input))).collect(),
+            output: output_names.iter().map(|name| info(name, OnnxType::Float as i32)).collect(),
+            ..Default::default()
+        }
+    }
+
     /// Puts an attribute in, in place of another of its name.
     fn with(self, attribute: AttributeProto) -> Self {
         let mut node = self.without(&attribute.name);
@@ -85,18 +120,28 @@ pub fn run(node: Node, inputs: &[Tensor], outputs: usize) -> TractResult<Vec<Ten
 
 /// The same for a node whose last inputs are constants of the file.
 pub fn run_known(node: Node, inputs: &[Tensor], known: &[Tensor], outputs: usize) -> TractResult<Vec<Tensor>> {
-    let mut model = parsed(node, inputs, known, outputs)?;
-    for (index, input) in inputs.iter().enumerate() {
-        model.set_input_fact(index, InferenceFact::dt_shape(input.datum_type(), input.shape()))?;
-    }
-    let plan = model.into_optimized()?.into_runnable()?;
+    run_graph(node.into_graph_with(inputs, known, outputs), inputs)
+}
+
+/// The outputs of a graph for these inputs.
+pub fn run_graph(graph: GraphProto, inputs: &[Tensor]) -> TractResult<Vec<Tensor>> {
+    let plan = planned(graph, inputs)?;
     let inputs = inputs.iter().map(|input| input.clone().into_tvalue()).collect();
     Ok(plan.run(inputs)?.into_iter().map(TValue::into_tensor).collect())
 }
 
+/// A plan of a graph for inputs of these shapes.
+pub fn planned(graph: GraphProto, inputs: &[Tensor]) -> TractResult<Arc<TypedSimplePlan>> {
+    let mut model = parsed(graph)?;
+    for (index, input) in inputs.iter().enumerate() {
+        model.set_input_fact(index, InferenceFact::dt_shape(input.datum_type(), input.shape()))?;
+    }
+    TypedSimplePlan::new(model.into_optimized()?)
+}
+
 /// The shapes that tract expects of the outputs where the first dimension of every input is a symbol, as texts.
 pub fn shapes_for_any_rows(node: Node, inputs: &[Tensor], outputs: usize) -> TractResult<Vec<String>> {
-    let mut model = parsed(node, inputs, &[], outputs)?;
+    let mut model = parsed(node.into_graph(inputs, outputs))?;
     let rows = model.symbols.sym("N").to_dim();
     for (index, input) in inputs.iter().enumerate() {
         let mut shape: TVec<TDim> = input.shape().iter().map(|dim| dim.to_dim()).collect();
@@ -107,37 +152,9 @@ pub fn shapes_for_any_rows(node: Node, inputs: &[Tensor], outputs: usize) -> Tra
     (0..outputs).map(|output| Ok(format!("{:?}", model.output_fact(output)?.shape))).collect()
 }
 
-fn parsed(node: Node, inputs: &[Tensor], known: &[Tensor], outputs: usize) -> TractResult<InferenceModel> {
-    let named = |prefix: &str, count: usize| (0..count).map(|i| format!("{prefix}{i}")).collect::<Vec<_>>();
-    let (input_names, output_names) = (named("x", inputs.len()), named("y", outputs));
-    let info = |name: &String, elem_type: i32| ValueInfoProto {
-        name: name.clone(),
-        r#type: Some(TypeProto {
-            value: Some(type_proto::Value::TensorType(type_proto::Tensor { elem_type, shape: None })),
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
-    let known_names = named("k", known.len());
-    let constant = |(name, value): (&String, &Tensor)| TensorProto {
-        name: name.clone(),
-        dims: value.shape().iter().map(|&side| side as i64).collect(),
-        data_type: elem_type(value),
-        raw_data: value.as_bytes().to_vec(),
-        ..Default::default()
-    };
-    let graph = GraphProto {
-        initializer: known_names.iter().zip(known).map(constant).collect(),
-        node: vec![NodeProto {
-            input: [&*input_names, &*known_names].concat(),
-            output: output_names.clone(),
-            ..node.0
-        }],
-        input: input_names.iter().zip(inputs).map(|(name, input)| info(name, elem_type(input))).collect(),
-        output: output_names.iter().map(|name| info(name, OnnxType::Float as i32)).collect(),
-        ..Default::default()
-    };
-    let opset_import = vec![OperatorSetIdProto { domain: "ai.onnx.ml".into(), version: 4 }];
+fn parsed(graph: GraphProto) -> TractResult<InferenceModel> {
+    let opset = |domain: &str, version| OperatorSetIdProto { domain: domain.into(), version };
+    let opset_import = vec![opset("", 17), opset("ai.onnx.ml", 4)];
     let model = ModelProto { graph: Some(graph), opset_import, ..Default::default() };
     let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
     super::register(&mut onnx.op_register);

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use tract_onnx::Onnx;
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::{InferenceModel, InferenceModelExt, TValue, TVec, TypedModel, TypedSimplePlan};
-use tract_onnx::tract_core::plan::eval;
 use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::{
-    DimFact, InferenceFact, IntoArcTensor, ShapeFactoid, TractResult, bail, ensure, format_err,
+    DimFact, InferenceFact, IntoArcTensor, ShapeFactoid, TractResult, ensure, format_err,
 };
 use tract_onnx::tract_hir::ops::konst::Const;
 
@@ -18,6 +17,7 @@ use super::guard::{Fault, guarded};
 use super::memory::Memory;
 use super::plan_key::PlanKey;
 use crate::engine::RunError;
+use crate::engine::ops::control::{Watch, eval};
 use crate::tensor::Tensor;
 
 /// A parsed file. Plans share its weights, as far as they don't pack them.
@@ -146,20 +146,23 @@ impl Plan {
     }
 
     /// Runs the plan on a fresh state: a state that ran before holds the hidden state of its recurrent operators, which
-    /// would be the next request's beginning. `stop` is asked before each operator.
+    /// would be the next request's beginning. `stop` is asked before each operator, those
+    /// within loops and branches included.
     pub fn run(&self, inputs: TVec<TValue>, stop: &dyn Fn() -> bool) -> Result<TVec<TValue>, RunError> {
         let stopped = Cell::new(false);
         let inputs = match &self.taken {
             Some(taken) => taken.iter().map(|&input| inputs[input].clone()).collect(),
             None => inputs,
         };
+        let stop = || {
+            let stops = stop();
+            stopped.set(stopped.get() || stops);
+            stops
+        };
+        let watch = Watch::new(&stop);
         let ran = guarded(|| {
             self.runnable.spawn()?.run_plan_with_eval(inputs, |context, state, node, inputs| -> TractResult<_> {
-                if stop() {
-                    stopped.set(true);
-                    bail!("stopped");
-                }
-                eval(context, state, node, inputs)
+                eval(context, state, node, inputs, &watch)
             })
         });
         match ran {

@@ -74,6 +74,7 @@ impl TractEngine {
         let mut proto = onnx::read_proto(path)?;
         let facts = onnx::facts(&proto);
         clean_up::apply(&mut proto);
+        // Of what is left: some operators are cleaned away.
         support::operators(&onnx::facts(&proto), &self.onnx.op_register)?;
         support::datatypes(&proto)?;
         known_wrong::check(&proto)?;

@@ -14,9 +14,9 @@ use crate::engine::{LoadError, MissingOperator};
 const ML_DOMAIN: &str = "ai.onnx.ml";
 const MICROSOFT_DOMAIN: &str = "com.microsoft";
 
-/// The operators of `com.microsoft` that tract implements as that domain defines them. Its registry goes by name alone,
+/// The operators of `com.microsoft` that tract, or this crate, implements as that domain defines them. Its registry goes by name alone,
 /// so that another domain's `Attention` would run as ONNX's.
-const MICROSOFT_OPERATORS: [&str; 14] = [
+const MICROSOFT_OPERATORS: [&str; 15] = [
     "BiasGelu",
     "DequantizeLinear",
     "DynamicQuantizeLinear",
@@ -31,6 +31,7 @@ const MICROSOFT_OPERATORS: [&str; 14] = [
     "RotaryEmbedding",
     "SkipLayerNormalization",
     "SkipSimplifiedLayerNormalization",
+    "Tokenizer",
 ];
 
 /// Refuses a file with operators that the engine lacks.

@@ -8,17 +8,24 @@ pub mod batch_axis;
 mod clean_up;
 pub mod closeness;
 mod declared_shapes;
+mod external;
 #[doc(hidden)]
 pub mod fake;
 #[doc(hidden)]
 pub mod fake_plans;
 mod lru;
 pub mod onnx;
+#[cfg(feature = "onnxruntime")]
+pub mod onnxruntime;
 mod ops;
 pub mod padding;
+pub mod panics;
 pub mod rows;
 mod sample;
 pub mod tract;
+mod warm_up;
+#[cfg(test)]
+mod zoo_testing;
 
 use std::path::Path;
 use std::sync::Arc;

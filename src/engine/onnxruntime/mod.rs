@@ -95,4 +95,8 @@ impl Engine for OnnxRuntimeEngine {
     fn load(&self, path: &Path) -> Result<Arc<dyn Model>, LoadError> {
         Ok(Arc::new(self.prepared(path)?))
     }
+
+    fn build(&self) -> String {
+        format!("{NAME} {}", self.library.version)
+    }
 }

@@ -31,8 +31,8 @@ impl Model for OrtModel {
         super::NAME
     }
 
-    fn notes(&self) -> &[String] {
-        &self.notes
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
     }
 
     fn session(self: Arc<Self>) -> Box<dyn Session> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::engine::zoo_testing::{check_recorded, examples, folders, inputs, zoo};
+use crate::engine::testing::{check_recorded, examples, folders, inputs, zoo};
 use crate::engine::{RunError, Session};
 use crate::signature::Batching;
 use crate::tensor::{DataType, Tensor};

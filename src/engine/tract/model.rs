@@ -30,8 +30,8 @@ impl Model for TractModel {
         super::NAME
     }
 
-    fn notes(&self) -> &[String] {
-        &self.notes
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
     }
 
     fn session(self: Arc<Self>) -> Box<dyn Session> {

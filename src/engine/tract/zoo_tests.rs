@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{MAX_CONCRETE_PLANS, TractEngine};
 use crate::engine::closeness::is_close;
-use crate::engine::zoo_testing::{check_recorded, examples, folders, inputs, zoo};
+use crate::engine::testing::{check_recorded, examples, folders, inputs, zoo};
 use crate::engine::{Engine, LoadError, Model, RunError};
 use crate::signature::{Batching, Dim};
 use crate::tensor::{DataType, Tensor};

@@ -146,6 +146,11 @@ pub trait Model: Send + Sync {
         None
     }
 
+    /// The times that the choice between engines was made by; empty where there was none, or before it is made.
+    fn engine_times(&self) -> Vec<EngineTime> {
+        vec![]
+    }
+
     /// Bytes that the model holds while no run is under way, as far as the engine can tell: 0 where it can't.
     fn memory_bytes(&self) -> u64 {
         0

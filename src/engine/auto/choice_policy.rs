@@ -5,6 +5,10 @@ use serde::{Deserialize, Serialize};
 /// An engine can serve every size if it is nowhere slower than the other by more than this factor: one engine holds one
 /// copy of the weights, and answers alike whatever the batch.
 pub const TOLERATED_FACTOR: f64 = 1.05;
+/// The same where the faster run is shorter than [`SHORT_RUN_S`]: what a request takes outside of the engine is more.
+pub const TOLERATED_FACTOR_OF_SHORT_RUNS: f64 = 1.25;
+/// In seconds.
+pub const SHORT_RUN_S: f64 = 100e-6;
 
 /// One of the two engines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +49,13 @@ impl EngineTime {
         }
     }
 
+    /// Whether running this size on that engine costs too little to hold both for.
+    fn is_tolerated(&self, on: Which) -> bool {
+        let shortest_s = [self.tract_s, self.onnxruntime_s].into_iter().flatten().fold(f64::INFINITY, f64::min);
+        let most = if shortest_s < SHORT_RUN_S { TOLERATED_FACTOR_OF_SHORT_RUNS } else { TOLERATED_FACTOR };
+        self.factor(on) <= most
+    }
+
     fn faster(&self) -> Which {
         if self.factor(Which::Tract) <= 1.0 { Which::Tract } else { Which::OnnxRuntime }
     }
@@ -70,12 +81,12 @@ impl Choice {
         Self { from: vec![(0, which)] }
     }
 
-    /// The choice by sound times: one engine for all sizes where it is as fast as the other everywhere, up to
-    /// [`TOLERATED_FACTOR`] (of two such, the faster one over all sizes), else the faster one for each size. Between two
+    /// The choice by sound times: one engine for all sizes where it is as fast as the other everywhere, up to what is
+    /// tolerated (of two such, the faster one over all sizes), else the faster one for each size. Between two
     /// sizes the smaller one's engine counts, and beyond the last the last one's.
     pub fn of(times: &[EngineTime]) -> Self {
-        let worst = |of: Which| times.iter().map(|time| time.factor(of)).fold(0.0, f64::max);
-        let alone = [Which::Tract, Which::OnnxRuntime].into_iter().filter(|which| worst(*which) <= TOLERATED_FACTOR);
+        let suffices = |which: &Which| times.iter().all(|time| time.is_tolerated(*which));
+        let alone = [Which::Tract, Which::OnnxRuntime].into_iter().filter(suffices);
         // The sum of logarithms is that of a product of factors; one engine's is the other's turned around.
         let overall = |of: &Which| times.iter().map(|time| time.factor(*of).max(f64::MIN_POSITIVE).ln()).sum::<f64>();
         if let Some(which) = alone.min_by(|a, b| overall(a).total_cmp(&overall(b))) {
@@ -172,6 +183,8 @@ mod tests {
         assert_eq!(Choice::of(&small_gain), Choice::always(Tract));
         let gain = times(&[(1, 1.0, 2.0), (2, 2.0, 1.8)]);
         assert_eq!(Choice::of(&gain).only(), None);
+        let short = times(&[(1, 10e-6, 20e-6), (2, 20e-6, 17e-6)]);
+        assert_eq!(Choice::of(&short), Choice::always(Tract));
         let as_good_as_equal = times(&[(1, 1.0, 1.02), (2, 2.0, 1.9)]);
         assert_eq!(Choice::of(&as_good_as_equal), Choice::always(OnnxRuntime));
     }
@@ -210,7 +223,9 @@ mod tests {
     #[test]
     fn what_is_no_measurement_is_told_from_one() {
         assert!(is_sound(&times(&[(1, 1.0, 2.0), (2, 2.0, 1.8)])));
-        for broken in [&[][..], &[(2, 1.0, 1.0)], &[(1, 0.0, 1.0)], &[(1, 1.0, f64::NAN)], &[(1, 1.0, 1.0), (1, 1.0, 1.0)]] {
+        for broken in
+            [&[][..], &[(2, 1.0, 1.0)], &[(1, 0.0, 1.0)], &[(1, 1.0, f64::NAN)], &[(1, 1.0, 1.0), (1, 1.0, 1.0)]]
+        {
             assert!(!is_sound(&times(broken)), "{broken:?}");
         }
     }

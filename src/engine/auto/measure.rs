@@ -32,7 +32,8 @@ pub fn measure(tract: &Arc<dyn Model>, onnxruntime: &Arc<dyn Model>) -> Vec<Engi
     let mut rows = 1;
     while rows <= max_rows {
         let inputs = tract.sample_inputs(rows);
-        let slowest = times.last().and_then(|time| [time.tract_s, time.onnxruntime_s].into_iter().flatten().reduce(f64::max));
+        let slowest =
+            times.last().and_then(|time| [time.tract_s, time.onnxruntime_s].into_iter().flatten().reduce(f64::max));
         let is_long = slowest.is_some_and(|slowest| 2.0 * slowest > MAX_RUN.as_secs_f64());
         let is_large = inputs.iter().map(|input| input.data().len()).sum::<usize>() > MAX_INPUT_BYTES;
         if !times.is_empty() && (is_long || is_large || begun.elapsed() > MAX_TIME) {
@@ -46,7 +47,12 @@ pub fn measure(tract: &Arc<dyn Model>, onnxruntime: &Arc<dyn Model>) -> Vec<Engi
 }
 
 /// `None` where neither runs.
-fn one_size(tract: &Arc<dyn Model>, onnxruntime: &Arc<dyn Model>, inputs: Vec<Tensor>, rows: usize) -> Option<EngineTime> {
+fn one_size(
+    tract: &Arc<dyn Model>,
+    onnxruntime: &Arc<dyn Model>,
+    inputs: Vec<Tensor>,
+    rows: usize,
+) -> Option<EngineTime> {
     let zeros = || inputs.iter().map(|input| Tensor::zeros(input.dtype(), input.shape().to_vec())).collect();
     let runs = |inputs: &[Tensor]| onnxruntime.clone().session().run(inputs, &|| false).is_ok();
     let inputs: Vec<Tensor> = if runs(&inputs) { inputs.clone() } else { zeros() };

@@ -10,6 +10,8 @@ mod measure;
 mod model;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod zoo_tests;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -63,7 +65,8 @@ impl AutoEngine {
         let by_onnxruntime = match &self.onnxruntime {
             Ok(engine) => engine.load(path),
             Err(absent) => {
-                return by_tract.map_err(|refusal| LoadError::NoEngine { tract: Box::new(refusal), onnxruntime: absent.clone() });
+                return by_tract
+                    .map_err(|refusal| LoadError::NoEngine { tract: Box::new(refusal), onnxruntime: absent.clone() });
             }
         };
         match (by_tract, by_onnxruntime) {

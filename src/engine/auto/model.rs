@@ -46,8 +46,11 @@ impl AutoModel {
     /// A model that either engine may run. Before it is measured, tract does.
     pub fn both(tract: Arc<dyn Model>, onnxruntime: Arc<dyn Model>) -> Self {
         let signature = tract.signature().clone();
-        let state =
-            State { engines: Engines::Both { tract, onnxruntime }, choice: Choice::always(Which::Tract), times: vec![] };
+        let state = State {
+            engines: Engines::Both { tract, onnxruntime },
+            choice: Choice::always(Which::Tract),
+            times: vec![],
+        };
         Self { signature, notes: vec![], state: ArcSwap::from_pointee(state), choosing: Mutex::default() }
     }
 
@@ -144,7 +147,9 @@ impl Model for AutoModel {
     fn choose_engine(&self, kept: Option<&[EngineTime]>) -> Option<Vec<EngineTime>> {
         let _choosing = self.choosing.lock().unwrap_or_else(PoisonError::into_inner);
         let state = self.state.load_full();
-        let Engines::Both { tract, onnxruntime } = &state.engines else { return Some(state.times.clone()).filter(|times| !times.is_empty()) };
+        let Engines::Both { tract, onnxruntime } = &state.engines else {
+            return Some(state.times.clone()).filter(|times| !times.is_empty());
+        };
         if !state.times.is_empty() {
             return Some(state.times.clone());
         }
@@ -157,6 +162,10 @@ impl Model for AutoModel {
         }
         self.apply(times.clone());
         Some(times)
+    }
+
+    fn engine_times(&self) -> Vec<EngineTime> {
+        self.state.load().times.clone()
     }
 
     fn memory_bytes(&self) -> u64 {

@@ -97,7 +97,11 @@ fn engines_that_differ_leave_it_to_recordings_and_else_to_onnx_runtime() {
 fn engines_that_fail_on_all_that_is_made_up_are_not_taken_to_agree() {
     let failing = || takes(FakeModel::identity(2).failing(RunError::Failed("no".into())));
     let model = load(&engine(failing(), failing()));
-    assert!(model.notes()[0].starts_with("runs on onnxruntime: the engines could not be compared"), "{:?}", model.notes());
+    assert!(
+        model.notes()[0].starts_with("runs on onnxruntime: the engines could not be compared"),
+        "{:?}",
+        model.notes()
+    );
 }
 
 #[test]
@@ -121,7 +125,8 @@ fn times_that_were_kept_are_not_measured_again() {
     let counted = Arc::new(scaled(2.0));
     let model = load(&engine(Ok(counted.clone()), takes(scaled(2.0))));
     let runs = counted.runs();
-    let time = |rows, tract_s, onnxruntime_s| EngineTime { rows, tract_s: Some(tract_s), onnxruntime_s: Some(onnxruntime_s) };
+    let time =
+        |rows, tract_s, onnxruntime_s| EngineTime { rows, tract_s: Some(tract_s), onnxruntime_s: Some(onnxruntime_s) };
     let kept = [time(1, 1e-5, 2e-5), time(2, 4e-5, 2e-5)];
     assert_eq!(model.choose_engine(Some(&kept)), Some(kept.to_vec()));
     assert_eq!(counted.runs(), runs);

@@ -7,6 +7,7 @@
 mod convert;
 mod folder;
 mod library;
+mod memory;
 mod model;
 mod places;
 mod prepare;

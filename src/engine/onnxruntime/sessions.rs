@@ -5,7 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use ort::session::Session;
 
 use super::convert::failed;
-use super::recipe::{Recipe, trim_memory};
+use super::memory::trim_memory;
+use super::recipe::Recipe;
 use crate::engine::RunError;
 use crate::engine::panics::caught;
 

@@ -74,6 +74,7 @@ pub fn probe(config: &ProbeConfig, model: &Path, engine: EngineChoice) -> Result
         .arg(model)
         .env_clear()
         .envs([CHILD_ENVIRONMENT])
+        .env("TMPDIR", std::env::temp_dir())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

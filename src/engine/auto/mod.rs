@@ -8,6 +8,7 @@ mod agreement;
 mod choice_policy;
 mod measure;
 mod model;
+mod settled;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use self::agreement::{Agreement, compare};
 pub use self::choice_policy::{Choice, EngineTime, Which};
 use self::choice_policy::{Verdict, verdict};
 use self::model::AutoModel;
+use self::settled::{FileKey, Outcome, Settled};
 use super::tract::TractEngine;
 use super::{Engine, EngineChoice, LoadError, LoadTerms, Model};
 
@@ -31,6 +33,7 @@ pub struct AutoEngine {
     tract: Arc<dyn Engine>,
     /// Or why it is not there, on one line.
     onnxruntime: Result<Arc<dyn Engine>, String>,
+    settled: Arc<Settled>,
 }
 
 /// `--onnxruntime-library` with this value does without the library, wherever one may be.
@@ -44,7 +47,7 @@ impl AutoEngine {
     }
 
     pub(super) fn of(tract: Arc<dyn Engine>, onnxruntime: Result<Arc<dyn Engine>, String>) -> Self {
-        Self { tract, onnxruntime }
+        Self { tract, onnxruntime, settled: Arc::default() }
     }
 
     /// Why there is no ONNX Runtime; `None` where there is.
@@ -57,7 +60,21 @@ impl AutoEngine {
         [Some(&self.tract), self.onnxruntime.as_ref().ok()].into_iter().flatten().cloned().collect()
     }
 
+    /// As it was settled when the file was loaded before, if it was and still loads so.
+    fn as_before(&self, file: Option<&FileKey>, path: &Path) -> Option<Arc<dyn Model>> {
+        let outcome = self.settled.get(file?)?;
+        let model = match outcome.which {
+            Which::Tract => self.tract.load(path),
+            Which::OnnxRuntime => self.onnxruntime.as_ref().ok()?.load(path),
+        };
+        Some(Arc::new(AutoModel::one(model.ok()?, outcome)))
+    }
+
     fn auto(&self, path: &Path, terms: &LoadTerms<'_>) -> Result<Arc<dyn Model>, LoadError> {
+        let file = FileKey::of(path);
+        if let Some(model) = self.as_before(file.as_ref(), path) {
+            return Ok(model);
+        }
         let by_tract = self.tract.load(path);
         if let Err(error @ (LoadError::Unreadable(_) | LoadError::Invalid(_))) = by_tract {
             return Err(error);
@@ -70,14 +87,10 @@ impl AutoEngine {
             }
         };
         match (by_tract, by_onnxruntime) {
-            (Ok(tract), Ok(onnxruntime)) => Ok(Arc::new(self.settle(tract, onnxruntime, terms))),
-            (Ok(tract), Err(cause)) => {
-                let note = format!("runs on tract, as the other engine refuses it: {cause}");
-                Ok(Arc::new(AutoModel::one(tract, Which::Tract, note)))
-            }
+            (Ok(tract), Ok(onnxruntime)) => Ok(Arc::new(self.settle((tract, onnxruntime), terms, file))),
+            (Ok(tract), Err(cause)) => Ok(Arc::new(self.alone(tract, Which::Tract, refusal_note(&cause), file))),
             (Err(cause), Ok(onnxruntime)) => {
-                let note = format!("runs on onnxruntime, as the other engine refuses it: {cause}");
-                Ok(Arc::new(AutoModel::one(onnxruntime, Which::OnnxRuntime, note)))
+                Ok(Arc::new(self.alone(onnxruntime, Which::OnnxRuntime, refusal_note(&cause), file)))
             }
             (Err(tract), Err(onnxruntime)) => {
                 Err(LoadError::NoEngine { tract: Box::new(tract), onnxruntime: onnxruntime.to_string() })
@@ -86,7 +99,12 @@ impl AutoEngine {
     }
 
     /// Who answers, where both can.
-    fn settle(&self, tract: Arc<dyn Model>, onnxruntime: Arc<dyn Model>, terms: &LoadTerms<'_>) -> AutoModel {
+    fn settle(
+        &self,
+        (tract, onnxruntime): (Arc<dyn Model>, Arc<dyn Model>),
+        terms: &LoadTerms<'_>,
+        file: Option<FileKey>,
+    ) -> AutoModel {
         let agreement = compare(&tract, &onnxruntime);
         let agree = match &agreement {
             Agreement::Agree => Some(true),
@@ -94,7 +112,13 @@ impl AutoEngine {
             Agreement::Unknown => None,
         };
         let only = match verdict(agree, (terms.judge)(&tract), (terms.judge)(&onnxruntime)) {
-            Verdict::Both => return AutoModel::both(tract, onnxruntime),
+            Verdict::Both => {
+                let settled = self.settled.clone();
+                return AutoModel::both(tract, onnxruntime, move |which, times| {
+                    let outcome = Outcome { which, notes: vec![], times: times.to_vec() };
+                    file.iter().for_each(|file| settled.put(file.clone(), outcome.clone()));
+                });
+            }
             Verdict::Only(only) => only,
         };
         let why = match agreement {
@@ -102,10 +126,22 @@ impl AutoEngine {
             Agreement::Differ(difference) => format!("the engines differ: {difference}"),
             Agreement::Unknown => "the engines could not be compared on made-up inputs".to_owned(),
         };
-        let note = format!("runs on {}: {why}", only.name());
-        tracing::warn!("{note}");
-        AutoModel::one(if only == Which::Tract { tract } else { onnxruntime }, only, note)
+        tracing::warn!(engine = only.name(), "{why}");
+        self.alone(if only == Which::Tract { tract } else { onnxruntime }, only, why, file)
     }
+
+    /// A model that one engine alone may run, which is remembered.
+    fn alone(&self, model: Arc<dyn Model>, which: Which, why: String, file: Option<FileKey>) -> AutoModel {
+        let outcome = Outcome { which, notes: vec![format!("runs on {}: {why}", which.name())], times: vec![] };
+        if let Some(file) = file {
+            self.settled.put(file, outcome.clone());
+        }
+        AutoModel::one(model, outcome)
+    }
+}
+
+fn refusal_note(cause: &LoadError) -> String {
+    format!("the other engine refuses it: {cause}")
 }
 
 impl Engine for AutoEngine {

@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 
 use super::choice_policy::{Choice, EngineTime, Which, is_sound, times_text};
 use super::measure::measure;
+use super::settled::Outcome;
 use crate::engine::closeness::is_finite;
 use crate::engine::{Model, RunError, RunOutput, Session};
 use crate::signature::Signature;
@@ -19,6 +20,8 @@ pub struct AutoModel {
     state: ArcSwap<State>,
     /// Held while engines are measured.
     choosing: Mutex<()>,
+    /// Hears once one engine is found to run all of it.
+    on_settled: Box<dyn Fn(Which, &[EngineTime]) + Send + Sync>,
 }
 
 /// Replaced as a whole.
@@ -36,22 +39,29 @@ enum Engines {
 }
 
 impl AutoModel {
-    /// A model of one engine, with a note on why it is that one.
-    pub fn one(model: Arc<dyn Model>, which: Which, note: String) -> Self {
+    /// A model of one engine: why it is that one, and the times it was chosen by, if it was.
+    pub fn one(model: Arc<dyn Model>, outcome: Outcome) -> Self {
         let signature = model.signature().clone();
-        let state = State { engines: Engines::One(model), choice: Choice::always(which), times: vec![] };
-        Self { signature, notes: vec![note], state: ArcSwap::from_pointee(state), choosing: Mutex::default() }
+        let Outcome { which, notes, times } = outcome;
+        let state = ArcSwap::from_pointee(State { engines: Engines::One(model), choice: Choice::always(which), times });
+        Self { signature, notes, state, choosing: Mutex::default(), on_settled: Box::new(|_, _| {}) }
     }
 
-    /// A model that either engine may run. Before it is measured, tract does.
-    pub fn both(tract: Arc<dyn Model>, onnxruntime: Arc<dyn Model>) -> Self {
+    /// A model that either engine may run. Before it is measured, tract does. `on_settled` hears it once one engine is found
+    /// to be enough, with the times that say so.
+    pub fn both(
+        tract: Arc<dyn Model>,
+        onnxruntime: Arc<dyn Model>,
+        on_settled: impl Fn(Which, &[EngineTime]) + Send + Sync + 'static,
+    ) -> Self {
         let signature = tract.signature().clone();
         let state = State {
             engines: Engines::Both { tract, onnxruntime },
             choice: Choice::always(Which::Tract),
             times: vec![],
         };
-        Self { signature, notes: vec![], state: ArcSwap::from_pointee(state), choosing: Mutex::default() }
+        let (state, on_settled) = (ArcSwap::from_pointee(state), Box::new(on_settled));
+        Self { signature, notes: vec![], state, choosing: Mutex::default(), on_settled }
     }
 
     /// Chooses by times, and lets the engine go that is chosen for nothing.
@@ -64,6 +74,9 @@ impl AutoModel {
             Some(Which::OnnxRuntime) => Engines::One(onnxruntime.clone()),
             None => Engines::Both { tract: tract.clone(), onnxruntime: onnxruntime.clone() },
         };
+        if let Some(which) = choice.only() {
+            (self.on_settled)(which, &times);
+        }
         self.state.store(Arc::new(State { engines, choice, times }));
     }
 }

@@ -1,5 +1,6 @@
 //! Who answers, with engines whose models are functions.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::*;
@@ -59,11 +60,18 @@ fn a_model_that_one_engine_refuses_runs_on_the_other_and_says_why() {
     let model = load(&engine(lacks("Loop"), takes(scaled(2.0))));
     assert_eq!(answer(&model), 2.0);
     let note = &model.notes()[0];
-    assert!(note.starts_with("runs on onnxruntime, as") && note.contains("ai.onnx.Loop (opset 17, 2 nodes)"), "{note}");
+    assert!(
+        note.starts_with("runs on onnxruntime: the other engine refuses it: ")
+            && note.contains("ai.onnx.Loop (opset 17, 2 nodes)"),
+        "{note}"
+    );
 
     let model = load(&engine(takes(scaled(3.0)), refuses("no kernel")));
     assert_eq!(answer(&model), 3.0);
-    assert!(model.notes()[0].starts_with("runs on tract, as") && model.notes()[0].contains("no kernel"));
+    assert!(
+        model.notes()[0].starts_with("runs on tract: the other engine refuses it: ")
+            && model.notes()[0].contains("no kernel")
+    );
     assert_eq!(model.choose_engine(None), None, "there is nothing to choose");
 }
 
@@ -149,4 +157,35 @@ fn a_pinned_model_runs_where_it_is_pinned_to_or_not_at_all() {
     let alone = AutoEngine::of(Arc::new(Fixed(takes(scaled(2.0)))), Err("ONNX Runtime is not there".into()));
     let text = on(&alone, EngineChoice::OnnxRuntime).err().unwrap().to_string();
     assert_eq!(text, "model.yaml says `engine: onnxruntime`. ONNX Runtime is not there");
+}
+
+/// An engine that counts its loads.
+struct Counted(AtomicUsize, f32, Duration);
+
+impl Engine for Counted {
+    fn name(&self) -> &'static str {
+        "counted"
+    }
+
+    fn load(&self, _: &Path) -> Result<Arc<dyn Model>, LoadError> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        takes(scaled(self.1).delayed(self.2))
+    }
+}
+
+#[test]
+fn a_file_that_comes_back_is_loaded_on_the_engine_that_was_settled_on() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let of = |factor, micros| Arc::new(Counted(AtomicUsize::new(0), factor, Duration::from_micros(micros)));
+    let (tract, onnxruntime) = (of(2.0, 2000), of(2.0, 10));
+    let auto = AutoEngine::of(tract.clone(), Ok(onnxruntime.clone()));
+    let loads = || (tract.0.load(Ordering::SeqCst), onnxruntime.0.load(Ordering::SeqCst));
+    let times = auto.load(file.path()).unwrap().choose_engine(None);
+    assert_eq!(loads(), (1, 1));
+    let again = auto.load(file.path()).unwrap();
+    assert_eq!(loads(), (1, 2));
+    assert_eq!((again.engine_times(), again.choose_engine(None)), (times.clone().unwrap(), times));
+    std::fs::write(file.path(), b"another").unwrap();
+    auto.load(file.path()).unwrap();
+    assert_eq!(loads(), (2, 3), "another file is settled anew");
 }

@@ -96,6 +96,20 @@ fn what_goes_wrong_in_a_run_stays_in_that_run() {
 }
 
 #[test]
+fn a_session_answers_the_same_however_often_it_ran_before() {
+    let Some(engine) = engine("recurrent models on ONNX Runtime") else { return };
+    for name in ["gru_stateful", "silero_vad_op18_ifless"] {
+        let model = load(&engine, name);
+        let (_, example) = examples(&zoo().join(name)).remove(0);
+        let inputs = inputs(&model, &example).unwrap();
+        let fresh = model.clone().session().run(&inputs, &|| false).unwrap().tensors;
+        for _ in 0..3 {
+            assert_eq!(model.clone().session().run(&inputs, &|| false).unwrap().tensors, fresh, "{name}");
+        }
+    }
+}
+
+#[test]
 fn runs_at_a_time_share_the_weights() {
     let Some(engine) = engine("shared weights on ONNX Runtime") else { return };
     let model = engine.prepared(&zoo().join("mobilenet_v3_small/model.onnx")).unwrap();

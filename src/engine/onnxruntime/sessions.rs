@@ -18,11 +18,22 @@ pub struct Sessions {
     /// Before `recipe`, whose weights they were lent.
     idle: Mutex<Vec<Session>>,
     recipe: Recipe,
+    /// Goes last.
+    _trim: TrimWhenGone,
+}
+
+/// Gives back what the fields before it have freed.
+struct TrimWhenGone;
+
+impl Drop for TrimWhenGone {
+    fn drop(&mut self) {
+        trim_memory();
+    }
 }
 
 impl Sessions {
     pub fn new(recipe: Recipe, first: Session) -> Self {
-        Self { idle: Mutex::new(vec![first]), recipe }
+        Self { idle: Mutex::new(vec![first]), recipe, _trim: TrimWhenGone }
     }
 
     /// Lends a session to `work`, one that is idle or a new one. Blocks while a new one is made.
@@ -34,7 +45,7 @@ impl Sessions {
         let ran = caught(|| {
             let mut session = match idle {
                 Some(session) => session,
-                None => self.recipe.session().map_err(failed)?,
+                None => self.another()?,
             };
             let done = work(&mut session);
             Ok((session, done))
@@ -45,6 +56,13 @@ impl Sessions {
             idle.push(session);
         }
         done
+    }
+
+    fn another(&self) -> Result<Session, RunError> {
+        let session = self.recipe.session().map_err(failed)?;
+        // It has repacked weights only to find that another session did so before.
+        trim_memory();
+        Ok(session)
     }
 
     /// Bytes of weights that are held once for all of them.
@@ -60,12 +78,5 @@ impl Sessions {
     fn idle(&self) -> MutexGuard<'_, Vec<Session>> {
         // Nothing under this lock can be left half done by a panic.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Sessions {
-    fn drop(&mut self) {
-        self.idle().clear();
-        trim_memory();
     }
 }

@@ -132,7 +132,7 @@ impl Recipe {
     }
 }
 
-/// The size of a file, and of what lies beside it as far as the graph says.
+/// Whether the weights in a file, or those beside it, are worth holding once for all sessions.
 pub fn is_worth_sharing(path: &Path, has_external: bool) -> bool {
     has_external || std::fs::metadata(path).is_ok_and(|file| file.len() >= MIN_SHARED_BYTES)
 }

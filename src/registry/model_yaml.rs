@@ -225,9 +225,6 @@ fn modes(root: &mut Section<'_>, file: &mut ModelFile) -> Result<(), SettingsErr
         let words =
             [("auto", EngineChoice::Auto), ("tract", EngineChoice::Tract), ("onnxruntime", EngineChoice::OnnxRuntime)];
         file.engine = Some(entry.one_of(&words)?);
-        if file.engine == Some(EngineChoice::OnnxRuntime) {
-            file.not_honoured.push("engine: onnxruntime".to_owned());
-        }
     }
     Ok(())
 }

@@ -15,7 +15,15 @@ fn zoo(model: &str) -> PathBuf {
 fn inspect(args: &[&str], file: &Path) -> Output {
     let (name, value) = CHILD_ENVIRONMENT;
     let mut command = Command::new(env!("CARGO_BIN_EXE_headgate"));
-    command.env_clear().env(name, value).arg("inspect").args(args).arg("--").arg(file).output().unwrap()
+    command
+        .env_clear()
+        .env(name, value)
+        .args(["inspect", "--onnxruntime-library", "none"])
+        .args(args)
+        .arg("--")
+        .arg(file)
+        .output()
+        .unwrap()
 }
 
 fn probe(args: &[&str], file: &Path) -> Result<ProbeReport, Output> {

@@ -5,6 +5,7 @@ mod cli;
 mod cold_models;
 mod docs;
 mod encodings;
+mod engines;
 mod inspect;
 mod interop;
 mod isolation;

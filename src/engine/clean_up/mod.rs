@@ -18,6 +18,8 @@ mod softmax;
 #[cfg(test)]
 mod testing;
 mod upsample;
+#[cfg(feature = "onnxruntime")]
+mod zip_map;
 
 use tract_onnx::pb::ModelProto;
 
@@ -45,4 +47,11 @@ pub fn replaces(domain: &str, name: &str) -> bool {
         "" | "ai.onnx" => name == lp_pool::OPERATOR,
         _ => false,
     }
+}
+
+/// Changes what the gateway itself can't serve, whatever the engine, and nothing else: for an engine that has and computes
+/// everything. Says whether it changed the graph.
+#[cfg(feature = "onnxruntime")]
+pub fn apply_for_serving(model: &mut ModelProto) -> bool {
+    zip_map::drop_zip_maps(model)
 }

@@ -7,7 +7,6 @@
 
 mod builder;
 mod convert;
-mod external;
 mod graph;
 mod guard;
 mod known_wrong;
@@ -31,12 +30,11 @@ use tract_onnx::Onnx;
 use self::builder::Builder;
 pub use self::builder::MAX_QUEUED_BUILDS;
 use self::graph::Graph;
-pub use self::guard::quiet_caught_panics;
 use self::model::TractModel;
 pub use self::plan_policy::MAX_REMEMBERED_SHAPES;
 pub use self::plans::{MAX_CONCRETE_PLANS, MAX_PINNED_PLANS};
 use self::prepare::prepare;
-use super::{Engine, LoadError, Model, clean_up, deciding_inputs, onnx, ops};
+use super::{Engine, LoadError, Model, clean_up, deciding_inputs, external, onnx, ops};
 use crate::engine::onnx::OnnxFacts;
 use crate::signature::TensorSpec;
 

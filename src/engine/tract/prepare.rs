@@ -7,21 +7,16 @@ use super::NAME;
 use super::builder::Builder;
 use super::graph::{Graph, Plan};
 use super::guard::Fault;
-use super::model::{Sample, TractModel, declared_outputs, engine_inputs};
+use super::model::{TractModel, declared_outputs, engine_inputs};
 use super::plans::{PlanUse, Plans};
-use crate::engine::batch_axis::{Candidate, candidates, prove};
 use crate::engine::closeness::is_close;
 use crate::engine::deciding_inputs::GUESSES;
-use crate::engine::sample::{self, Sizes, Style, USUAL_SIZE};
-use crate::engine::{LoadError, RunError, declared_shapes};
+use crate::engine::sample::{self, Sizes, Style};
+use crate::engine::warm_up::{self, Sample, shapes};
+use crate::engine::{LoadError, RunError};
 use crate::signature::{Batching, Signature, TensorSpec};
 use crate::tensor::Tensor;
 
-/// Sizes tried for dimensions that vary and are not the batch, until one runs: a short sequence or a small image, the
-/// usual image, a frame of audio, and then what odd graphs want.
-const OTHER_SIZES: [usize; 7] = [USUAL_SIZE, 64, 224, 576, 1, 8, 2];
-/// Values tried at each size.
-const WARM_UP_STYLES: [Style; 3] = [Style::Signed, Style::Zeros, Style::Ones];
 /// How far the symbolic plan may be from a concrete one, relative to the output's largest magnitude.
 const SYMBOLIC_TOLERANCE: f64 = 1e-3;
 
@@ -37,11 +32,7 @@ pub fn prepare(
     builder: &Arc<Builder>,
 ) -> Result<TractModel, LoadError> {
     let signature = Signature { inputs, outputs, batching: Batching::Unproven("not looked for yet".into()) };
-    let mut workshop = Workshop {
-        axes: candidates(&signature.inputs).into_iter().next().map(|Candidate { axes, .. }| axes),
-        signature,
-        graph,
-    };
+    let mut workshop = Workshop { axes: warm_up::likely_axes(&signature.inputs), signature, graph };
     let start = match workshop.start() {
         Err(refused) if !deciding.is_empty() => {
             workshop.graph.plan_by_values(deciding.clone());
@@ -53,7 +44,7 @@ pub fn prepare(
     let mut notes = vec![];
     if let Some(cause) = &start.failure {
         tracing::warn!(%cause, "the model did not run on made-up inputs");
-        notes.push("not warmed up: it ran on none of the inputs made up for it; the log has the cause".into());
+        notes.push(warm_up::NOT_WARMED_UP.into());
     }
     let Workshop { graph, signature, axes } = workshop;
     let key = |inputs: &[Tensor]| graph.key(inputs).ok();
@@ -65,18 +56,14 @@ pub fn prepare(
     Ok(model)
 }
 
-/// Proves the batch axis by running the model as it will serve, and corrects the declared outputs by what it gave.
+/// Proves the batch axis by running the model as it will serve.
 fn prove_batch_axis(model: &mut TractModel, start: &Start) {
-    let mut observed = vec![start.output_shapes.clone()];
-    let (inputs, outputs) = (&model.signature.inputs, &model.signature.outputs);
-    let (batching, dim) = prove(inputs, outputs, start.sizes.other, &mut |rows| {
+    let mut signature = model.signature.clone();
+    warm_up::prove_batch_axis(&mut signature, start.sizes.other, start.output_shapes.clone(), &mut |rows| {
         // The proof's three rows are no reason to build a plan for three.
-        let tensors = model.run_on(PlanUse::Plain, rows, &|| false)?.tensors;
-        observed.push(shapes(&tensors));
-        Ok(tensors)
+        Ok(model.run_on(PlanUse::Plain, rows, &|| false)?.tensors)
     });
-    declared_shapes::correct(&mut model.signature.outputs, &observed, &batching, dim.as_deref());
-    model.signature.batching = batching;
+    model.signature = signature;
 }
 
 /// What preparing needs to know of the model.
@@ -116,7 +103,7 @@ impl Workshop {
                 }
             };
             let mut failure = None;
-            for style in WARM_UP_STYLES {
+            for style in warm_up::STYLES {
                 let inputs = self.inputs(sizes, style);
                 match self.run(&plan.1, &inputs) {
                     Ok(outputs) => {
@@ -213,26 +200,14 @@ impl Workshop {
     }
 
     fn varies(&self) -> bool {
-        let one = Sizes { rows: 1, other: 1 };
-        let two = Sizes { rows: 2, other: 2 };
-        self.shapes(one) != self.shapes(two)
+        let sizes = [Sizes { rows: 1, other: 1 }, Sizes { rows: 2, other: 2 }];
+        warm_up::varies(&self.signature.inputs, self.axes.as_deref(), sizes)
     }
 
     /// The sizes that make a difference.
     fn other_sizes(&self) -> Vec<usize> {
-        let varies = self.shapes(Sizes { rows: 1, other: 1 }) != self.shapes(Sizes { rows: 1, other: 2 });
-        if varies { OTHER_SIZES.to_vec() } else { OTHER_SIZES[..1].to_vec() }
+        warm_up::other_sizes(&self.signature.inputs, self.axes.as_deref())
     }
-
-    fn shapes(&self, sizes: Sizes) -> Vec<Vec<usize>> {
-        let axis = |input: usize| self.axes.as_ref().and_then(|axes| axes[input]);
-        let specs = self.signature.inputs.iter().enumerate();
-        specs.map(|(input, spec)| sample::shape(spec, axis(input), sizes)).collect()
-    }
-}
-
-fn shapes(tensors: &[Tensor]) -> Vec<Vec<usize>> {
-    tensors.iter().map(|tensor| tensor.shape().to_vec()).collect()
 }
 
 fn all_close(got: &[Tensor], expected: &[Tensor]) -> bool {

@@ -7,8 +7,8 @@ use tract_onnx::pb::{GraphProto, ModelProto, TensorProto};
 use crate::engine::LoadError;
 use crate::engine::onnx::graphs;
 
-/// Checks that every file of weights that a model names is there and inside `directory`, wherever its links lead. tract
-/// holds to the same rule when it reads them; here it is told without local paths.
+/// Checks that every file of weights that a model names is there and inside `directory`, wherever its links lead. The
+/// engines hold to the same rule when they read them; here it is told without local paths.
 ///
 /// # Errors
 /// `Invalid`, naming the tensor and the location as the file gives it.
@@ -24,7 +24,13 @@ pub fn check(proto: &ModelProto, directory: &Path) -> Result<(), LoadError> {
     Ok(())
 }
 
-/// A cause in tract's words without the folder that it may name.
+/// Whether any weights lie beside the file.
+#[cfg(feature = "onnxruntime")]
+pub fn has_any(proto: &ModelProto) -> bool {
+    proto.graph.iter().flat_map(graphs).flat_map(tensors).any(|tensor| location(tensor).is_some())
+}
+
+/// A cause in an engine's words without the folder that it may name.
 pub fn without_folder(cause: String, directory: &Path) -> String {
     match directory.canonicalize() {
         Ok(folder) if folder.parent().is_some() => cause.replace(&*folder.to_string_lossy(), "<folder>"),

@@ -8,7 +8,8 @@ use std::process::Command;
 
 use headgate::engine::Engine;
 use headgate::engine::closeness::is_close;
-use headgate::engine::tract::{TractEngine, quiet_caught_panics};
+use headgate::engine::panics::quiet_caught_panics;
+use headgate::engine::tract::TractEngine;
 use headgate::npz::{Example, read_example};
 use serde_json::Value;
 

@@ -56,6 +56,11 @@ pub fn celu_beside_bits() -> Vec<u8> {
     model(&[bits, node("Celu", &["x"], "y", &[])], &[half.0])
 }
 
+/// y = an operator of ONNX that reads image files, which no engine here has.
+pub fn image_decoder() -> Vec<u8> {
+    model(&[node("ImageDecoder", &["x"], "y", &[])], &[])
+}
+
 fn model(nodes: &[Vec<u8>], initializers: &[Vec<u8>]) -> Vec<u8> {
     let mut graph = nodes.iter().fold(Message::default(), |graph, node| graph.bytes(1, node)).bytes(2, "made by hand");
     graph = initializers.iter().fold(graph, |graph, tensor| graph.bytes(5, tensor));

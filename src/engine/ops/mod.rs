@@ -11,6 +11,7 @@ mod attention;
 mod attributes;
 mod bit_cast;
 mod bit_shift;
+mod celu;
 mod center_crop_pad;
 mod col2im;
 pub mod control;
@@ -53,6 +54,7 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("AffineGrid", affine_grid::build);
     register.insert("BitCast", bit_cast::build);
     register.insert("BitShift", bit_shift::build);
+    register.insert("Celu", celu::build);
     register.insert("CenterCropPad", center_crop_pad::build);
     register.insert("Col2Im", col2im::build);
     register.insert("CumProd", cum_prod::build);

@@ -386,9 +386,10 @@ rollout: {}
     }
 
     #[test]
-    fn words_this_build_cannot_follow_are_noted() {
+    fn an_engine_is_pinned_and_every_word_is_followed() {
         let file = parse(b"idle_unload: never\nengine: onnxruntime\non_new_version: rollout").unwrap();
-        assert_eq!(file.not_honoured, ["engine: onnxruntime"]);
+        assert_eq!(file.engine, Some(EngineChoice::OnnxRuntime));
+        assert_eq!(file.not_honoured, Vec::<String>::new());
         assert_eq!(file.idle_unload, Some(IdleUnload::Never));
     }
 }

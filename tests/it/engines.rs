@@ -79,7 +79,12 @@ async fn the_choice_is_shown_with_both_times_and_outlives_the_process() {
     let unknown = || "no times in its notes".to_owned();
     let measured = {
         let server = Server::start(repository.path(), &flags);
-        eventually("the engines are measured", async || choice(&server).ok_or_else(unknown)).await
+        let measured = eventually("the engines are measured", async || choice(&server).ok_or_else(unknown)).await;
+        // They are kept once batch sizes are measured on the engine that was chosen.
+        let is_kept =
+            || std::fs::read_dir(data.path().join("engine-cache")).is_ok_and(|mut files| files.next().is_some());
+        eventually("the times are kept", async || is_kept().then_some(()).ok_or_else(|| "no file".to_owned())).await;
+        measured
     };
     let again = Server::start(repository.path(), &flags);
     let kept = eventually("the kept times are taken", async || choice(&again).ok_or_else(unknown)).await;

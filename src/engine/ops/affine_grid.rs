@@ -5,10 +5,11 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
-use super::kernel::{Kernel, built, constant_ints};
+use super::inputs::constant_ints;
+use super::kernel::{Kernel, built};
 
 pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
-    built(AffineGrid { align_corners: node.get_attr_opt::<i64>("align_corners")?.unwrap_or(0) != 0 })
+    built(node, AffineGrid { align_corners: node.get_attr_opt::<i64>("align_corners")?.unwrap_or(0) != 0 })
 }
 
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use super::kernel::{Kernel, built};
 pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
     let to = node.get_attr::<DatumType>("to")?;
     ensure!(is_plain(to), "attribute 'to' asks for {to:?}");
-    built(BitCast { to })
+    built(node, BitCast { to })
 }
 
 /// Whether every pattern of bits is a value of the type.

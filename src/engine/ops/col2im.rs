@@ -5,11 +5,12 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
-use super::kernel::{Kernel, built, constant_ints};
+use super::inputs::constant_ints;
+use super::kernel::{Kernel, built};
 
 pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
     let list = |name: &str| node.get_attr_opt_vec::<usize>(name);
-    built(Col2Im { dilations: list("dilations")?, pads: list("pads")?, strides: list("strides")? })
+    built(node, Col2Im { dilations: list("dilations")?, pads: list("pads")?, strides: list("strides")? })
 }
 
 #[derive(Debug)]

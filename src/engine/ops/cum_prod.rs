@@ -10,7 +10,7 @@ use super::kernel::{Kernel, built};
 
 pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
     let is_set = |name: &str| TractResult::Ok(node.get_attr_opt::<i64>(name)?.unwrap_or(0) != 0);
-    built(CumProd { exclusive: is_set("exclusive")?, reverse: is_set("reverse")? })
+    built(node, CumProd { exclusive: is_set("exclusive")?, reverse: is_set("reverse")? })
 }
 
 #[derive(Debug)]

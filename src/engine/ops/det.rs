@@ -7,8 +7,8 @@ use tract_onnx::tract_hir::internal::*;
 use super::Built;
 use super::kernel::{Kernel, built};
 
-pub fn build(_: &ParsingContext, _: &NodeProto) -> Built {
-    built(Det)
+pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
+    built(node, Det)
 }
 
 #[derive(Debug)]

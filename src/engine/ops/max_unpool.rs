@@ -7,7 +7,8 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
-use super::kernel::{Kernel, built, constant_ints};
+use super::inputs::constant_ints;
+use super::kernel::{Kernel, built};
 
 /// Largest number in an attribute.
 const MAX_STEP: i64 = 1 << 16;
@@ -26,7 +27,7 @@ pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
     };
     let (strides, pads) = (list("strides", 1, kernel.len())?, list("pads", 0, 2 * kernel.len())?);
     ensure!(kernel.iter().all(|side| (1..=MAX_STEP).contains(side)), "attribute 'kernel_shape' holds {kernel:?}");
-    built(MaxUnpool { kernel, strides, pads })
+    built(node, MaxUnpool { kernel, strides, pads })
 }
 
 #[derive(Debug)]

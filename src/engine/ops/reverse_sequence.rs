@@ -6,7 +6,7 @@ use tract_onnx::tract_core::ops::array::Gather;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
-use super::plain::{Plain, built};
+use super::kernel::{Kernel, built};
 
 pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
     let time = node.get_attr_opt::<i64>("time_axis")?.unwrap_or(0);
@@ -24,7 +24,7 @@ struct ReverseSequence {
     time_first: bool,
 }
 
-impl Plain for ReverseSequence {
+impl Kernel for ReverseSequence {
     fn name(&self) -> &'static str {
         "ReverseSequence"
     }

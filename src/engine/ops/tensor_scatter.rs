@@ -14,7 +14,7 @@ pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
         "circular" => true,
         other => bail!("attribute 'mode' holds '{other}'"),
     };
-    built(TensorScatter { axis: node.get_attr_opt("axis")?.unwrap_or(-2), circular })
+    built(node, TensorScatter { axis: node.get_attr_opt("axis")?.unwrap_or(-2), circular })
 }
 
 #[derive(Debug)]

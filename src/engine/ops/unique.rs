@@ -11,7 +11,7 @@ use tract_onnx::tract_core::ops::array::Gather;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
-use super::plain::{Plain, built};
+use super::kernel::{Kernel, built};
 
 pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     let sorted = match node.get_attr_opt::<i64>("sorted")?.unwrap_or(1) {
@@ -31,7 +31,7 @@ struct Unique {
     kept: Symbol,
 }
 
-impl Plain for Unique {
+impl Kernel for Unique {
     fn name(&self) -> &'static str {
         "Unique"
     }

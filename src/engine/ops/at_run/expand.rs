@@ -3,7 +3,7 @@
 use tract_onnx::tract_core::broadcast::multi_broadcast;
 use tract_onnx::tract_hir::internal::*;
 
-use super::super::plain::Plain;
+use super::super::kernel::Kernel;
 use super::{Open, integers};
 
 /// Most elements of the output: the shape may be any.
@@ -14,7 +14,7 @@ pub struct Expand {
     pub dims: Open,
 }
 
-impl Plain for Expand {
+impl Kernel for Expand {
     fn name(&self) -> &'static str {
         "Expand"
     }

@@ -2,7 +2,7 @@
 
 use tract_onnx::tract_hir::internal::*;
 
-use super::super::plain::Plain;
+use super::super::kernel::Kernel;
 use super::{Open, integers};
 
 #[derive(Debug)]
@@ -12,7 +12,7 @@ pub struct Reshape {
     pub dims: Open,
 }
 
-impl Plain for Reshape {
+impl Kernel for Reshape {
     fn name(&self) -> &'static str {
         "Reshape"
     }

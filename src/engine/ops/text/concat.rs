@@ -7,7 +7,7 @@ use tract_onnx::tract_core::broadcast::multi_broadcast;
 use tract_onnx::tract_hir::internal::*;
 
 use super::super::Built;
-use super::super::plain::{Plain, built};
+use super::super::kernel::{Kernel, built};
 use super::{MAX_TEXTS, ensure_text, tensor, texts};
 
 /// Most bytes that the joined texts hold in all: a chain of these operators doubles a text at each step.
@@ -20,7 +20,7 @@ pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
 #[derive(Debug)]
 struct StringConcat;
 
-impl Plain for StringConcat {
+impl Kernel for StringConcat {
     fn name(&self) -> &'static str {
         "StringConcat"
     }

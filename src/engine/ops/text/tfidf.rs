@@ -9,7 +9,7 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::super::Built;
 use super::super::attributes;
-use super::super::plain::{Plain, built};
+use super::super::kernel::{Kernel, built};
 use super::ngrams::{Lengths, NGrams, Numbers};
 use super::texts;
 
@@ -111,7 +111,7 @@ enum Counted {
     Weights(Option<Vec<f32>>),
 }
 
-impl Plain for TfIdf {
+impl Kernel for TfIdf {
     fn name(&self) -> &'static str {
         "TfIdfVectorizer"
     }

@@ -6,6 +6,7 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
+use super::inputs::exactly;
 use super::kernel::{Kernel, built};
 
 pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
@@ -43,7 +44,7 @@ impl Kernel for CumProd {
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [x, axis] = inputs else { bail!("{} inputs instead of 2", inputs.len()) };
+        let [x, axis] = exactly(inputs)?;
         ensure!(x.rank() > 0, "an input without axes");
         ensure!(axis.rank() <= 1, "an axis of {} axes", axis.rank());
         Ok(tvec!(x.without_value()))

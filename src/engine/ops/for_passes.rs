@@ -7,6 +7,7 @@ use tract_onnx::pb::tensor_proto::DataType as OnnxType;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
+use super::inputs::exactly;
 use super::kernel::{Kernel, built};
 
 /// Gives its input as it is. tract's optimisations don't see through it, but for a constant; a second input that is none
@@ -70,7 +71,7 @@ impl Kernel for Reverse {
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [input] = inputs else { bail!("{} inputs instead of 1", inputs.len()) };
+        let [input] = exactly(inputs)?;
         ensure!(self.axis < input.rank(), "attribute 'axis' holds {} for {} axes", self.axis, input.rank());
         ensure!(input.datum_type == DatumType::F32, "an input of {:?} instead of FLOAT", input.datum_type);
         Ok(tvec!(input.without_value()))
@@ -92,7 +93,7 @@ impl Kernel for Round {
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [input] = inputs else { bail!("{} inputs instead of 1", inputs.len()) };
+        let [input] = exactly(inputs)?;
         ensure!(input.datum_type == DatumType::F32, "an input of {:?} instead of FLOAT", input.datum_type);
         Ok(tvec!(input.without_value()))
     }
@@ -115,7 +116,7 @@ impl Kernel for WidenBf16 {
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [input] = inputs else { bail!("{} inputs instead of 1", inputs.len()) };
+        let [input] = exactly(inputs)?;
         ensure!(input.datum_type == DatumType::U16, "an input of {:?} instead of UINT16", input.datum_type);
         Ok(tvec!(f32::fact(input.shape.clone())))
     }
@@ -137,7 +138,7 @@ impl Kernel for ZeroState {
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [x, r] = inputs else { bail!("{} inputs instead of 2", inputs.len()) };
+        let [x, r] = exactly(inputs)?;
         ensure!(x.rank() == 3 && r.rank() == 3, "X of {} axes and R of {} instead of 3", x.rank(), r.rank());
         let (directions, hidden) = (r.shape[0].clone(), r.shape[2].clone());
         Ok(tvec!(x.datum_type.fact(match self.rows_first {

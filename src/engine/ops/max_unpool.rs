@@ -7,7 +7,7 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
-use super::inputs::constant_ints;
+use super::inputs::{constant_ints, integers};
 use super::kernel::{Kernel, built};
 
 /// Largest number in an attribute.
@@ -64,7 +64,7 @@ impl Kernel for MaxUnpool {
 
     fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
         let shape = match inputs.get(2) {
-            Some(given) => given.cast_to::<i64>()?.try_as_plain_ram()?.as_slice::<i64>()?.to_vec(),
+            Some(given) => integers(given)?,
             None => {
                 let fact = &self.facts(&[&f32::fact(inputs[0].shape()), &i64::fact(inputs[1].shape())])?[0];
                 fact.shape.iter().map(|dim| dim.to_i64()).collect::<Result<_, _>>()?

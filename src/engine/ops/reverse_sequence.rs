@@ -6,6 +6,7 @@ use tract_onnx::tract_core::ops::array::Gather;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
+use super::inputs::exactly;
 use super::kernel::{Kernel, built};
 
 pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
@@ -30,7 +31,7 @@ impl Kernel for ReverseSequence {
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [input, lengths] = inputs else { bail!("ReverseSequence takes 2 inputs, not {}", inputs.len()) };
+        let [input, lengths] = exactly(inputs)?;
         ensure!(input.rank() >= 2, "ReverseSequence takes tensors of 2 dimensions or more");
         ensure!(lengths.rank() == 1, "the lengths of ReverseSequence are not a list");
         Ok(tvec![input.without_value()])

@@ -11,6 +11,7 @@ use tract_onnx::tract_core::ops::array::Gather;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
+use super::inputs::exactly;
 use super::kernel::{Kernel, built};
 
 pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
@@ -37,7 +38,7 @@ impl Kernel for Unique {
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [input] = inputs else { bail!("Unique takes 1 input, not {}", inputs.len()) };
+        let [input] = exactly(inputs)?;
         let kept = self.kept.to_dim();
         let list = |length: TDim| i64::fact([length]);
         let (values, all) = match self.axis(input.rank())? {

@@ -3,6 +3,7 @@
 use tract_onnx::tract_core::broadcast::multi_broadcast;
 use tract_onnx::tract_hir::internal::*;
 
+use super::super::inputs::exactly;
 use super::super::kernel::Kernel;
 use super::{Open, integers};
 
@@ -20,7 +21,7 @@ impl Kernel for Expand {
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [input, shape] = inputs else { bail!("Expand takes 2 inputs, not {}", inputs.len()) };
+        let [input, shape] = exactly(inputs)?;
         let rank = shape.shape.volume().to_usize().context("Expand to an open number of dimensions")?;
         let dims = (0..rank.max(input.rank())).map(|axis| self.dims.axis(axis)).collect::<TractResult<TVec<_>>>()?;
         Ok(tvec![input.datum_type.fact(dims)])

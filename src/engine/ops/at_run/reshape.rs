@@ -2,6 +2,7 @@
 
 use tract_onnx::tract_hir::internal::*;
 
+use super::super::inputs::exactly;
 use super::super::kernel::Kernel;
 use super::{Open, integers};
 
@@ -18,7 +19,7 @@ impl Kernel for Reshape {
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [input, shape] = inputs else { bail!("Reshape takes 2 inputs, not {}", inputs.len()) };
+        let [input, shape] = exactly(inputs)?;
         let rank = shape.shape.volume().to_usize().context("Reshape to an open number of dimensions")?;
         let dims = (0..rank).map(|axis| self.dims.axis(axis)).collect::<TractResult<TVec<_>>>()?;
         Ok(tvec![input.datum_type.fact(dims)])

@@ -7,6 +7,7 @@ use tract_onnx::tract_core::broadcast::multi_broadcast;
 use tract_onnx::tract_hir::internal::*;
 
 use super::super::Built;
+use super::super::inputs::exactly;
 use super::super::kernel::{Kernel, built};
 use super::{MAX_TEXTS, ensure_text, tensor, texts};
 
@@ -26,7 +27,7 @@ impl Kernel for StringConcat {
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [left, right] = inputs else { bail!("StringConcat takes 2 inputs, not {}", inputs.len()) };
+        let [left, right] = exactly(inputs)?;
         ensure_text(self.name(), left)?;
         ensure_text(self.name(), right)?;
         let shape = multi_broadcast(&[left.shape.to_tvec(), right.shape.to_tvec()])?;

@@ -9,6 +9,7 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::super::Built;
 use super::super::attributes;
+use super::super::inputs::exactly;
 use super::super::kernel::{Kernel, built};
 use super::ngrams::{Lengths, NGrams, Numbers};
 use super::texts;
@@ -117,7 +118,7 @@ impl Kernel for TfIdf {
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [input] = inputs else { bail!("TfIdfVectorizer takes 1 input, not {}", inputs.len()) };
+        let [input] = exactly(inputs)?;
         let fits = match self.tokens {
             Tokens::Texts(_) => input.datum_type == String::datum_type(),
             Tokens::Integers(_) => matches!(input.datum_type, DatumType::I64 | DatumType::I32 | DatumType::TDim),

@@ -5,10 +5,11 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
-use super::kernel::{Kernel, built, constant_ints};
+use super::inputs::{constant_ints, exactly};
+use super::kernel::{Kernel, built};
 
 pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
-    built(AffineGrid { align_corners: node.get_attr_opt::<i64>("align_corners")?.unwrap_or(0) != 0 })
+    built(node, AffineGrid { align_corners: node.get_attr_opt::<i64>("align_corners")?.unwrap_or(0) != 0 })
 }
 
 #[derive(Debug)]
@@ -50,7 +51,7 @@ impl Kernel for AffineGrid {
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [theta, size] = inputs else { bail!("{} inputs instead of 2", inputs.len()) };
+        let [theta, size] = exactly(inputs)?;
         let (rows, sides) = sizes(&constant_ints(size, "'size'")?)?;
         let axes = sides.len();
         ensure!(theta.datum_type.is_float(), "a map of {:?}", theta.datum_type);

@@ -6,12 +6,13 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
+use super::inputs::exactly;
 use super::kernel::{Kernel, built};
 
 pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
     let to = node.get_attr::<DatumType>("to")?;
     ensure!(is_plain(to), "attribute 'to' asks for {to:?}");
-    built(BitCast { to })
+    built(node, BitCast { to })
 }
 
 /// Whether every pattern of bits is a value of the type.
@@ -30,7 +31,7 @@ impl Kernel for BitCast {
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [input] = inputs else { bail!("{} inputs instead of 1", inputs.len()) };
+        let [input] = exactly(inputs)?;
         let from = input.datum_type;
         let fits = from == TDim::datum_type() && self.to.size_of() == 8
             || (is_plain(from) || from == DatumType::Bool) && from.size_of() == self.to.size_of();

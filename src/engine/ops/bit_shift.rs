@@ -9,12 +9,13 @@ use tract_onnx::tract_core::broadcast::multi_broadcast;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
-use super::kernel::{Kernel, broadcast_shape, built};
+use super::inputs::exactly;
+use super::kernel::{Kernel, built};
 
 pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
     match node.get_attr::<&str>("direction")? {
-        "LEFT" => built(BitShift { left: true }),
-        "RIGHT" => built(BitShift { left: false }),
+        "LEFT" => built(node, BitShift { left: true }),
+        "RIGHT" => built(node, BitShift { left: false }),
         other => bail!("attribute 'direction' holds '{other}'"),
     }
 }
@@ -51,10 +52,10 @@ impl Kernel for BitShift {
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [x, amount] = inputs else { bail!("{} inputs instead of 2", inputs.len()) };
+        let [x, amount] = exactly(inputs)?;
         ensure!(x.datum_type == amount.datum_type, "{:?} shifted by {:?}", x.datum_type, amount.datum_type);
         ensure!(x.datum_type.is_integer(), "{:?} is no integer", x.datum_type);
-        Ok(tvec!(x.datum_type.fact(broadcast_shape(x, amount)?)))
+        Ok(tvec!(x.datum_type.fact(multi_broadcast(&[&*x.shape, &*amount.shape])?)))
     }
 
     fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {

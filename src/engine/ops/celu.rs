@@ -1,7 +1,7 @@
 //! `ai.onnx.Celu` (version 12): max(0, x) + min(0, alpha (exp(x / alpha) - 1)).
 //!
-//! In place of tract's, which leaves out the factor alpha (`Celu` in tract-hir's `ops/activations.rs`); the cure belongs
-//! there.
+//! In place of tract's, which leaves out the factor alpha (`Celu` in `ops/activations.rs` of tract-hir); the cure
+//! belongs there.
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;

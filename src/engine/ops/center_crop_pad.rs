@@ -7,7 +7,7 @@ use tract_onnx::tract_core::ops::array::{Pad, PadMode, Slice};
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
-use super::kernel::constant_ints;
+use super::inputs::constant_ints;
 
 pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
     Ok((expand(CenterCropPad { axes: node.get_attr_opt_vec::<i64>("axes")? }), vec![]))

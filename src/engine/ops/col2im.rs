@@ -5,11 +5,12 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
-use super::kernel::{Kernel, built, constant_ints};
+use super::inputs::{constant_ints, exactly};
+use super::kernel::{Kernel, built};
 
 pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
     let list = |name: &str| node.get_attr_opt_vec::<usize>(name);
-    built(Col2Im { dilations: list("dilations")?, pads: list("pads")?, strides: list("strides")? })
+    built(node, Col2Im { dilations: list("dilations")?, pads: list("pads")?, strides: list("strides")? })
 }
 
 #[derive(Debug)]
@@ -101,7 +102,7 @@ impl Kernel for Col2Im {
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [columns, image, block] = inputs else { bail!("{} inputs instead of 3", inputs.len()) };
+        let [columns, image, block] = exactly(inputs)?;
         let sides = self.sides(&constant_ints(image, "'image_shape'")?, &constant_ints(block, "'block_shape'")?)?;
         ensure!(columns.datum_type == DatumType::F32, "columns of {:?} instead of FLOAT", columns.datum_type);
         ensure!(columns.rank() == 3, "columns of {} axes instead of 3", columns.rank());

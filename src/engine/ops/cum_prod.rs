@@ -6,11 +6,12 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
+use super::inputs::exactly;
 use super::kernel::{Kernel, built};
 
 pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
     let is_set = |name: &str| TractResult::Ok(node.get_attr_opt::<i64>(name)?.unwrap_or(0) != 0);
-    built(CumProd { exclusive: is_set("exclusive")?, reverse: is_set("reverse")? })
+    built(node, CumProd { exclusive: is_set("exclusive")?, reverse: is_set("reverse")? })
 }
 
 #[derive(Debug)]
@@ -43,7 +44,7 @@ impl Kernel for CumProd {
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [x, axis] = inputs else { bail!("{} inputs instead of 2", inputs.len()) };
+        let [x, axis] = exactly(inputs)?;
         ensure!(x.rank() > 0, "an input without axes");
         ensure!(axis.rank() <= 1, "an axis of {} axes", axis.rank());
         Ok(tvec!(x.without_value()))

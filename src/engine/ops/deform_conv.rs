@@ -25,18 +25,15 @@ pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
         Ok(count)
     };
     let mut optional = optional_inputs(node).skip(3);
-    built(DeformConv {
-        axes: [0, 1].map(|axis| Axis {
-            dilation: dilations[axis],
-            stride: strides[axis],
-            before: pads[axis],
-            after: pads[axis + 2],
-        }),
-        groups: count("group")?,
-        offset_groups: count("offset_group")?,
-        bias: optional.next().flatten(),
-        mask: optional.next().flatten(),
-    })
+    let axis = |axis: usize| Axis {
+        dilation: dilations[axis],
+        stride: strides[axis],
+        before: pads[axis],
+        after: pads[axis + 2],
+    };
+    let (groups, offset_groups) = (count("group")?, count("offset_group")?);
+    let (bias, mask) = (optional.next().flatten(), optional.next().flatten());
+    built(node, DeformConv { axes: [axis(0), axis(1)], groups, offset_groups, bias, mask })
 }
 
 #[derive(Debug)]

@@ -5,10 +5,11 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
+use super::inputs::exactly;
 use super::kernel::{Kernel, built};
 
-pub fn build(_: &ParsingContext, _: &NodeProto) -> Built {
-    built(Det)
+pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
+    built(node, Det)
 }
 
 #[derive(Debug)]
@@ -20,7 +21,7 @@ impl Kernel for Det {
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [input] = inputs else { bail!("{} inputs instead of 1", inputs.len()) };
+        let [input] = exactly(inputs)?;
         ensure!(input.datum_type.is_float(), "an input of {:?}", input.datum_type);
         let mut shape = input.shape.to_tvec();
         let (Some(columns), Some(rows)) = (shape.pop(), shape.pop()) else {

@@ -15,6 +15,7 @@ use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::ops::binary::InferenceBinOp;
 
 use super::Built;
+use super::inputs::exactly;
 
 pub fn build(_: &ParsingContext, _: &NodeProto) -> Built {
     Ok((expand(Equal(InferenceBinOp(Box::new(CompEq)))), vec![]))
@@ -114,7 +115,7 @@ impl EvalOp for DimsEqual {
 
 impl TypedOp for DimsEqual {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [left, right] = inputs else { bail!("Equal takes 2 inputs, not {}", inputs.len()) };
+        let [left, right] = exactly(inputs)?;
         Ok(tvec![bool::fact(multi_broadcast(&[left.shape.to_tvec(), right.shape.to_tvec()])?)])
     }
 

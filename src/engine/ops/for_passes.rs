@@ -7,17 +7,18 @@ use tract_onnx::pb::tensor_proto::DataType as OnnxType;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
+use super::inputs::exactly;
 use super::kernel::{Kernel, built};
 
 /// Gives its input as it is. tract's optimisations don't see through it, but for a constant; a second input that is none
 /// keeps a constant from it too.
-pub fn barrier(_: &ParsingContext, _: &NodeProto) -> Built {
-    built(Barrier)
+pub fn barrier(_: &ParsingContext, node: &NodeProto) -> Built {
+    built(node, Barrier)
 }
 
 /// Reverses its input along the attribute `axis`.
 pub fn reverse(_: &ParsingContext, node: &NodeProto) -> Built {
-    built(Reverse { axis: node.get_attr::<usize>("axis")? })
+    built(node, Reverse { axis: node.get_attr::<usize>("axis")? })
 }
 
 /// Rounds a FLOAT to what the type of the attribute `to` (FLOAT16 or BFLOAT16) can hold, to the nearest and there to the
@@ -25,20 +26,20 @@ pub fn reverse(_: &ParsingContext, node: &NodeProto) -> Built {
 pub fn round_to(_: &ParsingContext, node: &NodeProto) -> Built {
     let to = node.get_attr::<i64>("to")?;
     match i32::try_from(to).ok().and_then(|to| OnnxType::try_from(to).ok()) {
-        Some(OnnxType::Float16) => built(Round(|x| f16::from_f32(x).to_f32())),
-        Some(OnnxType::Bfloat16) => built(Round(|x| bf16::from_f32(x).to_f32())),
+        Some(OnnxType::Float16) => built(node, Round(|x| f16::from_f32(x).to_f32())),
+        Some(OnnxType::Bfloat16) => built(node, Round(|x| bf16::from_f32(x).to_f32())),
         _ => bail!("attribute 'to' holds {to}"),
     }
 }
 
 /// The bits of a BFLOAT16, kept as UINT16, as a FLOAT.
-pub fn widen_bf16(_: &ParsingContext, _: &NodeProto) -> Built {
-    built(WidenBf16)
+pub fn widen_bf16(_: &ParsingContext, node: &NodeProto) -> Built {
+    built(node, WidenBf16)
 }
 
 /// Zeros for the initial state of a recurrence, from its inputs X and R and its `layout`.
 pub fn zero_state(_: &ParsingContext, node: &NodeProto) -> Built {
-    built(ZeroState { rows_first: node.get_attr::<i64>("layout")? != 0 })
+    built(node, ZeroState { rows_first: node.get_attr::<i64>("layout")? != 0 })
 }
 
 #[derive(Debug)]
@@ -70,7 +71,7 @@ impl Kernel for Reverse {
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [input] = inputs else { bail!("{} inputs instead of 1", inputs.len()) };
+        let [input] = exactly(inputs)?;
         ensure!(self.axis < input.rank(), "attribute 'axis' holds {} for {} axes", self.axis, input.rank());
         ensure!(input.datum_type == DatumType::F32, "an input of {:?} instead of FLOAT", input.datum_type);
         Ok(tvec!(input.without_value()))
@@ -92,7 +93,7 @@ impl Kernel for Round {
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [input] = inputs else { bail!("{} inputs instead of 1", inputs.len()) };
+        let [input] = exactly(inputs)?;
         ensure!(input.datum_type == DatumType::F32, "an input of {:?} instead of FLOAT", input.datum_type);
         Ok(tvec!(input.without_value()))
     }
@@ -115,7 +116,7 @@ impl Kernel for WidenBf16 {
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [input] = inputs else { bail!("{} inputs instead of 1", inputs.len()) };
+        let [input] = exactly(inputs)?;
         ensure!(input.datum_type == DatumType::U16, "an input of {:?} instead of UINT16", input.datum_type);
         Ok(tvec!(f32::fact(input.shape.clone())))
     }
@@ -137,7 +138,7 @@ impl Kernel for ZeroState {
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [x, r] = inputs else { bail!("{} inputs instead of 2", inputs.len()) };
+        let [x, r] = exactly(inputs)?;
         ensure!(x.rank() == 3 && r.rank() == 3, "X of {} axes and R of {} instead of 3", x.rank(), r.rank());
         let (directions, hidden) = (r.shape[0].clone(), r.shape[2].clone());
         Ok(tvec!(x.datum_type.fact(match self.rows_first {

@@ -12,11 +12,11 @@ use super::Built;
 use super::kernel::{Kernel, built};
 
 pub fn of_log_probabilities(_: &ParsingContext, node: &NodeProto) -> Built {
-    built(Loss::read(node, false)?)
+    built(node, Loss::read(node, false)?)
 }
 
 pub fn of_scores(_: &ParsingContext, node: &NodeProto) -> Built {
-    built(Loss::read(node, true)?)
+    built(node, Loss::read(node, true)?)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,7 +45,6 @@ impl Loss {
             other => bail!("attribute 'reduction' holds '{other}'"),
         };
         let gives_log_probabilities = takes_scores && optional_outputs(node).nth(1).flatten().is_some();
-        ensure!(node.output.first().is_some_and(|name| !name.is_empty()), "its first output is left out");
         Ok(Self { reduction, ignored: node.get_attr_opt("ignore_index")?, takes_scores, gives_log_probabilities })
     }
 
@@ -91,10 +90,6 @@ fn log_softmax(scores: &mut [f64], [rows, classes, places]: [usize; 3]) {
 impl Kernel for Loss {
     fn name(&self) -> &'static str {
         if self.takes_scores { "SoftmaxCrossEntropyLoss" } else { "NegativeLogLikelihoodLoss" }
-    }
-
-    fn outputs(&self) -> usize {
-        1 + usize::from(self.gives_log_probabilities)
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {

@@ -7,7 +7,8 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
-use super::kernel::{Kernel, built, constant_ints};
+use super::inputs::{constant_ints, integers};
+use super::kernel::{Kernel, built};
 
 /// Largest number in an attribute.
 const MAX_STEP: i64 = 1 << 16;
@@ -26,7 +27,7 @@ pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
     };
     let (strides, pads) = (list("strides", 1, kernel.len())?, list("pads", 0, 2 * kernel.len())?);
     ensure!(kernel.iter().all(|side| (1..=MAX_STEP).contains(side)), "attribute 'kernel_shape' holds {kernel:?}");
-    built(MaxUnpool { kernel, strides, pads })
+    built(node, MaxUnpool { kernel, strides, pads })
 }
 
 #[derive(Debug)]
@@ -63,7 +64,7 @@ impl Kernel for MaxUnpool {
 
     fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
         let shape = match inputs.get(2) {
-            Some(given) => given.cast_to::<i64>()?.try_as_plain_ram()?.as_slice::<i64>()?.to_vec(),
+            Some(given) => integers(given)?,
             None => {
                 let fact = &self.facts(&[&f32::fact(inputs[0].shape()), &i64::fact(inputs[1].shape())])?[0];
                 fact.shape.iter().map(|dim| dim.to_i64()).collect::<Result<_, _>>()?

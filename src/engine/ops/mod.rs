@@ -21,12 +21,12 @@ mod det;
 mod equal;
 mod flatten;
 mod for_passes;
+mod inputs;
 mod kernel;
 mod losses;
 mod max_unpool;
 mod ml;
 mod non_max_suppression;
-mod plain;
 mod recurrence;
 mod resize;
 mod reverse_sequence;
@@ -91,5 +91,5 @@ pub fn register(register: &mut OnnxOpRegister) {
 /// Where one of our operators keeps data of its own and how many bytes that is; `None` for any other operator. Plans of
 /// one file share the data, and so the address.
 pub fn held_bytes(op: &dyn TypedOp) -> Option<(usize, u64)> {
-    ml::held_bytes(op).or_else(|| plain::held_bytes(op))
+    kernel::held_bytes(op)
 }

@@ -9,7 +9,7 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
-use super::plain::{Plain, built};
+use super::kernel::{Kernel, built};
 
 /// Numbers of a box.
 const BOX: usize = 4;
@@ -38,7 +38,7 @@ struct NonMaxSuppression {
     selected: Symbol,
 }
 
-impl Plain for NonMaxSuppression {
+impl Kernel for NonMaxSuppression {
     fn name(&self) -> &'static str {
         "NonMaxSuppression"
     }

@@ -6,7 +6,8 @@ use tract_onnx::tract_core::ops::array::Gather;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
-use super::plain::{Plain, built};
+use super::inputs::exactly;
+use super::kernel::{Kernel, built};
 
 pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
     let time = node.get_attr_opt::<i64>("time_axis")?.unwrap_or(0);
@@ -24,13 +25,13 @@ struct ReverseSequence {
     time_first: bool,
 }
 
-impl Plain for ReverseSequence {
+impl Kernel for ReverseSequence {
     fn name(&self) -> &'static str {
         "ReverseSequence"
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [input, lengths] = inputs else { bail!("ReverseSequence takes 2 inputs, not {}", inputs.len()) };
+        let [input, lengths] = exactly(inputs)?;
         ensure!(input.rank() >= 2, "ReverseSequence takes tensors of 2 dimensions or more");
         ensure!(lengths.rank() == 1, "the lengths of ReverseSequence are not a list");
         Ok(tvec![input.without_value()])

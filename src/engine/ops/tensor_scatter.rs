@@ -6,6 +6,7 @@ use tract_onnx::tract_hir::internal::tract_ndarray::Axis;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
+use super::inputs::integers;
 use super::kernel::{Kernel, built};
 
 pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
@@ -14,7 +15,7 @@ pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
         "circular" => true,
         other => bail!("attribute 'mode' holds '{other}'"),
     };
-    built(TensorScatter { axis: node.get_attr_opt("axis")?.unwrap_or(-2), circular })
+    built(node, TensorScatter { axis: node.get_attr_opt("axis")?.unwrap_or(-2), circular })
 }
 
 #[derive(Debug)]
@@ -74,7 +75,7 @@ impl Kernel for TensorScatter {
         let fits = sizes.into_iter().all(|(at, (a, b))| at == axis || a == b);
         ensure!(fits, "an update of {:?} into {:?}", inputs[1].shape(), inputs[0].shape());
         let starts = match inputs.get(2) {
-            Some(starts) => starts.cast_to::<i64>()?.try_as_plain_ram()?.as_slice::<i64>()?.to_vec(),
+            Some(starts) => integers(starts)?,
             None => vec![0; rows],
         };
         ensure!(starts.len() == rows, "'write_indices' of {} for {rows} rows", starts.len());

@@ -11,7 +11,8 @@ use tract_onnx::tract_core::ops::array::Gather;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
-use super::plain::{Plain, built};
+use super::inputs::exactly;
+use super::kernel::{Kernel, built};
 
 pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     let sorted = match node.get_attr_opt::<i64>("sorted")?.unwrap_or(1) {
@@ -31,13 +32,13 @@ struct Unique {
     kept: Symbol,
 }
 
-impl Plain for Unique {
+impl Kernel for Unique {
     fn name(&self) -> &'static str {
         "Unique"
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [input] = inputs else { bail!("Unique takes 1 input, not {}", inputs.len()) };
+        let [input] = exactly(inputs)?;
         let kept = self.kept.to_dim();
         let list = |length: TDim| i64::fact([length]);
         let (values, all) = match self.axis(input.rank())? {

@@ -3,7 +3,8 @@
 use tract_onnx::tract_core::broadcast::multi_broadcast;
 use tract_onnx::tract_hir::internal::*;
 
-use super::super::plain::Plain;
+use super::super::inputs::exactly;
+use super::super::kernel::Kernel;
 use super::{Open, integers};
 
 /// Most elements of the output: the shape may be any.
@@ -14,13 +15,13 @@ pub struct Expand {
     pub dims: Open,
 }
 
-impl Plain for Expand {
+impl Kernel for Expand {
     fn name(&self) -> &'static str {
         "Expand"
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [input, shape] = inputs else { bail!("Expand takes 2 inputs, not {}", inputs.len()) };
+        let [input, shape] = exactly(inputs)?;
         let rank = shape.shape.volume().to_usize().context("Expand to an open number of dimensions")?;
         let dims = (0..rank.max(input.rank())).map(|axis| self.dims.axis(axis)).collect::<TractResult<TVec<_>>>()?;
         Ok(tvec![input.datum_type.fact(dims)])

@@ -16,7 +16,8 @@ use tract_onnx::tract_core::{as_op, not_a_typed_op};
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
-use super::plain::{Plain, typed};
+use super::inputs::integers;
+use super::kernel::{Kernel, typed};
 
 /// Highest rank of an output.
 const MAX_RANK: usize = 8;
@@ -35,7 +36,7 @@ pub fn build_slice(context: &ParsingContext, node: &NodeProto) -> Built {
 }
 
 /// tract's operator, and ours for the case that it can't be used.
-fn built(context: &ParsingContext, node: &NodeProto, ours: impl Plain) -> Built {
+fn built(context: &ParsingContext, node: &NodeProto, ours: impl Kernel) -> Built {
     static OF_TRACT: OnceLock<OnnxOpRegister> = OnceLock::new();
     let builders = OF_TRACT.get_or_init(|| tract_onnx::onnx().op_register);
     let builder = builders.0.get(&node.op_type).with_context(|| format!("tract has no {}", node.op_type))?;
@@ -58,15 +59,10 @@ impl Open {
     }
 }
 
-/// The integers of a tensor.
-fn integers(tensor: &Tensor) -> TractResult<Vec<i64>> {
-    Ok(tensor.cast_to::<i64>()?.try_as_plain_ram()?.as_slice::<i64>()?.to_vec())
-}
-
 #[derive(Debug, Clone)]
 struct AtRun {
     of_tract: Box<dyn InferenceOp>,
-    ours: Arc<dyn Plain>,
+    ours: Arc<dyn Kernel>,
 }
 
 impl PartialEq for AtRun {

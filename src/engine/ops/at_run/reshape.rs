@@ -2,7 +2,8 @@
 
 use tract_onnx::tract_hir::internal::*;
 
-use super::super::plain::Plain;
+use super::super::inputs::exactly;
+use super::super::kernel::Kernel;
 use super::{Open, integers};
 
 #[derive(Debug)]
@@ -12,13 +13,13 @@ pub struct Reshape {
     pub dims: Open,
 }
 
-impl Plain for Reshape {
+impl Kernel for Reshape {
     fn name(&self) -> &'static str {
         "Reshape"
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [input, shape] = inputs else { bail!("Reshape takes 2 inputs, not {}", inputs.len()) };
+        let [input, shape] = exactly(inputs)?;
         let rank = shape.shape.volume().to_usize().context("Reshape to an open number of dimensions")?;
         let dims = (0..rank).map(|axis| self.dims.axis(axis)).collect::<TractResult<TVec<_>>>()?;
         Ok(tvec![input.datum_type.fact(dims)])

@@ -5,7 +5,7 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_core::ops::array::Gather;
 use tract_onnx::tract_hir::internal::*;
 
-use super::super::plain::Plain;
+use super::super::kernel::Kernel;
 use super::{Open, integers};
 
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Slice {
     }
 }
 
-impl Plain for Slice {
+impl Kernel for Slice {
     fn name(&self) -> &'static str {
         "Slice"
     }

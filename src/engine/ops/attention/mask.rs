@@ -3,6 +3,7 @@
 use tract_onnx::tract_hir::internal::tract_ndarray::{Array4, ArrayD, ArrayViewD};
 use tract_onnx::tract_hir::internal::*;
 
+use super::super::inputs::integers;
 use super::Attention;
 
 /// What is added to the scores of a whole call: minus infinity where a query doesn't see a key.
@@ -37,7 +38,7 @@ impl<'a> Mask<'a> {
         let lengths = match attention.inputs.lengths {
             None => None,
             Some(at) => {
-                let lengths = inputs[at].cast_to::<i64>()?.try_as_plain_ram()?.as_slice::<i64>()?.to_vec();
+                let lengths = integers(&inputs[at])?;
                 ensure!(lengths.len() == rows, "'nonpad_kv_seqlen' of {} for {rows} rows", lengths.len());
                 Some(lengths)
             }

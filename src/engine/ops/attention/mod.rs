@@ -29,9 +29,10 @@ pub fn register(register: &mut OnnxOpRegister) {
 
 fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     let attention = Attention::read(node)?;
+    let has_y = optional_outputs(node).next().flatten().is_some();
     match context.framework.op_register.0.get(TRACTS) {
-        Some(tracts) if attention.is_plain() => tracts(context, node),
-        _ => built(attention),
+        Some(tracts) if has_y && attention.is_plain() => tracts(context, node),
+        _ => built(node, attention),
     }
 }
 
@@ -57,8 +58,6 @@ enum Shown {
 #[derive(Debug)]
 struct Attention {
     inputs: Inputs,
-    /// Which of the outputs Y, present_key, present_value and qk_matmul_output the node has.
-    outputs: [bool; 4],
     query_heads: Option<usize>,
     key_heads: Option<usize>,
     scale: Option<f32>,
@@ -67,6 +66,8 @@ struct Attention {
     /// Keys that a query sees before and after its own place; `None` for all.
     window: (Option<usize>, Option<usize>),
     shown: Shown,
+    /// Whether the node has that output.
+    shows: bool,
 }
 
 impl Attention {
@@ -96,10 +97,8 @@ impl Attention {
         let inputs = Inputs { mask: next(), past_key: next(), past_value: next(), lengths: next() };
         ensure!(inputs.past_key.is_some() == inputs.past_value.is_some(), "of past keys and values one is left out");
         ensure!(inputs.past_key.is_none() || inputs.lengths.is_none(), "'nonpad_kv_seqlen' beside past keys");
-        let mut made = optional_outputs(node).chain(std::iter::repeat(None)).map(|place| place.is_some());
         Ok(Self {
             inputs,
-            outputs: std::array::from_fn(|_| made.next().unwrap_or(false)),
             query_heads: heads("q_num_heads")?,
             key_heads: heads("kv_num_heads")?,
             scale: node.get_attr_opt("scale")?,
@@ -107,6 +106,7 @@ impl Attention {
             is_causal: node.get_attr_opt::<i64>("is_causal")?.unwrap_or(0) != 0,
             window: (side("left_window_size")?, side("right_window_size")?),
             shown,
+            shows: optional_outputs(node).nth(3).flatten().is_some(),
         })
     }
 
@@ -114,8 +114,8 @@ impl Attention {
     fn is_plain(&self) -> bool {
         let has_window = self.window != (None, None);
         let continues = self.is_causal && self.inputs.past_key.is_some();
-        let odd = has_window || continues || self.softcap > 0.0 || self.outputs[3] || self.shown != Shown::Product;
-        !odd && self.outputs[0] && self.inputs.mask.is_none() && self.inputs.lengths.is_none()
+        let odd = has_window || continues || self.softcap > 0.0 || self.shows || self.shown != Shown::Product;
+        !odd && self.inputs.mask.is_none() && self.inputs.lengths.is_none()
     }
 
     /// The sizes of queries, keys and values as `[rows, heads, places, width]`.
@@ -143,10 +143,6 @@ impl Kernel for Attention {
         "Attention"
     }
 
-    fn outputs(&self) -> usize {
-        self.outputs.iter().filter(|is_there| **is_there).count()
-    }
-
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         ensure!(inputs.len() >= 3, "it needs its queries, keys and values");
         let floats = inputs[..3].iter().chain(self.inputs.past_key.map(|at| &inputs[at]));
@@ -167,14 +163,13 @@ impl Kernel for Attention {
         };
         let [key_rows, key_heads, _, key_width] = keys;
         let [value_rows, value_heads, _, value_width] = values;
-        let made = [
-            y,
-            tvec!(key_rows, key_heads, all_keys.clone(), key_width),
-            tvec!(value_rows, value_heads, all_keys.clone(), value_width),
-            tvec!(rows, heads, places, all_keys),
-        ];
-        let there = made.into_iter().zip(self.outputs).filter(|(_, is_there)| *is_there);
-        Ok(there.map(|(shape, _)| f32::fact(shape)).collect())
+        let mut made = tvec!(
+            f32::fact(y),
+            f32::fact([key_rows, key_heads, all_keys.clone(), key_width]),
+            f32::fact([value_rows, value_heads, all_keys.clone(), value_width]),
+        );
+        made.extend(self.shows.then(|| f32::fact([rows, heads, places, all_keys])));
+        Ok(made)
     }
 
     fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {

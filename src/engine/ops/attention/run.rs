@@ -24,7 +24,7 @@ pub fn run(attention: &Attention, inputs: &[TValue]) -> TractResult<TVec<Tensor>
     ensure!(key_heads > 0 && heads % key_heads == 0, "{key_heads} heads of keys for {heads} of queries");
     let mask = Mask::new(attention, inputs, [rows, heads, places, all_keys], past)?;
     let mut y = Array4::<f32>::zeros((rows, heads, places, values.dim().3));
-    let mut shown = attention.outputs[3].then(|| Array4::<f32>::zeros((rows, heads, places, all_keys)));
+    let mut shown = attention.shows.then(|| Array4::<f32>::zeros((rows, heads, places, all_keys)));
     for row in 0..rows {
         for head in 0..heads {
             let key_head = head / (heads / key_heads);
@@ -44,8 +44,9 @@ pub fn run(attention: &Attention, inputs: &[TValue]) -> TractResult<TVec<Tensor>
             Tensor::from(y.permuted_axes([0, 2, 1, 3]).as_standard_layout().into_owned()).into_shape(&flat)?
         }
     };
-    let made = [Some(y), Some(keys.into()), Some(values.into()), shown.map(Tensor::from)];
-    Ok(made.into_iter().zip(attention.outputs).filter_map(|(made, is_there)| made.filter(|_| is_there)).collect())
+    let mut made = tvec!(y, keys.into(), values.into());
+    made.extend(shown.map(Tensor::from));
+    Ok(made)
 }
 
 /// A tensor as rows, heads, places and width, whichever of its two forms it has.

@@ -7,10 +7,11 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
-use super::kernel::{Facts, Kernel, built};
+use super::inputs::exactly;
+use super::kernel::{Kernel, built};
 
-pub fn build(_: &ParsingContext, _: &NodeProto) -> Built {
-    built(ArrayFeatureExtractor)
+pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
+    built(node, ArrayFeatureExtractor)
 }
 
 /// Inputs: data `[.., columns]` of any type, and places of any shape. Output `[.., places]`; as in ONNX Runtime,
@@ -39,20 +40,17 @@ impl Kernel for ArrayFeatureExtractor {
         "ArrayFeatureExtractor"
     }
 
-    fn input_count(&self) -> usize {
-        2
-    }
-
     fn input_type(&self, input: usize, given: DatumType) -> TractResult<DatumType> {
         Ok(if input == 0 && given != TDim::datum_type() { given } else { i64::datum_type() })
     }
 
-    fn outputs(&self, inputs: &[Facts]) -> TractResult<TVec<Facts>> {
-        let places = inputs[1].1.iter().product();
-        Ok(tvec!((inputs[0].0, output_shape(&inputs[0].1, places)?)))
+    fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        let [data, places] = exactly(inputs)?;
+        let places = places.shape.iter().product();
+        Ok(tvec!(data.datum_type.fact(output_shape(&data.shape, places)?)))
     }
 
-    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
+    fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
         let data = &inputs[0];
         let shape = output_shape(data.shape(), inputs[1].len())?;
         let columns = data.shape().last().copied().unwrap_or_default();
@@ -68,7 +66,7 @@ impl Kernel for ArrayFeatureExtractor {
             DatumType::I32 => pick::<i32>(data, &places, &shape)?,
             other => bail!("it takes no {other:?}"),
         };
-        Ok(tvec!(picked.into_tvalue()))
+        Ok(tvec!(picked))
     }
 }
 

@@ -5,10 +5,11 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
-use super::kernel::{Facts, Kernel, built};
+use super::inputs::exactly;
+use super::kernel::{Kernel, built};
 
 pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
-    built(Binarizer { threshold: node.get_attr_opt("threshold")?.unwrap_or(0.0) })
+    built(node, Binarizer { threshold: node.get_attr_opt("threshold")?.unwrap_or(0.0) })
 }
 
 #[derive(Debug)]
@@ -26,20 +27,21 @@ impl Kernel for Binarizer {
         Ok(given)
     }
 
-    fn outputs(&self, inputs: &[Facts]) -> TractResult<TVec<Facts>> {
-        Ok(tvec!(inputs[0].clone()))
+    fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        let [input] = exactly(inputs)?;
+        Ok(tvec!(input.without_value()))
     }
 
-    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
+    fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
         let threshold = f64::from(self.threshold);
         let mut wide = inputs[0].cast_to::<f64>()?.into_owned();
         let mut view = wide.try_as_plain_ram_mut()?;
         view.as_slice_mut::<f64>()?.iter_mut().for_each(|x| *x = f64::from(*x > threshold));
-        Ok(tvec!(wide.cast_to_dt(inputs[0].datum_type())?.into_owned().into_tvalue()))
+        Ok(tvec!(wide.cast_to_dt(inputs[0].datum_type())?.into_owned()))
     }
 
-    fn is_element_wise(&self) -> bool {
-        true
+    fn axes(&self, inputs: &[&TypedFact], outputs: &[&TypedFact]) -> TractResult<AxesMapping> {
+        AxesMapping::natural(inputs, outputs)
     }
 }
 

@@ -4,7 +4,7 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
-use super::kernel::{Facts, Kernel, built};
+use super::kernel::{Kernel, built};
 use super::{Built, MAX_OUTPUTS};
 
 pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
@@ -20,7 +20,7 @@ pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
     let widths = widths.context("attribute 'inputdimensions' holds a size that is out of range")?;
     let total: usize = widths.iter().sum();
     ensure!((1..=MAX_OUTPUTS).contains(&total), "attribute 'inputdimensions' adds up to {total}");
-    built(FeatureVectorizer { widths, total })
+    built(node, FeatureVectorizer { widths, total })
 }
 
 #[derive(Debug)]
@@ -36,25 +36,23 @@ impl Kernel for FeatureVectorizer {
         "FeatureVectorizer"
     }
 
-    fn input_count(&self) -> usize {
-        self.widths.len()
-    }
-
     fn input_type(&self, _: usize, given: DatumType) -> TractResult<DatumType> {
         ensure!(given.is_number(), "it takes numbers, not {given:?}");
         Ok(f32::datum_type())
     }
 
-    fn outputs(&self, inputs: &[Facts]) -> TractResult<TVec<Facts>> {
-        let rows = match inputs[0].1.as_slice() {
+    fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        let (given, wanted) = (inputs.len(), self.widths.len());
+        ensure!(given == wanted, "{given} inputs for {wanted} widths");
+        let rows = match &*inputs[0].shape {
             [] => bail!("an input has no dimensions"),
             [_] => 1.to_dim(),
             [rows, ..] => rows.clone(),
         };
-        Ok(tvec!((f32::datum_type(), tvec!(rows, self.total.to_dim()))))
+        Ok(tvec!(f32::fact([rows, self.total.to_dim()])))
     }
 
-    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
+    fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
         let rows_of = |shape: &[usize]| if shape.len() == 1 { 1 } else { shape[0] };
         let rows = rows_of(inputs[0].shape());
         let mut output = Tensor::zero::<f32>(&[rows, self.total])?;
@@ -72,7 +70,7 @@ impl Kernel for FeatureVectorizer {
             }
             begin += width;
         }
-        Ok(tvec!(output.into_tvalue()))
+        Ok(tvec!(output))
     }
 }
 

@@ -5,18 +5,20 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
-use super::kernel::{Facts, Kernel, built};
+use super::inputs::exactly;
+use super::kernel::{Kernel, built};
 
 pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
     let floats: Vec<f32> = node.get_attr_opt_vec("imputed_value_floats")?.unwrap_or_default();
     let integers: Vec<i64> = node.get_attr_opt_vec("imputed_value_int64s")?.unwrap_or_default();
     let (missing_float, missing_integer) =
         (node.get_attr_opt("replaced_value_float")?, node.get_attr_opt("replaced_value_int64")?);
-    built(match (floats.is_empty(), integers.is_empty()) {
+    let imputer = match (floats.is_empty(), integers.is_empty()) {
         (false, true) => Imputer::Floats { missing: missing_float.unwrap_or(0.0), values: floats },
         (true, false) => Imputer::Integers { missing: missing_integer.unwrap_or(0), values: integers },
         _ => bail!("it needs one of the attributes 'imputed_value_floats' and 'imputed_value_int64s'"),
-    })
+    };
+    built(node, imputer)
 }
 
 /// What is replaced, and by what: one value for all features, or one for each.
@@ -61,14 +63,15 @@ impl Kernel for Imputer {
         Ok(given)
     }
 
-    fn outputs(&self, inputs: &[Facts]) -> TractResult<TVec<Facts>> {
-        let (count, features) = (self.count(), inputs[0].1.last().cloned().unwrap_or_else(|| 1.to_dim()));
+    fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        let [input] = exactly(inputs)?;
+        let (count, features) = (self.count(), input.shape.last().cloned().unwrap_or_else(|| 1.to_dim()));
         let fits = count == 1 || features.to_i64().map_or(true, |features| features == count as i64);
         ensure!(fits, "{count} imputed values for {features} features");
-        Ok(tvec!(inputs[0].clone()))
+        Ok(tvec!(input.without_value()))
     }
 
-    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
+    fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
         let mut output = inputs[0].clone().into_tensor();
         let features = output.shape().last().copied().unwrap_or(1);
         ensure!(self.count() == 1 || self.count() == features, "{} imputed values for {features}", self.count());
@@ -88,7 +91,7 @@ impl Kernel for Imputer {
                 replace(&mut output, &values, |x| i64::from(x) == *missing)?;
             }
         }
-        Ok(tvec!(output.into_tvalue()))
+        Ok(tvec!(output))
     }
 }
 

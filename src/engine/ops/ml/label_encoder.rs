@@ -8,7 +8,8 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
-use super::kernel::{Facts, Kernel, built};
+use super::inputs::exactly;
+use super::kernel::{Kernel, built};
 use super::{Built, attributes};
 
 pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
@@ -25,7 +26,7 @@ pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
             vec![Table::new(&keys, &values, &default_value(context, node, values.datum_type())?)?]
         }
     };
-    built(LabelEncoder { name: "LabelEncoder", tables })
+    built(node, LabelEncoder { name: "LabelEncoder", tables })
 }
 
 /// `ai.onnx.ml.CategoryMapper` (version 1): texts to integers or integers to texts, whichever the input has. tract has it,
@@ -42,7 +43,7 @@ pub fn build_category_mapper(_: &ParsingContext, node: &NodeProto) -> Built {
         Table::new(&texts, &integers, &tensor0(default_integer))?,
         Table::new(&integers, &texts, &tensor0(default_text))?,
     ];
-    built(LabelEncoder { name: "CategoryMapper", tables })
+    built(node, LabelEncoder { name: "CategoryMapper", tables })
 }
 
 /// One of the two lists, in whichever form the node has it.
@@ -230,17 +231,17 @@ impl Kernel for LabelEncoder {
         Ok(self.table(given)?.index.datum_type())
     }
 
-    fn outputs(&self, inputs: &[Facts]) -> TractResult<TVec<Facts>> {
-        let (dt, shape) = &inputs[0];
-        Ok(tvec!((self.table(*dt)?.values.datum_type(), shape.clone())))
+    fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        let [input] = exactly(inputs)?;
+        Ok(tvec!(self.table(input.datum_type)?.values.datum_type().fact(input.shape.clone())))
     }
 
-    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
-        Ok(tvec!(self.table(inputs[0].datum_type())?.lookup(&inputs[0])?.into_tvalue()))
+    fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
+        Ok(tvec!(self.table(inputs[0].datum_type())?.lookup(&inputs[0])?))
     }
 
-    fn is_element_wise(&self) -> bool {
-        true
+    fn axes(&self, inputs: &[&TypedFact], outputs: &[&TypedFact]) -> TractResult<AxesMapping> {
+        AxesMapping::natural(inputs, outputs)
     }
 }
 

@@ -4,7 +4,6 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::attributes;
-use super::kernel::Facts;
 
 /// The labels of a classifier's classes, texts or integers, in the order of its scores.
 #[derive(Debug)]
@@ -52,9 +51,10 @@ impl Labels {
     }
 
     /// Of a classifier's outputs: labels `[rows]` and FP32 scores `[rows, columns]`.
-    pub fn facts(&self, input: &Facts, columns: usize) -> TractResult<TVec<Facts>> {
-        let (rows, _) = matrix(&input.1)?;
-        Ok(tvec!((self.datum_type(), tvec!(rows.clone())), (f32::datum_type(), tvec!(rows, columns.to_dim()))))
+    pub fn facts(&self, input: &TypedFact, columns: usize) -> TractResult<TVec<TypedFact>> {
+        let (rows, _) = matrix(&input.shape)?;
+        let labels = self.datum_type().fact([rows.clone()]);
+        Ok(tvec!(labels, f32::fact([rows, columns.to_dim()])))
     }
 }
 
@@ -82,7 +82,7 @@ pub fn matrix<D: Clone + From<usize>>(shape: &[D]) -> TractResult<(D, D)> {
 }
 
 /// FP32 scores as a tensor `[rows, columns]`.
-pub fn scores(values: Vec<f32>, rows: usize, columns: usize) -> TractResult<TValue> {
+pub fn scores(values: Vec<f32>, rows: usize, columns: usize) -> TractResult<Tensor> {
     let array = tract_ndarray::Array2::from_shape_vec((rows, columns), values)?;
-    Ok(Tensor::from(array).into_tvalue())
+    Ok(array.into())
 }

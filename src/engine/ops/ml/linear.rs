@@ -8,7 +8,8 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::dense::PaddedRows;
-use super::kernel::{Facts, Kernel, built};
+use super::inputs::exactly;
+use super::kernel::{Kernel, built};
 use super::labels::{Labels, highest, matrix, scores};
 use super::post_transform::PostTransform;
 use super::{Built, MAX_OUTPUTS};
@@ -26,14 +27,14 @@ pub fn build_classifier(_: &ParsingContext, node: &NodeProto) -> Built {
     );
     // As in ONNX Runtime, one row of coefficients decides between two classes even where there are not two labels.
     let labels = if one && classes != 2 { labels.zero_and_one() } else { labels };
-    built(Classifier { layer, labels, adds_second })
+    built(node, Classifier { layer, labels, adds_second })
 }
 
 pub fn build_regressor(_: &ParsingContext, node: &NodeProto) -> Built {
     let targets = node.get_attr_opt::<i64>("targets")?.unwrap_or(1);
     let targets = usize::try_from(targets).ok().filter(|targets| (1..=MAX_OUTPUTS).contains(targets));
     let targets = targets.context("attribute 'targets' is out of range")?;
-    built(Regressor(Layer::read(node, Some(targets), targets)?))
+    built(node, Regressor(Layer::read(node, Some(targets), targets)?))
 }
 
 /// `x * coefficients^T + intercepts`.
@@ -67,8 +68,8 @@ impl Layer {
         Ok(Self { coefficients, intercepts, outputs, post_transform })
     }
 
-    fn check(&self, input: &Facts) -> TractResult<TDim> {
-        let (rows, columns) = matrix(&input.1)?;
+    fn check(&self, input: &TypedFact) -> TractResult<TDim> {
+        let (rows, columns) = matrix(&input.shape)?;
         let features = self.coefficients.width;
         let fits = columns.to_i64().map_or(true, |columns| columns == features as i64);
         ensure!(fits, "the coefficients are for {features} features, the input has {columns}");
@@ -102,20 +103,17 @@ impl Kernel for Classifier {
         "LinearClassifier"
     }
 
-    fn output_count(&self) -> usize {
-        2
-    }
-
     fn input_type(&self, _: usize, _: DatumType) -> TractResult<DatumType> {
         Ok(f32::datum_type())
     }
 
-    fn outputs(&self, inputs: &[Facts]) -> TractResult<TVec<Facts>> {
-        self.layer.check(&inputs[0])?;
-        self.labels.facts(&inputs[0], if self.adds_second { 2 } else { self.layer.outputs })
+    fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        let [input] = exactly(inputs)?;
+        self.layer.check(input)?;
+        self.labels.facts(input, if self.adds_second { 2 } else { self.layer.outputs })
     }
 
-    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
+    fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
         let (rows, mut values) = self.layer.apply(&inputs[0])?;
         let outputs = self.layer.outputs;
         let winner = |row: &[f32]| if outputs == 1 { usize::from(row[0] > 0.0) } else { highest(row) };
@@ -127,7 +125,7 @@ impl Kernel for Classifier {
         } else {
             self.layer.post_transform.apply_to_rows(&mut values, outputs);
         }
-        Ok(tvec!(self.labels.of(&winners)?.into_tvalue(), scores(values, rows, columns)?))
+        Ok(tvec!(self.labels.of(&winners)?, scores(values, rows, columns)?))
     }
 
     fn held_bytes(&self) -> u64 {
@@ -147,12 +145,13 @@ impl Kernel for Regressor {
         Ok(f32::datum_type())
     }
 
-    fn outputs(&self, inputs: &[Facts]) -> TractResult<TVec<Facts>> {
-        let rows = self.0.check(&inputs[0])?;
-        Ok(tvec!((f32::datum_type(), tvec!(rows, self.0.outputs.to_dim()))))
+    fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        let [input] = exactly(inputs)?;
+        let rows = self.0.check(input)?;
+        Ok(tvec!(f32::fact([rows, self.0.outputs.to_dim()])))
     }
 
-    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
+    fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
         let (rows, mut values) = self.0.apply(&inputs[0])?;
         self.0.post_transform.apply_to_rows(&mut values, self.0.outputs);
         Ok(tvec!(scores(values, rows, self.0.outputs)?))

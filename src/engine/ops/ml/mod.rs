@@ -7,7 +7,6 @@ mod binarizer;
 mod dense;
 mod feature_vectorizer;
 mod imputer;
-mod kernel;
 mod label_encoder;
 mod labels;
 mod linear;
@@ -21,9 +20,8 @@ mod zip_map;
 
 use tract_onnx::model::OnnxOpRegister;
 
-pub use self::kernel::held_bytes;
 pub use self::zip_map::{ClassLabels, class_labels};
-use super::{Built, attributes};
+use super::{Built, attributes, inputs, kernel};
 
 /// Most classes, targets or columns that an operator may give a row: every row of a request takes so many numbers.
 const MAX_OUTPUTS: usize = 1 << 16;

@@ -7,16 +7,18 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
-use super::kernel::{Facts, Kernel, built};
+use super::inputs::exactly;
+use super::kernel::{Kernel, built};
 use super::labels::matrix;
 
 pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
-    built(match node.get_attr_opt::<&str>("norm")?.unwrap_or("MAX") {
+    let normalizer = match node.get_attr_opt::<&str>("norm")?.unwrap_or("MAX") {
         "MAX" => Normalizer::Max,
         "L1" => Normalizer::L1,
         "L2" => Normalizer::L2,
         other => bail!("attribute 'norm' holds '{other}'"),
-    })
+    };
+    built(node, normalizer)
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -53,17 +55,18 @@ impl Kernel for Normalizer {
         Ok(f32::datum_type())
     }
 
-    fn outputs(&self, inputs: &[Facts]) -> TractResult<TVec<Facts>> {
-        matrix(&inputs[0].1)?;
-        Ok(tvec!(inputs[0].clone()))
+    fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        let [input] = exactly(inputs)?;
+        matrix(&input.shape)?;
+        Ok(tvec!(input.without_value()))
     }
 
-    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
+    fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
         let (_, columns) = matrix(inputs[0].shape())?;
         let mut output = inputs[0].clone().into_tensor();
         let mut view = output.try_as_plain_ram_mut()?;
         view.as_slice_mut::<f32>()?.chunks_exact_mut(columns.max(1)).for_each(|row| self.apply(row));
-        Ok(tvec!(output.into_tvalue()))
+        Ok(tvec!(output))
     }
 }
 

@@ -5,7 +5,8 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
-use super::kernel::{Facts, Kernel, built};
+use super::inputs::exactly;
+use super::kernel::{Kernel, built};
 
 pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
     let texts: Vec<String> = node.get_attr_opt_vec("cats_strings")?.unwrap_or_default();
@@ -18,7 +19,7 @@ pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
         false => Categories::Integers(integers.into_iter().enumerate().map(|(place, key)| (key, place)).collect()),
     };
     let allows_unknown = node.get_attr_opt::<i64>("zeros")?.unwrap_or(1) != 0;
-    built(OneHotEncoder { categories, count, allows_unknown })
+    built(node, OneHotEncoder { categories, count, allows_unknown })
 }
 
 #[derive(Debug)]
@@ -66,13 +67,14 @@ impl Kernel for OneHotEncoder {
         })
     }
 
-    fn outputs(&self, inputs: &[Facts]) -> TractResult<TVec<Facts>> {
-        let mut shape = inputs[0].1.clone();
+    fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        let [input] = exactly(inputs)?;
+        let mut shape = input.shape.to_tvec();
         shape.push(self.count.to_dim());
-        Ok(tvec!((f32::datum_type(), shape)))
+        Ok(tvec!(f32::fact(shape)))
     }
 
-    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
+    fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
         let mut shape: TVec<usize> = inputs[0].shape().into();
         shape.push(self.count);
         let mut output = Tensor::zero::<f32>(&shape)?;
@@ -84,7 +86,7 @@ impl Kernel for OneHotEncoder {
                 None => ensure!(self.allows_unknown, "an input is none of the categories, and 'zeros' is 0"),
             }
         }
-        Ok(tvec!(output.into_tvalue()))
+        Ok(tvec!(output))
     }
 }
 

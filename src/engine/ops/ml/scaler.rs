@@ -5,14 +5,15 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
-use super::kernel::{Facts, Kernel, built};
+use super::inputs::exactly;
+use super::kernel::{Kernel, built};
 
 pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
     let list = |name: &str, neutral: f32| -> TractResult<Vec<f32>> {
         let values = node.get_attr_opt_slice::<f32>(name)?.filter(|values| !values.is_empty());
         Ok(values.unwrap_or(&[neutral]).to_vec())
     };
-    built(Scaler { offset: list("offset", 0.0)?, scale: list("scale", 1.0)? })
+    built(node, Scaler { offset: list("offset", 0.0)?, scale: list("scale", 1.0)? })
 }
 
 /// Each list has one value for every feature, or one for all of them.
@@ -41,12 +42,13 @@ impl Kernel for Scaler {
         Ok(f32::datum_type())
     }
 
-    fn outputs(&self, inputs: &[Facts]) -> TractResult<TVec<Facts>> {
-        self.check(inputs[0].1.last().unwrap_or(&1.to_dim()))?;
-        Ok(tvec!(inputs[0].clone()))
+    fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        let [input] = exactly(inputs)?;
+        self.check(input.shape.last().unwrap_or(&1.to_dim()))?;
+        Ok(tvec!(input.without_value()))
     }
 
-    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
+    fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
         let mut output = inputs[0].clone().into_tensor();
         let features = output.shape().last().copied().unwrap_or(1);
         self.check(&features.to_dim())?;
@@ -58,7 +60,7 @@ impl Kernel for Scaler {
                 *x = (*x - offset) * scale;
             }
         }
-        Ok(tvec!(output.into_tvalue()))
+        Ok(tvec!(output))
     }
 }
 

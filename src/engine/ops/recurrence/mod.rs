@@ -36,7 +36,7 @@ fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     let tracts = tracts.and_then(|(_, tracts)| context.framework.op_register.0.get(*tracts));
     match tracts {
         Some(tracts) if recurrence.is_plain() => tracts(context, node),
-        _ => built(recurrence),
+        _ => built(node, recurrence),
     }
 }
 
@@ -60,8 +60,6 @@ struct Recurrence {
     /// Whether rows come before steps (`layout`).
     rows_first: bool,
     inputs: Inputs,
-    /// Which of the outputs Y, Y_h and Y_c the node has.
-    outputs: [bool; 3],
 }
 
 impl Recurrence {
@@ -89,10 +87,9 @@ impl Recurrence {
         ensure!((0..3).all(|_| held.next().flatten().is_some()), "it needs X, W and R");
         let mut next = || held.next().flatten();
         let inputs = Inputs { bias: next(), lengths: next(), hidden: next(), cell: next(), peepholes: next() };
-        let mut made = optional_outputs(node).map(|place| place.is_some());
-        let outputs = std::array::from_fn(|_| made.next().unwrap_or(false));
-        ensure!(matches!(kind, Kind::Lstm { .. }) || !outputs[2], "only an LSTM has three outputs");
-        Ok(Self { kind, cells, reverse, rows_first: layout == 1, inputs, outputs })
+        let has_third = optional_outputs(node).nth(2).flatten().is_some();
+        ensure!(matches!(kind, Kind::Lstm { .. }) || !has_third, "only an LSTM has three outputs");
+        Ok(Self { kind, cells, reverse, rows_first: layout == 1, inputs })
     }
 
     /// Whether tract's own computes it, and rightly.
@@ -106,10 +103,6 @@ impl Recurrence {
 impl Kernel for Recurrence {
     fn name(&self) -> &'static str {
         self.kind.name()
-    }
-
-    fn outputs(&self) -> usize {
-        self.outputs.iter().filter(|is_there| **is_there).count()
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
@@ -147,9 +140,7 @@ impl Kernel for Recurrence {
             true => tvec!(rows.clone(), steps.clone(), directions, hidden),
             false => tvec!(steps.clone(), directions, rows.clone(), hidden),
         };
-        let made = [y, state.clone().into_iter().collect(), state.into_iter().collect()];
-        let there = made.into_iter().zip(self.outputs).filter(|(_, is_there)| *is_there);
-        Ok(there.map(|(shape, _): (TVec<TDim>, _)| f32::fact(shape)).collect())
+        Ok(tvec!(f32::fact(y), f32::fact(state.clone()), f32::fact(state)))
     }
 
     fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {

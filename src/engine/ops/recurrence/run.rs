@@ -60,8 +60,7 @@ pub fn run(recurrence: &Recurrence, inputs: &[TValue]) -> TractResult<TVec<Tenso
         by_direction(states.view(), recurrence.rows_first).as_standard_layout().into_owned().into()
     };
     let y = if recurrence.rows_first { y } else { y.permuted_axes([1, 2, 0, 3]) };
-    let made = [y.as_standard_layout().into_owned().into(), in_layout(last_hidden), in_layout(last_cell)];
-    Ok(made.into_iter().zip(recurrence.outputs).filter(|(_, is_there)| *is_there).map(|(made, _)| made).collect())
+    Ok(tvec!(y.as_standard_layout().into_owned().into(), in_layout(last_hidden), in_layout(last_cell)))
 }
 
 /// Swaps the first two axes, if asked.

@@ -7,7 +7,8 @@ use tract_onnx::tract_core::broadcast::multi_broadcast;
 use tract_onnx::tract_hir::internal::*;
 
 use super::super::Built;
-use super::super::plain::{Plain, built};
+use super::super::inputs::exactly;
+use super::super::kernel::{Kernel, built};
 use super::{MAX_TEXTS, ensure_text, tensor, texts};
 
 /// Most bytes that the joined texts hold in all: a chain of these operators doubles a text at each step.
@@ -20,13 +21,13 @@ pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
 #[derive(Debug)]
 struct StringConcat;
 
-impl Plain for StringConcat {
+impl Kernel for StringConcat {
     fn name(&self) -> &'static str {
         "StringConcat"
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [left, right] = inputs else { bail!("StringConcat takes 2 inputs, not {}", inputs.len()) };
+        let [left, right] = exactly(inputs)?;
         ensure_text(self.name(), left)?;
         ensure_text(self.name(), right)?;
         let shape = multi_broadcast(&[left.shape.to_tvec(), right.shape.to_tvec()])?;

@@ -5,7 +5,7 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::super::Built;
-use super::super::plain::{Plain, built};
+use super::super::kernel::{Kernel, built};
 use super::pattern::WholeMatch;
 use super::{only_text, tensor, texts};
 
@@ -17,7 +17,7 @@ pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
 #[derive(Debug)]
 struct RegexFullMatch(WholeMatch);
 
-impl Plain for RegexFullMatch {
+impl Kernel for RegexFullMatch {
     fn name(&self) -> &'static str {
         "RegexFullMatch"
     }

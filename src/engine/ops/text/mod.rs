@@ -14,6 +14,8 @@ pub mod tokenizer;
 
 use tract_onnx::tract_hir::internal::*;
 
+use super::inputs::exactly;
+
 /// Most texts that an operator makes of its input: the size of a table is the product of its rows and its longest row.
 const MAX_TEXTS: usize = 1 << 22;
 
@@ -30,7 +32,7 @@ fn ensure_text(operator: &str, fact: &TypedFact) -> TractResult<()> {
 
 /// The only input, which must hold texts.
 fn only_text<'a>(operator: &str, inputs: &[&'a TypedFact]) -> TractResult<&'a TypedFact> {
-    let [input] = inputs else { bail!("{operator} takes 1 input, not {}", inputs.len()) };
+    let [input] = exactly(inputs)?;
     ensure_text(operator, input)?;
     Ok(input)
 }

@@ -11,7 +11,7 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::super::Built;
 use super::super::attributes;
-use super::super::plain::{Plain, built};
+use super::super::kernel::{Kernel, built};
 use super::{only_text, tensor, texts};
 
 pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
@@ -66,7 +66,7 @@ fn only(mut changed: impl Iterator<Item = char>, char: char) -> char {
     }
 }
 
-impl Plain for StringNormalizer {
+impl Kernel for StringNormalizer {
     fn name(&self) -> &'static str {
         "StringNormalizer"
     }

@@ -8,7 +8,7 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::super::Built;
-use super::super::plain::{Plain, built};
+use super::super::kernel::{Kernel, built};
 use super::{MAX_TEXTS, only_text, table, tensor, texts};
 
 pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
@@ -29,7 +29,7 @@ struct StringSplit {
     width: Symbol,
 }
 
-impl Plain for StringSplit {
+impl Kernel for StringSplit {
     fn name(&self) -> &'static str {
         "StringSplit"
     }

@@ -9,7 +9,8 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::super::Built;
 use super::super::attributes;
-use super::super::plain::{Plain, built};
+use super::super::inputs::exactly;
+use super::super::kernel::{Kernel, built};
 use super::ngrams::{Lengths, NGrams, Numbers};
 use super::texts;
 
@@ -111,13 +112,13 @@ enum Counted {
     Weights(Option<Vec<f32>>),
 }
 
-impl Plain for TfIdf {
+impl Kernel for TfIdf {
     fn name(&self) -> &'static str {
         "TfIdfVectorizer"
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [input] = inputs else { bail!("TfIdfVectorizer takes 1 input, not {}", inputs.len()) };
+        let [input] = exactly(inputs)?;
         let fits = match self.tokens {
             Tokens::Texts(_) => input.datum_type == String::datum_type(),
             Tokens::Integers(_) => matches!(input.datum_type, DatumType::I64 | DatumType::I32 | DatumType::TDim),

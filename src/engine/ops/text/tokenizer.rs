@@ -12,7 +12,7 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::super::Built;
 use super::super::attributes;
-use super::super::plain::{Plain, built};
+use super::super::kernel::{Kernel, built};
 use super::pattern::LongestMatches;
 use super::{MAX_TEXTS, only_text, table, texts};
 
@@ -109,7 +109,7 @@ fn split<'t>(text: &'t str, separators: &[Range<usize>], parts: &mut Vec<&'t str
     parts.extend(text.get(from..).filter(|part| !part.is_empty()));
 }
 
-impl Plain for Tokenizer {
+impl Kernel for Tokenizer {
     fn name(&self) -> &'static str {
         "Tokenizer"
     }

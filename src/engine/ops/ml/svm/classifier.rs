@@ -6,7 +6,8 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::PostTransform;
 use super::coupling::{couple, pairwise};
-use super::kernel::{Facts, Kernel, built};
+use super::inputs::exactly;
+use super::kernel::{Kernel, built};
 use super::labels::{Labels, highest, scores};
 use super::{Built, Likeness, Vectors, floats, post_transform};
 
@@ -19,8 +20,8 @@ pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
     ensure!(classes <= MAX_CLASSES, "{classes} classes, at most {MAX_CLASSES} are possible");
     let sizes = node.get_attr_opt_slice::<i64>("vectors_per_class")?.unwrap_or_default();
     match sizes.iter().any(|size| *size != 0) {
-        true => built(Pairs::read(node, labels, sizes)?),
-        false => built(Linear::read(node, labels)?),
+        true => built(node, Pairs::read(node, labels, sizes)?),
+        false => built(node, Linear::read(node, labels)?),
     }
 }
 
@@ -65,20 +66,17 @@ impl Kernel for Linear {
         "SVMClassifier"
     }
 
-    fn output_count(&self) -> usize {
-        2
-    }
-
     fn input_type(&self, _: usize, _: DatumType) -> TractResult<DatumType> {
         Ok(f32::datum_type())
     }
 
-    fn outputs(&self, inputs: &[Facts]) -> TractResult<TVec<Facts>> {
-        self.vectors.rows_of(&inputs[0])?;
-        self.labels.facts(&inputs[0], self.labels.count())
+    fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        let [input] = exactly(inputs)?;
+        self.vectors.rows_of(input)?;
+        self.labels.facts(input, self.labels.count())
     }
 
-    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
+    fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
         let (mut values, mut winners) = (vec![], vec![]);
         let rows = self.vectors.for_each_row(&inputs[0], |products| {
             let begin = values.len();
@@ -87,7 +85,7 @@ impl Kernel for Linear {
         })?;
         let classes = self.labels.count();
         self.post_transform.apply_to_rows(&mut values, classes);
-        Ok(tvec!(self.labels.of(&winners)?.into_tvalue(), scores(values, rows, classes)?))
+        Ok(tvec!(self.labels.of(&winners)?, scores(values, rows, classes)?))
     }
 
     fn held_bytes(&self) -> u64 {
@@ -211,20 +209,17 @@ impl Kernel for Pairs {
         "SVMClassifier"
     }
 
-    fn output_count(&self) -> usize {
-        2
-    }
-
     fn input_type(&self, _: usize, _: DatumType) -> TractResult<DatumType> {
         Ok(f32::datum_type())
     }
 
-    fn outputs(&self, inputs: &[Facts]) -> TractResult<TVec<Facts>> {
-        self.vectors.rows_of(&inputs[0])?;
-        self.labels.facts(&inputs[0], self.columns())
+    fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        let [input] = exactly(inputs)?;
+        self.vectors.rows_of(input)?;
+        self.labels.facts(input, self.columns())
     }
 
-    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
+    fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
         let (mut values, mut winners) = (vec![], vec![]);
         let (mut pairs, mut votes) = (vec![], vec![0; self.labels.count()]);
         let rows = self.vectors.for_each_row(&inputs[0], |alike| {
@@ -241,7 +236,7 @@ impl Kernel for Pairs {
         if self.platt.is_some() || self.offsets.len() > 1 {
             self.post_transform.apply_to_rows(&mut values, columns);
         }
-        Ok(tvec!(self.labels.of(&winners)?.into_tvalue(), scores(values, rows, columns)?))
+        Ok(tvec!(self.labels.of(&winners)?, scores(values, rows, columns)?))
     }
 
     fn held_bytes(&self) -> u64 {

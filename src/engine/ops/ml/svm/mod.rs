@@ -8,10 +8,9 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::dense::PaddedRows;
-use super::kernel::Facts;
 use super::labels::matrix;
 use super::post_transform::PostTransform;
-use super::{Built, kernel, labels};
+use super::{Built, inputs, kernel, labels};
 
 /// How alike an input `x` and a support vector `v` are.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -84,8 +83,8 @@ impl Vectors {
     }
 
     /// The rows of an input that fits.
-    fn rows_of(&self, input: &Facts) -> TractResult<TDim> {
-        let ((rows, columns), features) = (matrix(&input.1)?, self.rows.width);
+    fn rows_of(&self, input: &TypedFact) -> TractResult<TDim> {
+        let ((rows, columns), features) = (matrix(&input.shape)?, self.rows.width);
         let fits = columns.to_i64().map_or(true, |columns| columns == features as i64);
         ensure!(fits, "the vectors have {features} features, the input has {columns}");
         Ok(rows)

@@ -4,7 +4,8 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
-use super::kernel::{Facts, Kernel, built};
+use super::inputs::exactly;
+use super::kernel::{Kernel, built};
 use super::labels::scores;
 use super::{Built, Likeness, Vectors, floats, post_transform};
 
@@ -21,7 +22,7 @@ pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
     let (entries, count) = (coefficients.len(), vectors.count());
     ensure!(entries == count, "attribute 'coefficients' has {entries} entries for {count} vectors");
     let one_class = node.get_attr_opt::<i64>("one_class")?.unwrap_or(0) != 0;
-    built(Regressor { vectors, coefficients, offset, one_class })
+    built(node, Regressor { vectors, coefficients, offset, one_class })
 }
 
 #[derive(Debug)]
@@ -43,11 +44,12 @@ impl Kernel for Regressor {
         Ok(f32::datum_type())
     }
 
-    fn outputs(&self, inputs: &[Facts]) -> TractResult<TVec<Facts>> {
-        Ok(tvec!((f32::datum_type(), tvec!(self.vectors.rows_of(&inputs[0])?, 1.to_dim()))))
+    fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        let [input] = exactly(inputs)?;
+        Ok(tvec!(f32::fact([self.vectors.rows_of(input)?, 1.to_dim()])))
     }
 
-    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
+    fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
         let mut values = vec![];
         let rows = self.vectors.for_each_row(&inputs[0], |alike| {
             let weighed = alike.iter().zip(&self.coefficients).map(|(alike, weight)| alike * weight);

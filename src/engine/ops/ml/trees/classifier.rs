@@ -7,7 +7,8 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::ensemble::Ensemble;
-use super::kernel::{Facts, Kernel, built};
+use super::inputs::exactly;
+use super::kernel::{Kernel, built};
 use super::labels::{self, Labels};
 use super::post_transform::{PostTransform, logistic};
 use super::scores::{Aggregate, Scores};
@@ -17,7 +18,7 @@ pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     let labels = Labels::read(node, "classlabels_int64s")?;
     let ensemble = lists::read(context, node, "class", labels.count())?;
     let votes = Votes::of(&ensemble)?;
-    built(Classification { trees: Trees::new(ensemble), labels, votes })
+    built(node, Classification { trees: Trees::new(ensemble), labels, votes })
 }
 
 /// What the scores of a row mean.
@@ -70,7 +71,7 @@ struct Classification {
 
 impl Classification {
     /// Labels `[N]` and scores `[N, classes]`.
-    fn classify<T: Number>(&self, input: &Tensor) -> TractResult<TVec<TValue>> {
+    fn classify<T: Number>(&self, input: &Tensor) -> TractResult<TVec<Tensor>> {
         let Scores { mut values, mut scored } = self.trees.scores::<T>(input, Aggregate::Sum)?;
         let Ensemble { outputs: classes, post_transform, base_values, .. } = &self.trees.ensemble;
         let bases: Vec<T> = base_values.iter().copied().map(T::from_f64).collect();
@@ -85,7 +86,7 @@ impl Classification {
         }
         let values = values.into_iter().map(|score| score.to_f64() as f32).collect();
         let scores = labels::scores(values, winners.len(), *classes)?;
-        Ok(tvec!(self.labels.of(&winners)?.into_tvalue(), scores))
+        Ok(tvec!(self.labels.of(&winners)?, scores))
     }
 
     /// From one column of weights to the scores of both classes. As in ONNX Runtime, of the transforms only LOGISTIC
@@ -121,20 +122,17 @@ impl Kernel for Classification {
         "TreeEnsembleClassifier"
     }
 
-    fn output_count(&self) -> usize {
-        2
-    }
-
     fn input_type(&self, _: usize, given: DatumType) -> TractResult<DatumType> {
         compared_in(given)
     }
 
-    fn outputs(&self, inputs: &[Facts]) -> TractResult<TVec<Facts>> {
-        self.trees.rows_of(&inputs[0])?;
-        self.labels.facts(&inputs[0], self.trees.ensemble.outputs)
+    fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        let [input] = exactly(inputs)?;
+        self.trees.rows_of(input)?;
+        self.labels.facts(input, self.trees.ensemble.outputs)
     }
 
-    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
+    fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
         match inputs[0].datum_type() == f64::datum_type() {
             true => self.classify::<f64>(&inputs[0]),
             false => self.classify::<f32>(&inputs[0]),

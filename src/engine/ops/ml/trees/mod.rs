@@ -20,7 +20,7 @@ use self::forest::{Forest, Real};
 use self::scores::{Aggregate, Scores};
 use super::labels::{self, matrix};
 use super::post_transform::{self, PostTransform};
-use super::{Built, MAX_OUTPUTS, attributes, kernel};
+use super::{Built, MAX_OUTPUTS, attributes, inputs, kernel};
 
 /// An ensemble with its packed forms, made when first needed: FP64 inputs are compared in FP64, all others in FP32.
 #[derive(Debug)]
@@ -67,8 +67,8 @@ impl Trees {
     }
 
     /// The rows of an input that fits.
-    fn rows_of(&self, (_, shape): &kernel::Facts) -> TractResult<TDim> {
-        let (rows, width) = matrix(shape)?;
+    fn rows_of(&self, input: &TypedFact) -> TractResult<TDim> {
+        let (rows, width) = matrix(&input.shape)?;
         let needed = self.ensemble.features;
         let fits = width.to_i64().map_or(true, |width| width >= needed as i64);
         ensure!(fits, "the trees read feature {} of {width}", needed.saturating_sub(1));

@@ -5,7 +5,8 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::ensemble::Ensemble;
-use super::kernel::{Facts, Kernel, built};
+use super::inputs::exactly;
+use super::kernel::{Kernel, built};
 use super::labels::matrix;
 use super::scores::Aggregate;
 use super::{Built, Number, Trees, compared_in, lists, version_5};
@@ -22,7 +23,7 @@ pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     let ensemble = lists::read(context, node, "target", targets)?;
     let bases = ensemble.base_values.len();
     ensure!(bases == 0 || bases == targets, "attribute 'base_values' has {bases} entries for {targets} targets");
-    built(Regression { trees: Trees::new(ensemble), aggregate, is_version_5: false })
+    built(node, Regression { trees: Trees::new(ensemble), aggregate, is_version_5: false })
 }
 
 pub fn build_version_5(context: &ParsingContext, node: &NodeProto) -> Built {
@@ -33,7 +34,7 @@ pub fn build_version_5(context: &ParsingContext, node: &NodeProto) -> Built {
         3 => Aggregate::Max,
         other => bail!("attribute 'aggregate_function' holds {other}"),
     };
-    built(Regression { trees: Trees::new(version_5::read(context, node)?), aggregate, is_version_5: true })
+    built(node, Regression { trees: Trees::new(version_5::read(context, node)?), aggregate, is_version_5: true })
 }
 
 #[derive(Debug)]
@@ -70,12 +71,13 @@ impl Kernel for Regression {
         if self.is_version_5 && given == DatumType::F16 { Ok(given) } else { compared_in(given) }
     }
 
-    fn outputs(&self, inputs: &[Facts]) -> TractResult<TVec<Facts>> {
-        let dt = if self.is_version_5 { inputs[0].0 } else { f32::datum_type() };
-        Ok(tvec!((dt, tvec!(self.trees.rows_of(&inputs[0])?, self.trees.ensemble.outputs.to_dim()))))
+    fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        let [input] = exactly(inputs)?;
+        let dt = if self.is_version_5 { input.datum_type } else { f32::datum_type() };
+        Ok(tvec!(dt.fact([self.trees.rows_of(input)?, self.trees.ensemble.outputs.to_dim()])))
     }
 
-    fn run(&self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
+    fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
         let input = &inputs[0];
         let scores = match input.datum_type() {
             DatumType::F64 => self.predict::<f64>(input)?,
@@ -84,7 +86,7 @@ impl Kernel for Regression {
         };
         let dt = if self.is_version_5 { input.datum_type() } else { f32::datum_type() };
         let scores = if scores.datum_type() == dt { scores } else { scores.cast_to_dt(dt)?.into_owned() };
-        Ok(tvec!(scores.into_tvalue()))
+        Ok(tvec!(scores))
     }
 
     fn held_bytes(&self) -> u64 {

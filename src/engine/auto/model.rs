@@ -12,6 +12,9 @@ use crate::engine::{Model, RunError, RunOutput, Session};
 use crate::signature::Signature;
 use crate::tensor::Tensor;
 
+/// Hears which engine it is, and the times that said so.
+type OnSettled = dyn Fn(Which, &[EngineTime]) + Send + Sync;
+
 /// A model on the engines that may answer for it.
 pub struct AutoModel {
     signature: Signature,
@@ -21,7 +24,7 @@ pub struct AutoModel {
     /// Held while engines are measured.
     choosing: Mutex<()>,
     /// Hears once one engine is found to run all of it.
-    on_settled: Box<dyn Fn(Which, &[EngineTime]) + Send + Sync>,
+    on_settled: Box<OnSettled>,
 }
 
 /// Replaced as a whole.

@@ -21,9 +21,7 @@ const MAX_ITEMS_IN_ALL: usize = 1 << 16;
 pub fn apply(model: &mut ModelProto) {
     let opset = opset(model);
     each_graph(model, &mut |graph| {
-        if let Some(nodes) =
-            graph.node.iter().any(|node| makes_sequence(node)).then(|| followed(graph, opset)).flatten()
-        {
+        if let Some(nodes) = graph.node.iter().any(makes_sequence).then(|| followed(graph, opset)).flatten() {
             graph.node = nodes;
         }
     });

@@ -136,9 +136,9 @@ mod tests {
             python_roots: elsewhere.clone(),
             ..Surroundings::default()
         };
-        assert_eq!(with(&file).libraries(), [file.clone()]);
+        assert_eq!(with(&file).libraries(), std::slice::from_ref(&file));
         assert_eq!(with(&folder).libraries()[0], folder.join("libonnxruntime.so.1.31.1"));
-        assert_eq!(with(Path::new("/nowhere")).libraries(), [PathBuf::new(); 0]);
+        assert!(with(Path::new("/nowhere")).libraries().is_empty());
         assert_eq!(with(Path::new("/nowhere")).places(), [PathBuf::from("/nowhere")]);
     }
 

@@ -62,7 +62,7 @@ impl Kernel for Unique {
         let length = tensor.shape()[axis];
         // The slices side by side, each one run of elements.
         let rows = tensor.clone().move_axis(axis, 0)?;
-        let width = if length == 0 { 0 } else { rows.len() / length };
+        let width = rows.len().checked_div(length).unwrap_or(0);
         let orders = Orders::of(&rows)?;
         let compare = |left: usize, right: usize| orders.compare(left * width, right * width, width);
         let mut sorted: Vec<usize> = (0..length).collect();

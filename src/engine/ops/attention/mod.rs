@@ -154,7 +154,7 @@ impl Kernel for Attention {
         let mut all_keys = keys[2].clone();
         if let Some(past) = self.inputs.past_key {
             ensure!(shapes[past].len() == 4, "past keys of {} axes instead of 4", shapes[past].len());
-            all_keys = all_keys + &shapes[past][2];
+            all_keys += &shapes[past][2];
         }
         let [rows, heads, places, _] = queries;
         let y = match shapes[0].len() {

@@ -37,7 +37,7 @@ pub fn run(recurrence: &Recurrence, inputs: &[TValue]) -> TractResult<TVec<Tenso
             peepholes: peepholes.as_ref().map(|peepholes| peepholes.row(direction)),
         };
         let backwards = recurrence.reverse || direction == 1;
-        for row in 0..rows {
+        for (row, &length) in lengths.iter().enumerate().take(rows) {
             let mut turned = x.index_axis(Axis(0), row).dot(&w.index_axis(Axis(0), direction).t());
             if let Some(bias) = bias {
                 turned += &bias.slice(s![..gates]);
@@ -47,8 +47,8 @@ pub fn run(recurrence: &Recurrence, inputs: &[TValue]) -> TractResult<TVec<Tenso
                 None => vec![0.0; size],
             };
             let mut state = State { hidden: start(&hidden), cell: start(&cell) };
-            for at in 0..lengths[row] {
-                let step = if backwards { lengths[row] - 1 - at } else { at };
+            for at in 0..length {
+                let step = if backwards { length - 1 - at } else { at };
                 its_cell.step(turned.row(step), &weights, &mut state);
                 y.slice_mut(s![row, step, direction, ..]).assign(&tract_ndarray::ArrayView1::from(&state.hidden[..]));
             }

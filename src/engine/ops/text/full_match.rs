@@ -45,7 +45,8 @@ mod tests {
     #[test]
     fn the_whole_text_must_match() {
         let texts = tensor1(&["a", "ab", "é", "", "a\n", "_"].map(str::to_owned));
-        let matches = |pattern: &str| run(Node::new("RegexFullMatch").text("pattern", pattern), &[texts.clone()], 1);
+        let matches =
+            |pattern: &str| run(Node::new("RegexFullMatch").text("pattern", pattern), std::slice::from_ref(&texts), 1);
         assert_eq!(matches("a|ab").unwrap(), [tensor1(&[true, true, false, false, false, false])]);
         assert_eq!(matches(r"\p{L}").unwrap(), [tensor1(&[true, false, true, false, false, false])]);
         assert!(format!("{:#}", matches("[").unwrap_err()).contains("attribute 'pattern'"));

@@ -27,7 +27,7 @@ pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
         None => {
             let expression = node.get_attr_opt::<String>("tokenexp")?.filter(|expression| !expression.is_empty());
             let expression = expression.context("neither attribute 'separators' nor 'tokenexp'")?;
-            Words::Matching(LongestMatches::new(&expression).context("attribute 'tokenexp'")?)
+            Words::Matching(Box::new(LongestMatches::new(&expression).context("attribute 'tokenexp'")?))
         }
     };
     ensure!(
@@ -61,7 +61,7 @@ enum Words {
     /// Each character is one.
     Chars,
     /// What matches.
-    Matching(LongestMatches),
+    Matching(Box<LongestMatches>),
     /// What lies between matches: each expression splits what those before it have left.
     Between(Vec<LongestMatches>),
 }

@@ -81,8 +81,10 @@ async fn the_choice_is_shown_with_both_times_and_outlives_the_process() {
         let server = Server::start(repository.path(), &flags);
         let measured = eventually("the engines are measured", async || choice(&server).ok_or_else(unknown)).await;
         // They are kept once batch sizes are measured on the engine that was chosen.
-        let is_kept =
-            || std::fs::read_dir(data.path().join("engine-cache")).is_ok_and(|mut files| files.next().is_some());
+        let is_kept = || {
+            let mut files = std::fs::read_dir(data.path().join("engine-cache")).unwrap().flatten();
+            files.any(|file| file.file_name().to_string_lossy().ends_with(".json"))
+        };
         eventually("the times are kept", async || is_kept().then_some(()).ok_or_else(|| "no file".to_owned())).await;
         measured
     };

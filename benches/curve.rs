@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use headgate::batching::{BatchCurve, MeasureLimits, measure};
-use headgate::engine::tract::{TractEngine, quiet_caught_panics};
+use headgate::engine::panics::quiet_caught_panics;
+use headgate::engine::tract::TractEngine;
 use headgate::engine::{Engine, Model, Session};
 use headgate::tensor::Tensor;
 

@@ -30,7 +30,7 @@ impl Model for NeverReady {
         self.0.engine()
     }
 
-    fn notes(&self) -> &[String] {
+    fn notes(&self) -> Vec<String> {
         self.0.notes()
     }
 

@@ -120,6 +120,9 @@ pub struct Settings {
     /// Address space that an unknown model file may take in its child process, in bytes [default: 8589934592]
     #[arg(long, value_name = "BYTES")]
     pub load_memory_limit_bytes: Option<u64>,
+    /// libonnxruntime.so or its folder, or none to do without [default: ORT_DYLIB_PATH, else the Python package's folder]
+    #[arg(long, value_name = "FILE")]
+    pub onnxruntime_library: Option<PathBuf>,
     /// Time without a request after which a version is let go until its next one, where its model.yaml doesn't say
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     #[serde(deserialize_with = "duration")]
@@ -234,6 +237,8 @@ pub struct LoadingConfig {
     pub memory_limit_bytes: u64,
     /// The program that is run as the child which tries an unknown file: this one.
     pub probe_program: PathBuf,
+    /// `None`: where it usually lies.
+    pub onnxruntime_library: Option<PathBuf>,
 }
 
 /// Which loaded versions stay in memory, and how long a request waits for one that didn't.
@@ -311,6 +316,7 @@ impl Settings {
             loader_threads,
             load_timeout,
             load_memory_limit_bytes,
+            onnxruntime_library,
             idle_unload,
             max_model_memory_bytes,
             cold_start_timeout,
@@ -366,6 +372,7 @@ impl Settings {
                 threads: at_least_one("loader_threads", self.loader_threads.unwrap_or((machine / 2).max(1)))?,
                 timeout: positive("load_timeout", self.load_timeout, LOAD_TIMEOUT_S)?,
                 memory_limit_bytes: self.load_memory_limit_bytes.unwrap_or(8 << 30),
+                onnxruntime_library: self.onnxruntime_library.clone(),
                 // Also right after the file of a running program was replaced by its next release.
                 probe_program: PathBuf::from("/proc/self/exe"),
             },

@@ -188,7 +188,7 @@ impl Servable {
             Batching::Unproven(reason) if *reason != NOTHING_VARIES => Some(format!("rows are not batched: {reason}")),
             _ => None,
         };
-        self.model.notes().iter().cloned().chain(unbatched).chain(padding).collect()
+        self.model.notes().into_iter().chain(unbatched).chain(padding).collect()
     }
 
     /// Pads checked inputs along the sequence axis, where that is declared and proven. What [`Servable::cut`] needs to

@@ -122,6 +122,11 @@ pub fn with_measured_cap(config: &ModelConfig, signature: &Signature, cap: usize
     config
 }
 
+/// The same configuration with the engine that runs it now: which one is faster may be found after the load.
+pub fn with_engine(config: ModelConfig, engine: &str) -> ModelConfig {
+    ModelConfig { platform: format!("{engine}_onnx"), backend: engine.to_owned(), ..config }
+}
+
 fn leads_with_batch(spec: &TensorSpec) -> bool {
     spec.dims.as_ref().and_then(|dims| dims.first()).is_some_and(|dim| dim.wire() == -1)
 }

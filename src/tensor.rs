@@ -146,7 +146,7 @@ pub fn element_count(shape: &[usize]) -> usize {
 }
 
 /// An immutable tensor. Cloning shares the bytes.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Tensor {
     dtype: DataType,
     shape: Dims,

@@ -76,8 +76,8 @@ impl Model for FunctionModel {
         "function"
     }
 
-    fn notes(&self) -> &[String] {
-        &[]
+    fn notes(&self) -> Vec<String> {
+        vec![]
     }
 
     fn session(self: Arc<Self>) -> Box<dyn Session> {

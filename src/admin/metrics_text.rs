@@ -9,7 +9,7 @@ use super::{AdminState, MetricsState};
 use crate::data_plane::DataPlane;
 use crate::rollout::RolloutHandle;
 use crate::servable::State as VersionState;
-use crate::telemetry::exposition::{self, Labelled};
+use crate::telemetry::exposition::{self, EngineReading, Labelled};
 use crate::telemetry::{log_rows, metrics, quality};
 
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -38,6 +38,10 @@ fn text(plane: &DataPlane, rollouts: &RolloutHandle, handle: &PrometheusHandle) 
             stats: &backend.servable.stats,
             pool: backend.pool.reading(),
             memory_bytes: backend.servable.memory_bytes(),
+            engine: EngineReading {
+                name: backend.servable.model.engine(),
+                times: backend.servable.model.engine_times(),
+            },
         })
         .collect();
     exposition::write(&mut text, &versions);

@@ -24,7 +24,8 @@ use crate::audit::{AuditError, AuditLog};
 use crate::budget::ByteBudget;
 use crate::config::{Config, Limits, ModelControlMode, RouteSettings};
 use crate::data_plane::DataPlane;
-use crate::engine::tract::TractEngine;
+use crate::engine::Engine;
+use crate::engine::auto::AutoEngine;
 use crate::grpc::{GrpcConfig, GrpcService};
 use crate::health::Health;
 use crate::http::{HttpLimits, HttpService};
@@ -171,11 +172,12 @@ impl App {
         let webhooks = webhooks.map_err(AppError::Webhooks)?;
         let routes = named_routes(&config);
         let restored = controller::restore(&journal, &routes)?;
+        let engine = open_engine(&config);
         let parts = manager::Parts {
             plane: plane.clone(),
-            engine: Arc::new(TractEngine::new()),
+            engine_cache: open_engine_cache(&config, &engine.build()),
+            engine,
             records,
-            engine_cache: open_engine_cache(&config),
             splits: restored.plans(),
             routes: routes.clone(),
             rollout_fault: |spec| rollout::spec::read(spec).err().map(|fault| fault.to_string()),
@@ -327,10 +329,20 @@ fn open_store(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
     }
 }
 
+/// The engines that are there, which the log is told.
+fn open_engine(config: &Config) -> Arc<dyn Engine> {
+    let engine = AutoEngine::open(config.loading.onnxruntime_library.as_deref());
+    match engine.onnxruntime_absent() {
+        Some(absent) => tracing::info!(engines = engine.build(), "{absent}; tract serves what it can"),
+        None => tracing::info!(engines = engine.build(), "each model runs where it runs fastest"),
+    }
+    Arc::new(engine)
+}
+
 /// Without it every start measures again; nothing else is lost.
-fn open_engine_cache(config: &Config) -> Option<EngineCache> {
+fn open_engine_cache(config: &Config, engines: &str) -> Option<EngineCache> {
     let directory = config.data_dir.as_ref()?;
-    let opened = EngineCache::open(directory, ENGINE_BUILD);
+    let opened = EngineCache::open(directory, &format!("{ENGINE_BUILD}, {engines}"));
     opened.inspect_err(|cause| tracing::warn!(%cause, "measurements can't be kept for the next start")).ok()
 }
 
@@ -382,6 +394,7 @@ fn manager_config(config: &Config) -> ManagerConfig {
                 program: config.loading.probe_program.clone(),
                 timeout: config.loading.timeout,
                 memory_limit_bytes: config.loading.memory_limit_bytes,
+                onnxruntime_library: config.loading.onnxruntime_library.clone(),
             },
             build: ENGINE_BUILD.to_owned(),
         },

@@ -67,7 +67,7 @@ enum Command {
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
-    crate::engine::tract::quiet_caught_panics();
+    crate::engine::panics::quiet_caught_panics();
     let mut out = BufWriter::new(io::stdout().lock());
     let outcome = run(std::env::args_os(), &mut out).and_then(|()| Ok(out.flush()?));
     match outcome {

@@ -109,8 +109,8 @@ impl Model for FakeModel {
         "fake"
     }
 
-    fn notes(&self) -> &[String] {
-        &self.notes
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
     }
 
     fn session(self: Arc<Self>) -> Box<dyn Session> {

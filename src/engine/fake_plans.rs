@@ -93,8 +93,8 @@ impl Model for PlannedModel {
         "fake"
     }
 
-    fn notes(&self) -> &[String] {
-        &[]
+    fn notes(&self) -> Vec<String> {
+        vec![]
     }
 
     fn session(self: Arc<Self>) -> Box<dyn Session> {

@@ -4,25 +4,38 @@
 //! worker's handle on it. An [`Engine`] makes models from files. All of it is synchronous: it runs on worker and
 //! loader threads, never on an I/O thread.
 
+pub mod auto;
 pub mod batch_axis;
+mod clean_up;
 pub mod closeness;
+mod deciding_inputs;
 mod declared_shapes;
+mod external;
 #[doc(hidden)]
 pub mod fake;
 #[doc(hidden)]
 pub mod fake_plans;
 mod lru;
 pub mod onnx;
+#[cfg(feature = "onnxruntime")]
+pub mod onnxruntime;
 mod ops;
 pub mod padding;
+pub mod panics;
 pub mod rows;
 mod sample;
 pub mod tract;
+mod warm_up;
+#[cfg(test)]
+mod testing;
+
+pub use self::ops::{ClassLabels, class_labels};
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::auto::EngineTime;
 use crate::signature::Signature;
 use crate::tensor::Tensor;
 
@@ -37,17 +50,59 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// `LoadError`, whose text tells an operator what is wrong with the file and what to do.
     fn load(&self, path: &Path) -> Result<Arc<dyn Model>, LoadError>;
+
+    /// As `load`, on the terms of one model. An engine that is one alone has no choice.
+    ///
+    /// # Errors
+    /// As `load`.
+    fn load_on(&self, path: &Path, _terms: &LoadTerms<'_>) -> Result<Arc<dyn Model>, LoadError> {
+        self.load(path)
+    }
+
+    /// Tells this engine from another build of it, such as `onnxruntime 1.31.1`: what one of them loads may crash the other,
+    /// and takes another time.
+    fn build(&self) -> String {
+        self.name().to_owned()
+    }
+}
+
+/// Which engine runs a model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum EngineChoice {
+    #[default]
+    Auto,
+    Tract,
+    OnnxRuntime,
+}
+
+impl EngineChoice {
+    /// The word for it in model.yaml.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => auto::NAME,
+            Self::Tract => tract::NAME,
+            Self::OnnxRuntime => "onnxruntime",
+        }
+    }
+}
+
+/// How one model is to be loaded.
+pub struct LoadTerms<'a> {
+    pub choice: EngineChoice,
+    /// Whether a model gives what was recorded with it; `None` where nothing was.
+    pub judge: &'a dyn Fn(&Arc<dyn Model>) -> Option<bool>,
 }
 
 /// A loaded model: immutable, shared.
 pub trait Model: Send + Sync {
     fn signature(&self) -> &Signature;
 
-    /// The name of the engine that loaded it.
+    /// The name of the engine that loaded it; of several, of the one that runs one row.
     fn engine(&self) -> &'static str;
 
-    /// What loading found out that an operator should know, such as a warm-up that could not be tried.
-    fn notes(&self) -> &[String];
+    /// What loading found out that an operator should know, such as a warm-up that could not be tried, or which engine runs
+    /// it and why.
+    fn notes(&self) -> Vec<String>;
 
     /// A new session, for one worker thread.
     fn session(self: Arc<Self>) -> Box<dyn Session>;
@@ -84,6 +139,20 @@ pub trait Model: Send + Sync {
 
     /// Gives up a plan that `prepare` has made; runs that use it end well. Does nothing where there is none.
     fn release(&self, _inputs: &[Tensor]) {}
+
+    /// Finds out which of several engines runs which batch size fastest, and runs it there from then on. `kept` is what a
+    /// call gave before on such a machine, which saves measuring. Gives the times that the choice was made by. Blocks for
+    /// seconds, so it is for background threads.
+    ///
+    /// `None` where there is nothing to choose, or nothing could be measured.
+    fn choose_engine(&self, _kept: Option<&[EngineTime]>) -> Option<Vec<EngineTime>> {
+        None
+    }
+
+    /// The times that the choice between engines was made by; empty where there was none, or before it is made.
+    fn engine_times(&self) -> Vec<EngineTime> {
+        vec![]
+    }
 
     /// Bytes that the model holds while no run is under way, as far as the engine can tell: 0 where it can't.
     fn memory_bytes(&self) -> u64 {
@@ -140,6 +209,12 @@ pub enum LoadError {
     Unsupported { engine: &'static str, cause: String },
     #[error("the warm-up run failed: {0}")]
     WarmUp(String),
+    /// Neither engine takes it; the second's text says what it said, or that it is not there.
+    #[error("{tract}. {onnxruntime}")]
+    NoEngine { tract: Box<LoadError>, onnxruntime: String },
+    /// The engine that the model is pinned to is not there.
+    #[error("model.yaml says `engine: onnxruntime`. {0}")]
+    EngineAbsent(String),
 }
 
 /// An operator the engine doesn't have.

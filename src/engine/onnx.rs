@@ -200,7 +200,8 @@ fn dims(shape: &TensorShapeProto) -> Vec<Dim> {
     shape.dim.iter().map(|each| dim(&each.value)).collect()
 }
 
-fn datatype(elem_type: i32) -> Option<DataType> {
+/// The protocol's datatype for an ONNX element type; `None` where it has none.
+pub(super) fn datatype(elem_type: i32) -> Option<DataType> {
     Some(match OnnxType::try_from(elem_type).ok()? {
         OnnxType::Bool => DataType::Bool,
         OnnxType::Int8 => DataType::Int8,

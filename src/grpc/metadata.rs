@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::inference::{Deadline, ModelRef, VersionChoice};
 use crate::proto::inference::model_metadata_response::TensorMetadata;
 use crate::proto::inference::{ModelConfig, ModelMetadataResponse, ServerMetadataResponse};
-use crate::served_config::with_measured_cap;
+use crate::served_config::{with_engine, with_measured_cap};
 use crate::signature::TensorSpec;
 
 /// Name, version and extensions of the server.
@@ -60,6 +60,7 @@ pub async fn config(plane: &DataPlane, model: ModelRef, deadline: Deadline) -> R
     let backend = plane.route(&model, deadline).await?;
     let servable = &backend.servable;
     let config = with_measured_cap(&servable.config, servable.signature(), backend.pool.cap());
+    let config = with_engine(config, servable.model.engine());
     Ok(ModelConfig { name: model.asked, ..config })
 }
 

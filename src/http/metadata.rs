@@ -9,7 +9,7 @@ use super::reply::{self, Body};
 use crate::data_plane::{DataPlane, EXTENSIONS};
 use crate::error::{Kind, Result};
 use crate::inference::{Deadline, ModelRef, VersionChoice};
-use crate::served_config::{to_json, with_measured_cap};
+use crate::served_config::{to_json, with_engine, with_measured_cap};
 use crate::signature::TensorSpec;
 
 /// Name, datatype and shape as the protocol writes them, -1 for a dimension that varies.
@@ -100,7 +100,8 @@ pub fn model_ready(plane: &DataPlane, model: &ModelRef) -> Result<Response<Body>
 pub async fn config(plane: &DataPlane, model: &ModelRef, deadline: Deadline) -> Result<Response<Body>> {
     let backend = plane.route(model, deadline).await?;
     let servable = &backend.servable;
-    let mut config = with_measured_cap(&servable.config, servable.signature(), backend.pool.cap());
+    let config = with_measured_cap(&servable.config, servable.signature(), backend.pool.cap());
+    let mut config = with_engine(config, servable.model.engine());
     config.name.clone_from(&model.asked);
     Ok(reply::of_json_text(StatusCode::OK, to_json(&config)))
 }

@@ -12,6 +12,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::batching::Measured;
+use crate::engine::auto::EngineTime;
 use crate::registry::digest::Digest;
 
 /// The folder's name in the data directory.
@@ -30,6 +31,15 @@ pub struct EngineCache {
     processor: String,
 }
 
+/// What is kept of one model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Kept {
+    pub measured: Measured,
+    /// What the choice between engines was made by; `None` where there was none to make.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engines: Option<Vec<EngineTime>>,
+}
+
 /// What a file holds.
 #[derive(Serialize, Deserialize)]
 struct Entry {
@@ -38,7 +48,8 @@ struct Entry {
     /// Another build may run the same model faster or slower.
     build: String,
     processor: String,
-    measured: Measured,
+    #[serde(flatten)]
+    kept: Kept,
 }
 
 /// Why a file is of no use.
@@ -75,10 +86,10 @@ impl EngineCache {
     }
 
     /// What was measured for these files by this build on this processor.
-    pub fn load(&self, digest: &Digest) -> Option<Measured> {
+    pub fn load(&self, digest: &Digest) -> Option<Kept> {
         let path = self.path(digest);
         match read(&path, digest) {
-            Ok(entry) => (entry.build == self.build && entry.processor == self.processor).then_some(entry.measured),
+            Ok(entry) => (entry.build == self.build && entry.processor == self.processor).then_some(entry.kept),
             Err(Unusable::Unreadable(cause)) if cause.kind() == io::ErrorKind::NotFound => None,
             Err(cause) => {
                 tracing::warn!(file = %path.display(), %cause, "a measurement is ignored and will be made again");
@@ -88,13 +99,13 @@ impl EngineCache {
     }
 
     /// Keeps a measurement, in place of an older one of the same files. A failure is logged.
-    pub fn store(&self, digest: &Digest, measured: &Measured) {
+    pub fn store(&self, digest: &Digest, kept: &Kept) {
         let entry = Entry {
             format: FORMAT,
             digest: *digest,
             build: self.build.clone(),
             processor: self.processor.clone(),
-            measured: measured.clone(),
+            kept: kept.clone(),
         };
         let path = self.path(digest);
         if let Err(cause) = self.write(&path, &entry).and_then(|()| self.remove_oldest()) {
@@ -137,7 +148,7 @@ fn read(path: &Path, digest: &Digest) -> Result<Entry, Unusable> {
     match entry {
         Entry { format, .. } if format != FORMAT => Err(Unusable::Format { got: format }),
         Entry { digest: got, .. } if got != *digest => Err(Unusable::Digest { got }),
-        Entry { measured, .. } if !measured.is_sound() => Err(Unusable::Unsound),
+        Entry { kept, .. } if !kept.measured.is_sound() => Err(Unusable::Unsound),
         entry => Ok(entry),
     }
 }
@@ -160,10 +171,11 @@ mod tests {
     use super::*;
     use crate::batching::Point;
 
-    fn measured(run_s: f64) -> Measured {
+    fn measured(run_s: f64) -> Kept {
         let point = Point { rows: 1, unprepared_s: Some(run_s), prepared_s: None };
         let prepared = Point { rows: 2, unprepared_s: Some(2.5e-3), prepared_s: Some(1.2e-3) };
-        Measured { points: vec![point, prepared], max_rows: 256 }
+        let time = EngineTime { rows: 1, tract_s: Some(run_s), onnxruntime_s: None };
+        Kept { measured: Measured { points: vec![point, prepared], max_rows: 256 }, engines: Some(vec![time]) }
     }
 
     fn open(folder: &tempfile::TempDir) -> EngineCache {

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::SystemTime;
 
 use crate::engine::padding::{DeclaredPadding, PaddingError};
-use crate::engine::{Engine, LoadError, Model};
+use crate::engine::{Engine, LoadError, LoadTerms, Model};
 use crate::prediction_log::columns::{self, RuleError};
 use crate::prediction_log::quality;
 use crate::registry::declared::DeclaredError;
@@ -188,12 +188,19 @@ impl Worker {
     fn load(&self, job: &LoadJob, digest: Digest) -> Result<LoadedVersion, LoadFailure> {
         let store = |cause: crate::store::StoreError| LoadFailure::Store(cause.to_string());
         let path = job.files.path.join(MODEL_FILE);
-        if !self.records.known_good(&digest, &self.config.build).map_err(store)? {
-            probe(&self.config.probe, &path)?;
-            self.records.set_known_good(&digest, &self.config.build, SystemTime::now()).map_err(store)?;
+        let choice = job.settings.engine;
+        // Another engine or another build of it has not loaded the file yet.
+        let build = format!("{}, {} of {}", self.config.build, choice.name(), self.engine.build());
+        if !self.records.known_good(&digest, &build).map_err(store)? {
+            probe(&self.config.probe, &path, choice)?;
+            self.records.set_known_good(&digest, &build, SystemTime::now()).map_err(store)?;
         }
         let lineage = lineage::read(&job.files).map_err(LoadFailure::Lineage)?;
-        let model = self.engine.load(&path)?;
+        let judge = |model: &Arc<dyn Model>| match run_examples(&job.files.path, model, job.settings.tolerance) {
+            Ok(0) => None,
+            outcome => Some(outcome.is_ok()),
+        };
+        let model = self.engine.load_on(&path, &LoadTerms { choice, judge: &judge })?;
         check_settings(&job.settings, model.signature())?;
         let (id, attempt) = (job.id.clone(), job.attempt);
         (self.report)(LoadEvent { id, attempt, step: LoadStep::Entered(State::Validating) });

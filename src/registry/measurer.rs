@@ -10,10 +10,10 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Instant;
 
-use crate::batching::{BatchCurve, MeasureLimits, Measured, Point, measure, restore};
+use crate::batching::{BatchCurve, MeasureLimits, Point, measure, restore};
 use crate::engine::Model;
 use crate::registry::digest::Digest;
-use crate::registry::engine_cache::EngineCache;
+use crate::registry::engine_cache::{EngineCache, Kept};
 use crate::servable::ServableId;
 
 /// Models that may wait to be measured. One that finds no place stays unmeasured.
@@ -70,7 +70,7 @@ struct Bench {
     cache: Option<EngineCache>,
     limits: MeasureLimits,
     /// What was measured last: a version that comes back is not measured again, data directory or not.
-    recent: VecDeque<(Digest, Measured)>,
+    recent: VecDeque<(Digest, Kept)>,
 }
 
 /// Measurements that are remembered beside the cache.
@@ -84,7 +84,7 @@ impl Bench {
         // A panic costs this model its curve, not the others theirs.
         let found = catch_unwind(AssertUnwindSafe(|| self.curve(&digest, &model, max_batch_size)));
         let curve = found.map(|(curve, source)| {
-            log(&id, &curve, (source, begun, model.memory_bytes()));
+            log(&id, &curve, &model, (source, begun));
             curve
         });
         let curve = curve.unwrap_or_else(|_| {
@@ -103,28 +103,35 @@ impl Bench {
         model: &Arc<dyn Model>,
         max_batch_size: Option<usize>,
     ) -> (BatchCurve, Source) {
-        let recent = self.recent.iter().find(|(known, _)| known == digest).map(|(_, measured)| measured.clone());
+        let recent = self.recent.iter().find(|(known, _)| known == digest).map(|(_, kept)| kept.clone());
         let kept = recent.or_else(|| self.cache.as_ref()?.load(digest));
-        if let Some(curve) = kept.and_then(|measured| restore(model, max_batch_size, measured)) {
+        let kept_engines = kept.as_ref().and_then(|kept| kept.engines.clone());
+        // First, for the curve is that of the engine which then runs the model.
+        let engines = model.choose_engine(kept_engines.as_deref());
+        let same_engines = engines == kept_engines;
+        let of_kept = kept.filter(|_| same_engines).and_then(|kept| restore(model, max_batch_size, kept.measured));
+        if let Some(curve) = of_kept {
             return (curve, Source::Cache);
         }
         let curve = measure(model, max_batch_size, &self.limits);
         if let Some(measured) = curve.measured() {
-            self.recent.truncate(MAX_RECENT - 1);
-            self.recent.push_front((*digest, measured.clone()));
+            let kept = Kept { measured: measured.clone(), engines };
             if let Some(cache) = &self.cache {
-                cache.store(digest, measured);
+                cache.store(digest, &kept);
             }
+            self.recent.truncate(MAX_RECENT - 1);
+            self.recent.push_front((*digest, kept));
         }
         (curve, Source::Measurement)
     }
 }
 
-fn log(id: &ServableId, curve: &BatchCurve, (source, begun, memory_bytes): (Source, Instant, u64)) {
+fn log(id: &ServableId, curve: &BatchCurve, model: &Arc<dyn Model>, (source, begun): (Source, Instant)) {
+    let (engine, memory_bytes) = (model.engine(), model.memory_bytes());
     let (took_ms, cap, note) = (begun.elapsed().as_millis() as u64, curve.cap(), curve.note());
     let (run_us, prepared) = texts(curve.points());
     tracing::info!(
-        model = %id, cap, run_us, prepared, memory_bytes, ?source, took_ms, note, "batch sizes measured"
+        model = %id, engine, cap, run_us, prepared, memory_bytes, ?source, took_ms, note, "batch sizes measured"
     );
 }
 

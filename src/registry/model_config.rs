@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+pub use crate::engine::EngineChoice;
 use crate::engine::padding::PaddingRule;
 use crate::prediction_log::settings::{LogSettings, QualitySettings};
 use crate::registry::declared::Declared;
@@ -146,15 +147,6 @@ pub enum IdleUnload {
     Never,
     /// After so long without a request.
     After(Duration),
-}
-
-/// Which engine runs the model.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum EngineChoice {
-    #[default]
-    Auto,
-    Tract,
-    OnnxRuntime,
 }
 
 /// How far an output may be from a recorded one: |got - expected| <= atol + rtol * |expected|.

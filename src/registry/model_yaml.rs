@@ -225,9 +225,6 @@ fn modes(root: &mut Section<'_>, file: &mut ModelFile) -> Result<(), SettingsErr
         let words =
             [("auto", EngineChoice::Auto), ("tract", EngineChoice::Tract), ("onnxruntime", EngineChoice::OnnxRuntime)];
         file.engine = Some(entry.one_of(&words)?);
-        if file.engine == Some(EngineChoice::OnnxRuntime) {
-            file.not_honoured.push("engine: onnxruntime".to_owned());
-        }
     }
     Ok(())
 }
@@ -389,9 +386,10 @@ rollout: {}
     }
 
     #[test]
-    fn words_this_build_cannot_follow_are_noted() {
+    fn an_engine_is_pinned_and_every_word_is_followed() {
         let file = parse(b"idle_unload: never\nengine: onnxruntime\non_new_version: rollout").unwrap();
-        assert_eq!(file.not_honoured, ["engine: onnxruntime"]);
+        assert_eq!(file.engine, Some(EngineChoice::OnnxRuntime));
+        assert_eq!(file.not_honoured, Vec::<String>::new());
         assert_eq!(file.idle_unload, Some(IdleUnload::Never));
     }
 }

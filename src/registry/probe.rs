@@ -10,6 +10,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::engine::EngineChoice;
+use crate::engine::auto::remove_left_by;
 use crate::registry::probe_report::{CHILD_ENVIRONMENT, ProbeReport, RefusalKind};
 
 /// How the child is run.
@@ -20,6 +22,8 @@ pub struct ProbeConfig {
     pub timeout: Duration,
     /// Address space, in bytes.
     pub memory_limit_bytes: u64,
+    /// As the child is told it: the library of ONNX Runtime or its folder.
+    pub onnxruntime_library: Option<PathBuf>,
 }
 
 /// Why a file did not survive its probe.
@@ -51,25 +55,34 @@ const MAX_REPORT_BYTES: u64 = 1 << 20;
 /// Time between two looks at a running child. Most files load in a few milliseconds.
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 
-/// Loads and warms up `model` in a child process. Blocks until it is done or its time is over.
+/// Loads and warms up `model` in a child process, on the engine that it is to run on or on each that is there. Blocks until
+/// it is done or its time is over.
 ///
 /// # Errors
 /// `ProbeError`.
-pub fn probe(config: &ProbeConfig, model: &Path) -> Result<(), ProbeError> {
-    let mut child = Command::new(&config.program)
-        .args(["inspect", "--json", "--probe"])
+pub fn probe(config: &ProbeConfig, model: &Path, engine: EngineChoice) -> Result<(), ProbeError> {
+    let mut command = Command::new(&config.program);
+    command.args(["inspect", "--json", "--probe"]);
+    if let Some(library) = &config.onnxruntime_library {
+        command.arg("--onnxruntime-library").arg(library);
+    }
+    let mut child = command
         .args(["--memory-limit-bytes", &config.memory_limit_bytes.to_string()])
         .args(["--cpu-limit-seconds", &config.timeout.as_secs().max(1).to_string()])
+        .args(["--engine", engine.name()])
         .arg("--")
         .arg(model)
         .env_clear()
         .envs([CHILD_ENVIRONMENT])
+        .env("TMPDIR", std::env::temp_dir())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .map_err(|cause| ProbeError::NotRun(cause.to_string()))?;
-    let Some(status) = wait(&mut child, config.timeout).map_err(|cause| ProbeError::NotRun(cause.to_string()))? else {
+    let ended = wait(&mut child, config.timeout);
+    remove_left_by(child.id());
+    let Some(status) = ended.map_err(|cause| ProbeError::NotRun(cause.to_string()))? else {
         return Err(ProbeError::TimedOut(config.timeout));
     };
     let mut report = Vec::new();

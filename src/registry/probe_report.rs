@@ -32,17 +32,23 @@ pub enum RefusalKind {
     WarmUp,
 }
 
+impl From<&LoadError> for RefusalKind {
+    fn from(error: &LoadError) -> Self {
+        match error {
+            LoadError::Unreadable(_) => Self::Unreadable,
+            LoadError::Invalid(_) => Self::Invalid,
+            LoadError::MissingOperators { .. } => Self::MissingOperators,
+            LoadError::KnownWrong { .. } => Self::KnownWrong,
+            LoadError::Unsupported { .. } | LoadError::EngineAbsent(_) => Self::Unsupported,
+            LoadError::WarmUp(_) => Self::WarmUp,
+            LoadError::NoEngine { tract, .. } => Self::from(&**tract),
+        }
+    }
+}
+
 impl From<&LoadError> for ProbeReport {
     fn from(error: &LoadError) -> Self {
-        let kind = match error {
-            LoadError::Unreadable(_) => RefusalKind::Unreadable,
-            LoadError::Invalid(_) => RefusalKind::Invalid,
-            LoadError::MissingOperators { .. } => RefusalKind::MissingOperators,
-            LoadError::KnownWrong { .. } => RefusalKind::KnownWrong,
-            LoadError::Unsupported { .. } => RefusalKind::Unsupported,
-            LoadError::WarmUp(_) => RefusalKind::WarmUp,
-        };
-        Self::Refused { kind, error: error.to_string() }
+        Self::Refused { kind: error.into(), error: error.to_string() }
     }
 }
 

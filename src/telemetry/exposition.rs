@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use super::histogram::{BOUNDS_NS, Histogram};
 pub use super::rollouts::{CheckReading, RolloutReading, STATES as ROLLOUT_STATES, write as write_rollouts};
 use super::stats::{ServableStats, TimedCount};
+use crate::engine::auto::{EngineTime, Which};
 
 /// A version's counters with what labels them.
 pub struct Labelled<'a> {
@@ -18,6 +19,16 @@ pub struct Labelled<'a> {
     pub pool: PoolReading,
     /// Estimate of the memory that the version takes.
     pub memory_bytes: u64,
+    pub engine: EngineReading,
+}
+
+/// Which engine runs a version.
+#[derive(Debug, Clone, Default)]
+pub struct EngineReading {
+    /// Of one row.
+    pub name: &'static str,
+    /// What the choice was made by; empty where there was none.
+    pub times: Vec<EngineTime>,
 }
 
 /// What a version's pool says of itself.
@@ -71,6 +82,8 @@ const STAGE_SECONDS: &str = "headgate_request_stage_seconds";
 const FAILURES: &str = "headgate_request_failures_total";
 const PENDING: &str = "nv_inference_pending_request_count";
 const SHEDS: &str = "headgate_sheds_total";
+const ENGINE: &str = "headgate_engine_info";
+const ENGINE_SECONDS: &str = "headgate_engine_run_seconds";
 const WASTED_ROWS: &str = "headgate_wasted_rows_total";
 const BATCH_ROWS: &str = "headgate_batch_rows";
 const BUSY_SECONDS: &str = "headgate_core_busy_seconds_total";
@@ -108,6 +121,7 @@ pub fn write(out: &mut String, versions: &[Labelled<'_>]) {
         }
     }
     write_pool_counters(out, versions);
+    write_engines(out, versions);
     header(out, FAILURES, "Inference requests that failed after they reached a version, by reason", "counter");
     for version in versions {
         for (kind, count) in version.stats.failures().filter(|(_, count)| *count > 0) {
@@ -120,6 +134,23 @@ pub fn write(out: &mut String, versions: &[Labelled<'_>]) {
         histogram(out, version, "queue", &version.stats.stage_queue);
         histogram(out, version, "compute", &version.stats.stage_compute);
         histogram(out, version, "encode", &version.stats.stage_encode);
+    }
+}
+
+fn write_engines(out: &mut String, versions: &[Labelled<'_>]) {
+    header(out, ENGINE, "The engine that runs one row, by its label", "gauge");
+    for version in versions {
+        sample(out, ENGINE, version, &format!(",engine=\"{}\"", version.engine.name), 1);
+    }
+    header(out, ENGINE_SECONDS, "Shortest run of so many rows on each engine, as the choice was made by", "gauge");
+    for version in versions {
+        for time in &version.engine.times {
+            for (which, seconds) in [(Which::Tract, time.tract_s), (Which::OnnxRuntime, time.onnxruntime_s)] {
+                let Some(seconds) = seconds else { continue };
+                let labels = format!(",engine=\"{}\",rows=\"{}\"", which.name(), time.rows);
+                sample(out, ENGINE_SECONDS, version, &labels, seconds);
+            }
+        }
     }
 }
 
@@ -217,6 +248,10 @@ mod tests {
             stats: &stats,
             pool: PoolReading { queue_depth: 2, busy_s: 0.25, ..PoolReading::default() },
             memory_bytes: 7,
+            engine: EngineReading {
+                name: "tract",
+                times: vec![EngineTime { rows: 2, tract_s: Some(0.5), onnxruntime_s: None }],
+            },
         };
         let mut text = String::new();
         write(&mut text, &[version(1), version(2)]);
@@ -227,6 +262,9 @@ mod tests {
         assert_eq!(text.matches("# TYPE nv_inference_count counter").count(), 1);
         assert!(text.contains("headgate_queue_depth{model=\"a\\\"b\",version=\"2\"} 2\n"));
         assert!(text.contains("headgate_core_busy_seconds_total{model=\"a\\\"b\",version=\"1\"} 0.25\n"));
+        assert!(text.contains("headgate_engine_info{model=\"a\\\"b\",version=\"1\",engine=\"tract\"} 1\n"));
+        let labels = "model=\"a\\\"b\",version=\"1\",engine=\"tract\",rows=\"2\"";
+        assert!(text.contains(&format!("headgate_engine_run_seconds{{{labels}}} 0.5\n")));
         assert!(text.contains("headgate_model_memory_bytes{model=\"a\\\"b\",version=\"1\"} 7\n"));
     }
 
@@ -237,7 +275,17 @@ mod tests {
             stats.record_execution(rows, &crate::engine::RunTiming::default());
         }
         let (mut text, pool) = (String::new(), PoolReading::default());
-        write(&mut text, &[Labelled { model: "m", version: 1, stats: &stats, pool, memory_bytes: 0 }]);
+        write(
+            &mut text,
+            &[Labelled {
+                model: "m",
+                version: 1,
+                stats: &stats,
+                pool,
+                memory_bytes: 0,
+                engine: EngineReading::default(),
+            }],
+        );
         let labels = "model=\"m\",version=\"1\"";
         for line in [
             format!("headgate_batch_rows_bucket{{{labels},le=\"2\"}} 1\n"),

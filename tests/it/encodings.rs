@@ -106,11 +106,16 @@ async fn agree(wires: &Wires, model: &str, inputs: &Inputs) -> Result<usize, Tes
         }
         prop_assert_eq!(got, expected, "{:?} against raw", encoding);
     }
-    // An identity gives back what came in.
+    // An identity gives back what came in, but for the bits of a NaN in FP16, which is computed in FP32.
     for (name, tensor) in inputs {
         let same = reference.outputs.get(&name.replace("_in", "_out")).filter(|_| model == "dtype_zoo");
         if let Some(output) = same {
-            prop_assert_eq!(output, tensor, "{}", name);
+            match tensor.dtype() {
+                DataType::Fp16 => {
+                    prop_assert_eq!(tensors::with_plain_nans(output), tensors::with_plain_nans(tensor), "{}", name);
+                }
+                _ => prop_assert_eq!(output, tensor, "{}", name),
+            }
         }
     }
     Ok(asked)

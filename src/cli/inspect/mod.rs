@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use self::latency::Effort;
 use self::probe::Limits;
-use self::report::Report;
+use self::report::{EngineVerdict, Report};
 use super::failure::Failure;
 use super::print_json;
+use crate::engine::auto::AutoEngine;
 use crate::engine::onnx::{self, OnnxFacts};
 use crate::engine::padding::DeclaredPadding;
-use crate::engine::tract::TractEngine;
-use crate::engine::{Engine, LoadError, Model};
+use crate::engine::{Engine, EngineChoice, LoadError, LoadTerms, Model};
 use crate::registry::directory::YAML_FILE;
 use crate::registry::model_yaml;
 use crate::tensor::shape_text;
@@ -42,6 +42,12 @@ pub struct Args {
     /// Time to measure each batch size for, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "0.5", value_parser = seconds)]
     seconds: Duration,
+    /// Engine to load it with: auto tries each that is there
+    #[arg(long, value_name = "ENGINE", default_value = "auto", value_parser = engine_choice)]
+    engine: EngineChoice,
+    /// libonnxruntime.so or its folder, or none to do without [default: ORT_DYLIB_PATH, else the Python package's folder]
+    #[arg(long, value_name = "FILE")]
+    onnxruntime_library: Option<PathBuf>,
     /// Only say whether the file can be loaded and run, as one line of JSON, under the limits given
     #[arg(long, hide = true)]
     probe: bool,
@@ -57,16 +63,16 @@ impl Args {
     pub fn run(&self, out: &mut dyn Write) -> Result<(), Failure> {
         if self.probe {
             let limits = Limits { memory_bytes: self.memory_limit_bytes, cpu_seconds: self.cpu_limit_seconds };
-            return probe::run(&self.file, limits, &TractEngine::new(), out);
+            return probe::run(limits, || self.load(&self.engine()), out);
         }
         if !self.file.exists() {
             return Err(Failure::NotFound(format!("there is no file {}", self.file.display())));
         }
-        let engine = TractEngine::new();
+        let engine = self.engine();
         let refused = |error: LoadError| Failure::Refused(format!("{}: {error}", self.file.display()));
         let facts = onnx::read(&self.file).map_err(refused)?;
-        let loaded = engine.load(&self.file);
-        let report = self.report(&facts, engine.name(), &loaded);
+        let loaded = self.load(&engine);
+        let report = self.report(&facts, &engine, &loaded);
         if self.json {
             print_json(out, &report)?;
         } else {
@@ -79,8 +85,21 @@ impl Args {
         }
     }
 
-    fn report(&self, facts: &OnnxFacts, engine: &str, loaded: &Result<Arc<dyn Model>, LoadError>) -> Report {
-        let mut report = Report::of(&self.file, facts, engine, loaded.as_ref().map(|model| &**model));
+    fn engine(&self) -> AutoEngine {
+        AutoEngine::open(self.onnxruntime_library.as_deref())
+    }
+
+    fn load(&self, engine: &AutoEngine) -> Result<Arc<dyn Model>, LoadError> {
+        engine.load_on(&self.file, &LoadTerms { choice: self.engine, judge: &|_| None })
+    }
+
+    fn report(&self, facts: &OnnxFacts, engine: &AutoEngine, loaded: &Result<Arc<dyn Model>, LoadError>) -> Report {
+        if let Ok(model) = loaded {
+            model.choose_engine(None);
+        }
+        let engines = engine.engines().iter().map(|engine| EngineVerdict::of(&**engine, &self.file)).collect();
+        let mut report = Report::of(&self.file, facts, engines, loaded.as_ref().map(|model| &**model));
+        report.notes.extend(engine.onnxruntime_absent().map(str::to_owned));
         if let Ok(model) = loaded {
             report.notes.extend(padding_note(&self.file, model));
             let effort = Effort { time: self.seconds, ..Effort::default() };
@@ -105,6 +124,12 @@ fn padding_note(file: &Path, model: &Arc<dyn Model>) -> Option<String> {
     Some(padding.note().unwrap_or_else(|| {
         format!("sequence padding along '{}' up to {}: proven", rule.dimension, shape_text(&rule.buckets))
     }))
+}
+
+fn engine_choice(text: &str) -> Result<EngineChoice, String> {
+    let all = [EngineChoice::Auto, EngineChoice::Tract, EngineChoice::OnnxRuntime];
+    let expected = || "expected auto, tract or onnxruntime".to_owned();
+    all.into_iter().find(|choice| choice.name() == text).ok_or_else(expected)
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

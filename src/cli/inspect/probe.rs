@@ -4,13 +4,13 @@
 //! it can't take back, and whatever it then says or doesn't say is the answer.
 
 use std::io::Write;
-use std::path::Path;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::cli::failure::Failure;
-use crate::engine::Engine;
+use crate::engine::{LoadError, Model};
 use crate::registry::probe_report::ProbeReport;
 
 /// What the process may take.
@@ -23,13 +23,17 @@ pub struct Limits {
 /// Files that may be open: the model, its external data, and what the process started with.
 const MAX_OPEN_FILES: u64 = 256;
 
-/// Limits this process, tries the file and prints a [`ProbeReport`]. A refused file is no failure of this command.
+/// Limits this process, loads the file and prints a [`ProbeReport`]. A refused file is no failure of this command.
 ///
 /// # Errors
 /// `Refused` when a limit can't be set, `Output` when nobody reads.
-pub fn run(file: &Path, limits: Limits, engine: &dyn Engine, out: &mut dyn Write) -> Result<(), Failure> {
+pub fn run(
+    limits: Limits,
+    load: impl FnOnce() -> Result<Arc<dyn Model>, LoadError>,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
     limits.apply().map_err(|cause| Failure::Refused(format!("the process can't limit itself: {cause}")))?;
-    let report = match engine.load(file) {
+    let report = match load() {
         Ok(_) => ProbeReport::Loaded,
         Err(error) => ProbeReport::from(&error),
     };

@@ -10,7 +10,7 @@ use super::latency::Latency;
 use crate::admin::view::{BatchingView, TensorView};
 use crate::cli::table::Table;
 use crate::engine::onnx::{Declared, DeclaredKind, OnnxFacts};
-use crate::engine::{LoadError, Model};
+use crate::engine::{Engine, LoadError, Model};
 
 /// The facts of a file and what an engine makes of it.
 #[derive(Debug, Serialize)]
@@ -50,9 +50,23 @@ pub struct EngineVerdict {
     pub reason: String,
 }
 
+impl EngineVerdict {
+    /// Loads the file for this alone.
+    pub fn of(engine: &dyn Engine, file: &Path) -> Self {
+        let refusal = engine.load(file).err();
+        let reason = refusal.map(|error| error.to_string()).unwrap_or_default();
+        Self { engine: engine.name().to_owned(), runs: reason.is_empty(), reason }
+    }
+}
+
 impl Report {
-    /// The report of a file that `engine` has loaded or refused, without latencies.
-    pub fn of(file: &Path, facts: &OnnxFacts, engine: &str, loaded: Result<&dyn Model, &LoadError>) -> Self {
+    /// The report of a file that was loaded or refused, without latencies.
+    pub fn of(
+        file: &Path,
+        facts: &OnnxFacts,
+        engines: Vec<EngineVerdict>,
+        loaded: Result<&dyn Model, &LoadError>,
+    ) -> Self {
         let operator = |count: &crate::engine::onnx::OperatorCount| Operator {
             domain: count.domain.clone(),
             name: count.name.clone(),
@@ -73,13 +87,9 @@ impl Report {
             operators: facts.operators.iter().map(operator).collect(),
             inputs,
             outputs,
-            engines: vec![EngineVerdict {
-                engine: engine.to_owned(),
-                runs: loaded.is_ok(),
-                reason: loaded.err().map(ToString::to_string).unwrap_or_default(),
-            }],
+            engines,
             batching: loaded.ok().map(|model| BatchingView::of(&model.signature().batching)),
-            notes: loaded.map(|model| model.notes().to_vec()).unwrap_or_default(),
+            notes: loaded.map(|model| model.notes()).unwrap_or_default(),
             latency: vec![],
         }
     }

@@ -6,6 +6,7 @@ use tract_onnx::pb::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TypeProto, ValueInfoProto,
     type_proto,
 };
+use tract_onnx::prelude::TypedSimplePlan;
 use tract_onnx::tract_hir::internal::*;
 
 /// A node of the `ai.onnx.ml` domain in the making.
@@ -24,6 +25,10 @@ impl Node {
         self.with(AttributeProto { i: value, ..attribute(name, AttributeType::Int) })
     }
 
+    pub fn float(self, name: &str, value: f32) -> Self {
+        self.with(AttributeProto { f: value, ..attribute(name, AttributeType::Float) })
+    }
+
     pub fn floats(self, name: &str, values: &[f32]) -> Self {
         self.with(AttributeProto { floats: values.to_vec(), ..attribute(name, AttributeType::Floats) })
     }
@@ -37,20 +42,67 @@ impl Node {
         self.with(AttributeProto { s: value.as_bytes().to_vec(), ..attribute(name, AttributeType::String) })
     }
 
+    pub fn bytes(self, name: &str, values: &[u8]) -> Self {
+        let data = values.iter().copied().map(i32::from).collect();
+        self.tensor(name, OnnxType::Uint8, values.len(), |tensor| tensor.int32_data = data)
+    }
+
+    pub fn floats_tensor(self, name: &str, values: &[f32]) -> Self {
+        self.tensor(name, OnnxType::Float, values.len(), |tensor| tensor.float_data = values.to_vec())
+    }
+
     pub fn doubles(self, name: &str, values: &[f64]) -> Self {
-        let dims = vec![values.len() as i64];
-        let tensor = TensorProto {
-            dims,
-            data_type: OnnxType::Double as i32,
-            double_data: values.to_vec(),
-            ..Default::default()
-        };
+        self.tensor(name, OnnxType::Double, values.len(), |tensor| tensor.double_data = values.to_vec())
+    }
+
+    /// A tensor of one dimension, filled in by `fill`.
+    fn tensor(self, name: &str, of: OnnxType, count: usize, fill: impl FnOnce(&mut TensorProto)) -> Self {
+        let mut tensor = TensorProto { dims: vec![count as i64], data_type: of as i32, ..Default::default() };
+        fill(&mut tensor);
         self.with(AttributeProto { t: Some(tensor), ..attribute(name, AttributeType::Tensor) })
     }
 
     pub fn without(mut self, name: &str) -> Self {
         self.0.attribute.retain(|held| held.name != name);
         self
+    }
+
+    /// A graph of this node alone.
+    pub fn into_graph(self, inputs: &[Tensor], outputs: usize) -> GraphProto {
+        self.into_graph_with(inputs, &[], outputs)
+    }
+
+    /// The same with constants of the file as the node's last inputs.
+    pub fn into_graph_with(self, inputs: &[Tensor], known: &[Tensor], outputs: usize) -> GraphProto {
+        let named = |prefix: &str, count: usize| (0..count).map(|i| format!("{prefix}{i}")).collect::<Vec<_>>();
+        let (input_names, output_names) = (named("x", inputs.len()), named("y", outputs));
+        let info = |name: &String, elem_type: i32| ValueInfoProto {
+            name: name.clone(),
+            r#type: Some(TypeProto {
+                value: Some(type_proto::Value::TensorType(type_proto::Tensor { elem_type, shape: None })),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let known_names = named("k", known.len());
+        let constant = |(name, value): (&String, &Tensor)| TensorProto {
+            name: name.clone(),
+            dims: value.shape().iter().map(|&side| side as i64).collect(),
+            data_type: elem_type(value),
+            raw_data: value.as_bytes().to_vec(),
+            ..Default::default()
+        };
+        GraphProto {
+            initializer: known_names.iter().zip(known).map(constant).collect(),
+            node: vec![NodeProto {
+                input: [&*input_names, &*known_names].concat(),
+                output: output_names.clone(),
+                ..self.0
+            }],
+            input: input_names.iter().zip(inputs).map(|(name, input)| info(name, elem_type(input))).collect(),
+            output: output_names.iter().map(|name| info(name, OnnxType::Float as i32)).collect(),
+            ..Default::default()
+        }
     }
 
     /// Puts an attribute in, in place of another of its name.
@@ -63,33 +115,58 @@ impl Node {
 
 /// The outputs of the node for these inputs, through the same steps as a file's node.
 pub fn run(node: Node, inputs: &[Tensor], outputs: usize) -> TractResult<Vec<Tensor>> {
-    let named = |prefix: &str, count: usize| (0..count).map(|i| format!("{prefix}{i}")).collect::<Vec<_>>();
-    let (input_names, output_names) = (named("x", inputs.len()), named("y", outputs));
-    let info = |name: &String, elem_type: i32| ValueInfoProto {
-        name: name.clone(),
-        r#type: Some(TypeProto {
-            value: Some(type_proto::Value::TensorType(type_proto::Tensor { elem_type, shape: None })),
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
-    let graph = GraphProto {
-        node: vec![NodeProto { input: input_names.clone(), output: output_names.clone(), ..node.0 }],
-        input: input_names.iter().zip(inputs).map(|(name, input)| info(name, elem_type(input))).collect(),
-        output: output_names.iter().map(|name| info(name, OnnxType::Float as i32)).collect(),
-        ..Default::default()
-    };
-    let opset_import = vec![OperatorSetIdProto { domain: "ai.onnx.ml".into(), version: 4 }];
-    let model = ModelProto { graph: Some(graph), opset_import, ..Default::default() };
-    let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
-    super::register(&mut onnx.op_register);
-    let mut model = onnx.parse(&model, None)?.model;
+    run_known(node, inputs, &[], outputs)
+}
+
+/// The same for a node whose last inputs are constants of the file.
+pub fn run_known(node: Node, inputs: &[Tensor], known: &[Tensor], outputs: usize) -> TractResult<Vec<Tensor>> {
+    run_graph(node.into_graph_with(inputs, known, outputs), inputs)
+}
+
+/// The outputs of a graph for these inputs.
+pub fn run_graph(graph: GraphProto, inputs: &[Tensor]) -> TractResult<Vec<Tensor>> {
+    let plan = planned(graph, inputs)?;
+    let inputs = inputs.iter().map(|input| input.clone().into_tvalue()).collect();
+    Ok(plan.run(inputs)?.into_iter().map(TValue::into_tensor).collect())
+}
+
+/// A plan of a graph for inputs of these shapes.
+pub fn planned(graph: GraphProto, inputs: &[Tensor]) -> TractResult<Arc<TypedSimplePlan>> {
+    let mut model = parsed(graph)?;
     for (index, input) in inputs.iter().enumerate() {
         model.set_input_fact(index, InferenceFact::dt_shape(input.datum_type(), input.shape()))?;
     }
-    let plan = model.into_optimized()?.into_runnable()?;
-    let inputs = inputs.iter().map(|input| input.clone().into_tvalue()).collect();
-    Ok(plan.run(inputs)?.into_iter().map(TValue::into_tensor).collect())
+    TypedSimplePlan::new(model.into_optimized()?)
+}
+
+/// The shapes that tract expects of the outputs where the first dimension of every input is a symbol, as texts.
+pub fn shapes_for_any_rows(node: Node, inputs: &[Tensor], outputs: usize) -> TractResult<Vec<String>> {
+    let mut model = parsed(node.into_graph(inputs, outputs))?;
+    let rows = model.symbols.sym("N").to_dim();
+    for (index, input) in inputs.iter().enumerate() {
+        let mut shape: TVec<TDim> = input.shape().iter().map(|dim| dim.to_dim()).collect();
+        shape[0] = rows.clone();
+        model.set_input_fact(index, InferenceFact::dt_shape(input.datum_type(), shape))?;
+    }
+    let model = model.into_typed()?;
+    (0..outputs).map(|output| Ok(format!("{:?}", model.output_fact(output)?.shape))).collect()
+}
+
+fn parsed(graph: GraphProto) -> TractResult<InferenceModel> {
+    let opset = |domain: &str, version| OperatorSetIdProto { domain: domain.into(), version };
+    let opset_import = vec![opset("", 17), opset("ai.onnx.ml", 4)];
+    let model = ModelProto { graph: Some(graph), opset_import, ..Default::default() };
+    let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
+    super::register(&mut onnx.op_register);
+    Ok(onnx.parse(&model, None)?.model)
+}
+
+/// Checks FP32 values against those of ONNX Runtime, which adds in another order.
+#[track_caller]
+pub fn assert_close(got: &Tensor, expected: &[f32]) {
+    let got = got.try_as_plain_ram().unwrap().as_slice::<f32>().unwrap().to_vec();
+    let close = got.len() == expected.len() && got.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5);
+    assert!(close, "{got:?} instead of {expected:?}");
 }
 
 fn attribute(name: &str, kind: AttributeType) -> AttributeProto {
@@ -100,6 +177,10 @@ fn elem_type(tensor: &Tensor) -> i32 {
     let known = match tensor.datum_type() {
         DatumType::F32 => OnnxType::Float,
         DatumType::F64 => OnnxType::Double,
+        DatumType::Bool => OnnxType::Bool,
+        DatumType::U8 => OnnxType::Uint8,
+        DatumType::U16 => OnnxType::Uint16,
+        DatumType::U64 => OnnxType::Uint64,
         DatumType::I32 => OnnxType::Int32,
         DatumType::I64 => OnnxType::Int64,
         DatumType::String => OnnxType::String,

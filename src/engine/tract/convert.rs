@@ -1,8 +1,8 @@
 //! Tensors of the gateway to tensors of tract and back.
 
 use bytes::{Bytes, BytesMut};
+use half::bf16;
 use tract_onnx::prelude::{DatumType, Tensor as TractTensor, TractResult, tract_ndarray};
-use tract_onnx::tract_hir::internal::anyhow;
 
 use crate::engine::RunError;
 use crate::tensor::{DataType, Tensor, push_byte_element};
@@ -10,9 +10,9 @@ use crate::tensor::{DataType, Tensor, push_byte_element};
 // Both sides keep fixed-width elements as the machine does; the gateway's are little-endian.
 const _: () = assert!(cfg!(target_endian = "little"), "tensor bytes are handed over as they lie in memory");
 
-/// tract's datatype for one of ours; `None` where it has none.
-pub fn datum_type(dtype: DataType) -> Option<DatumType> {
-    Some(match dtype {
+/// tract's datatype for one of ours. It has no BF16; `clean_up` makes FLOAT of it in the graph.
+pub fn datum_type(dtype: DataType) -> DatumType {
+    match dtype {
         DataType::Bool => DatumType::Bool,
         DataType::Int8 => DatumType::I8,
         DataType::Int16 => DatumType::I16,
@@ -23,11 +23,10 @@ pub fn datum_type(dtype: DataType) -> Option<DatumType> {
         DataType::Uint32 => DatumType::U32,
         DataType::Uint64 => DatumType::U64,
         DataType::Fp16 => DatumType::F16,
-        DataType::Fp32 => DatumType::F32,
+        DataType::Fp32 | DataType::Bf16 => DatumType::F32,
         DataType::Fp64 => DatumType::F64,
         DataType::Bytes => DatumType::String,
-        DataType::Bf16 => return None,
-    })
+    }
 }
 
 /// A copy of the tensor, aligned as tract needs it.
@@ -42,12 +41,14 @@ pub fn to_tract(name: &str, tensor: &Tensor) -> Result<TractTensor, RunError> {
             let values: Vec<bool> = tensor.data().iter().map(|&byte| byte != 0).collect();
             TractTensor::from_shape(tensor.shape(), &values).map_err(|error| RunError::Failed(error.to_string()))
         }
+        DataType::Bf16 => {
+            let values: Vec<f32> = tensor.elements::<bf16>().map(bf16::to_f32).collect();
+            TractTensor::from_shape(tensor.shape(), &values).map_err(|error| RunError::Failed(error.to_string()))
+        }
         dtype => {
-            let no_type = || RunError::BadInput(format!("input '{name}': the tract engine has no datatype {dtype}"));
-            let datum_type = datum_type(dtype).ok_or_else(no_type)?;
             // SAFETY: `Tensor` holds exactly shape x width bytes, and every bit pattern is a value of these
             // integer and float types.
-            let copied = unsafe { TractTensor::from_raw_dt(datum_type, tensor.shape(), tensor.data()) };
+            let copied = unsafe { TractTensor::from_raw_dt(datum_type(dtype), tensor.shape(), tensor.data()) };
             copied.map_err(|error| RunError::Failed(error.to_string()))
         }
     }
@@ -55,8 +56,7 @@ pub fn to_tract(name: &str, tensor: &Tensor) -> Result<TractTensor, RunError> {
 
 /// The tensor in the datatype that the file declares: tract may compute another, such as its symbolic `TDim` for INT64.
 pub fn from_tract(tensor: &TractTensor, declared: DataType) -> TractResult<Tensor> {
-    let wanted = datum_type(declared).ok_or_else(|| anyhow!("no datatype {declared}"))?;
-    let tensor = tensor.cast_to_dt(wanted)?;
+    let tensor = tensor.cast_to_dt(datum_type(declared))?;
     let data = match declared {
         DataType::Bytes => {
             let mut data = BytesMut::new();
@@ -64,6 +64,10 @@ pub fn from_tract(tensor: &TractTensor, declared: DataType) -> TractResult<Tenso
                 push_byte_element(&mut data, text.as_bytes());
             }
             data.freeze()
+        }
+        DataType::Bf16 => {
+            let narrow = |&value: &f32| bf16::from_f32(value).to_le_bytes();
+            tensor.try_as_plain_ram()?.as_slice::<f32>()?.iter().flat_map(narrow).collect()
         }
         _ => {
             tensor.try_as_plain_ram()?;
@@ -91,14 +95,15 @@ mod tests {
     use tract_onnx::tract_hir::internal::ToDim;
 
     #[test]
-    fn every_datatype_but_bf16_comes_back_as_it_went() {
-        for dtype in DataType::ALL.into_iter().filter(|dtype| *dtype != DataType::Bf16) {
+    fn every_datatype_comes_back_as_it_went() {
+        for dtype in DataType::ALL {
             for shape in [vec![2, 3], vec![], vec![0, 4]] {
                 let tensor = Tensor::zeros(dtype, shape);
                 assert_eq!(from_tract(&to_tract("x", &tensor).unwrap(), dtype).unwrap(), tensor);
             }
         }
-        assert!(to_tract("x", &Tensor::zeros(DataType::Bf16, vec![1])).is_err());
+        let tensor = Tensor::from_elements(DataType::Bf16, vec![2], &[bf16::from_f32(-1.5), bf16::INFINITY]).unwrap();
+        assert_eq!(from_tract(&to_tract("x", &tensor).unwrap(), DataType::Bf16).unwrap(), tensor);
     }
 
     #[test]

@@ -6,17 +6,25 @@ use std::sync::Arc;
 use tract_onnx::Onnx;
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::{InferenceModel, InferenceModelExt, TValue, TVec, TypedModel, TypedSimplePlan};
-use tract_onnx::tract_core::plan::eval;
 use tract_onnx::tract_hir::infer::Factoid;
-use tract_onnx::tract_hir::internal::{DimFact, InferenceFact, ShapeFactoid, TractResult, bail, ensure};
+use tract_onnx::tract_hir::internal::{
+    DimFact, InferenceFact, IntoArcTensor, ShapeFactoid, TractResult, ensure, format_err,
+};
+use tract_onnx::tract_hir::ops::konst::Const;
 
+use super::convert::to_tract;
 use super::guard::{Fault, guarded};
 use super::memory::Memory;
+use super::plan_key::PlanKey;
 use crate::engine::RunError;
+use crate::engine::ops::control::{Watch, eval};
+use crate::tensor::Tensor;
 
 /// A parsed file. Plans share its weights, as far as they don't pack them.
 pub struct Graph {
     model: InferenceModel,
+    /// Positions of the inputs whose values plans have built in.
+    deciding: Vec<usize>,
 }
 
 impl Graph {
@@ -29,7 +37,7 @@ impl Graph {
                 "nothing in the graph gives '{}'",
                 parsed.unresolved_inputs.join("', '")
             );
-            Ok(Self { model: parsed.model })
+            Ok(Self { model: parsed.model, deciding: vec![] })
         })
     }
 
@@ -38,16 +46,45 @@ impl Graph {
         memory.add_parsed(&self.model);
     }
 
-    /// A plan for inputs of exactly these shapes. Blocks for 1 to 500 ms, by the model's size.
-    pub fn concrete(&self, shapes: &[Vec<usize>]) -> Result<Plan, Fault> {
+    /// From now on has plans made for the values of these inputs too, because the engine can't plan without them.
+    pub fn plan_by_values(&mut self, deciding: Vec<usize>) {
+        self.deciding = deciding;
+    }
+
+    /// Whether plans are made for values of some inputs.
+    pub fn plans_by_values(&self) -> bool {
+        !self.deciding.is_empty()
+    }
+
+    /// What a plan for these inputs is made for.
+    ///
+    /// # Errors
+    /// `BadInput` for more values than a plan is made for.
+    pub fn key(&self, inputs: &[Tensor]) -> Result<PlanKey, RunError> {
+        PlanKey::of(inputs, &self.deciding)
+    }
+
+    /// A plan for exactly these shapes and values. Blocks for 1 to 500 ms, by the model's size.
+    pub fn concrete(&self, key: &PlanKey) -> Result<Plan, Fault> {
         guarded(|| {
-            let mut model = self.model.clone();
+            let (mut model, shapes) = (self.model.clone(), key.shapes());
             ensure!(model.inputs.len() == shapes.len(), "{} inputs for {}", shapes.len(), model.inputs.len());
             for (input, shape) in shapes.iter().enumerate() {
-                let fact = model.input_fact(input)?.clone().with_shape(shape.as_slice());
+                let fact = model.input_fact(input)?.clone().with_shape(*shape);
                 model.set_input_fact(input, fact)?;
             }
-            Plan::of(model.into_optimized()?)
+            for (input, value) in key.values() {
+                let node = model.inputs[*input].node;
+                let value = to_tract("", value).map_err(|fault| format_err!("{fault}"))?.into_arc_tensor();
+                model.set_outlet_fact(node.into(), InferenceFact::try_from(&value)?)?;
+                model.node_mut(node).op = Box::new(Const::new(value)?);
+            }
+            let taken: Vec<usize> = (0..shapes.len()).filter(|input| !self.deciding.contains(input)).collect();
+            if self.plans_by_values() {
+                check_sizes(&mut model)?;
+            }
+            model.inputs = taken.iter().map(|&input| model.inputs[input]).collect();
+            Ok(Plan { taken: self.plans_by_values().then(|| taken.into()), ..Plan::of(model.into_optimized()?)? })
         })
     }
 
@@ -72,31 +109,60 @@ impl Graph {
     }
 }
 
+/// Most bytes of a tensor whose size a client's values decide.
+const MAX_DECIDED_BYTES: usize = 256 << 20;
+
+/// Refuses values that ask for tensors beyond all reason, before anything of their size is made.
+fn check_sizes(model: &mut InferenceModel) -> TractResult<()> {
+    model.analyse(false)?;
+    for fact in model.nodes.iter().flat_map(|node| &node.outputs).map(|output| &output.fact) {
+        let Some(shape) = fact.shape.as_concrete_finite()? else { continue };
+        let width = fact.datum_type.concretize().map_or(1, |datum_type| datum_type.size_of());
+        let bytes = shape.iter().try_fold(width, |bytes, &size| bytes.checked_mul(size));
+        ensure!(
+            bytes.is_some_and(|bytes| bytes <= MAX_DECIDED_BYTES),
+            "the inputs ask for a tensor of shape {shape:?}, of which at most {MAX_DECIDED_BYTES} bytes are made"
+        );
+    }
+    Ok(())
+}
+
 /// An optimised graph, ready to run. Cloning shares it.
 #[derive(Clone)]
-pub struct Plan(Arc<TypedSimplePlan>);
+pub struct Plan {
+    runnable: Arc<TypedSimplePlan>,
+    /// Positions of the inputs that it takes, where values of others are built in.
+    taken: Option<Arc<[usize]>>,
+}
 
 impl Plan {
     fn of(model: TypedModel) -> TractResult<Self> {
-        Ok(Self(TypedSimplePlan::new(model)?))
+        Ok(Self { runnable: TypedSimplePlan::new(model)?, taken: None })
     }
 
     /// Counts what the plan holds.
     pub fn count(&self, memory: &mut Memory) {
-        memory.add_optimised(self.0.model());
+        memory.add_optimised(self.runnable.model());
     }
 
     /// Runs the plan on a fresh state: a state that ran before holds the hidden state of its recurrent operators, which
-    /// would be the next request's beginning. `stop` is asked before each operator.
+    /// would be the next request's beginning. `stop` is asked before each operator, those
+    /// within loops and branches included.
     pub fn run(&self, inputs: TVec<TValue>, stop: &dyn Fn() -> bool) -> Result<TVec<TValue>, RunError> {
         let stopped = Cell::new(false);
+        let inputs = match &self.taken {
+            Some(taken) => taken.iter().map(|&input| inputs[input].clone()).collect(),
+            None => inputs,
+        };
+        let stop = || {
+            let stops = stop();
+            stopped.set(stopped.get() || stops);
+            stops
+        };
+        let watch = Watch::new(&stop);
         let ran = guarded(|| {
-            self.0.spawn()?.run_plan_with_eval(inputs, |context, state, node, inputs| -> TractResult<_> {
-                if stop() {
-                    stopped.set(true);
-                    bail!("stopped");
-                }
-                eval(context, state, node, inputs)
+            self.runnable.spawn()?.run_plan_with_eval(inputs, |context, state, node, inputs| -> TractResult<_> {
+                eval(context, state, node, inputs, &watch)
             })
         });
         match ran {

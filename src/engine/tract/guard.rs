@@ -1,10 +1,8 @@
 //! Runs the engine's code so that neither its panics nor the shape of its error chains reach anyone.
 
-use std::cell::RefCell;
-use std::panic::{self, AssertUnwindSafe, catch_unwind};
-use std::sync::Once;
-
 use tract_onnx::prelude::TractResult;
+
+use crate::engine::panics::caught;
 
 /// Longest cause shown, in characters.
 const MAX_CAUSE_CHARS: usize = 400;
@@ -33,47 +31,12 @@ impl Fault {
     }
 }
 
-thread_local! {
-    /// Where the last panic of guarded work on this thread came from; `None` while no guarded work runs.
-    static PANICKED_AT: RefCell<Option<String>> = const { RefCell::new(None) };
-}
-
-/// Keeps panics that are caught here off the standard error stream, which one bad request after the other could fill
-/// with backtraces. Every other panic goes to the hook that was there before. To be called by the program, once; further
-/// calls do nothing.
-pub fn quiet_caught_panics() {
-    static INSTALLED: Once = Once::new();
-    INSTALLED.call_once(|| {
-        let others = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            let is_guarded = PANICKED_AT.with_borrow_mut(|place| match place {
-                Some(place) => {
-                    *place = info.location().map(ToString::to_string).unwrap_or_default();
-                    true
-                }
-                None => false,
-            });
-            if !is_guarded {
-                others(info);
-            }
-        }));
-    });
-}
-
 /// Runs `work`, turning both an error and a panic into a `Fault`.
 pub fn guarded<T>(work: impl FnOnce() -> TractResult<T>) -> Result<T, Fault> {
-    let outer = PANICKED_AT.replace(Some(String::new()));
-    // What `work` may leave half done is its own: a graph or a run state that is dropped here.
-    let outcome = catch_unwind(AssertUnwindSafe(work));
-    let place = PANICKED_AT.replace(outer).unwrap_or_default();
-    match outcome {
+    match caught(work) {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(error)) => Err(Fault::Refused(one_line(error.chain().map(ToString::to_string)))),
-        Err(panic) => {
-            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-            let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-            Err(Fault::Panicked(if place.is_empty() { text } else { format!("{text} at {place}") }))
-        }
+        Err(text) => Err(Fault::Panicked(text)),
     }
 }
 
@@ -106,12 +69,8 @@ mod tests {
 
     #[test]
     fn a_panic_becomes_a_fault_that_keeps_its_text_to_the_log() {
-        quiet_caught_panics();
         let fault = guarded::<()>(|| panic!("secret {}", 1)).unwrap_err();
-        assert!(
-            matches!(&fault, Fault::Panicked(text) if text.starts_with("secret 1 at src/engine/tract/guard.rs:")),
-            "{fault:?}"
-        );
+        assert!(matches!(&fault, Fault::Panicked(text) if text.starts_with("secret 1")), "{fault:?}");
         assert!(!fault.into_cause("running").contains("secret"));
     }
 

@@ -27,19 +27,20 @@ impl Memory {
         self.0.values().sum()
     }
 
-    /// Adds the constants of a parsed file.
+    /// Adds the constants of a parsed file, those of the graphs inside its nodes included.
     pub fn add_parsed(&mut self, model: &InferenceModel) {
         for node in &model.nodes {
             if let Some(constant) = node.op_as::<Const>() {
                 self.add_tensor(constant.val());
             }
+            ops::control::parsed_graphs(&*node.op).into_iter().for_each(|graph| self.add_parsed(graph));
             for output in &node.outputs {
                 output.fact.value.concretize().iter().for_each(|value| self.add_tensor(value));
             }
         }
     }
 
-    /// Adds the constants of a plan, those of the bodies of its loops, and trees.
+    /// Adds the constants of a plan, those of the graphs inside its operators, and what our operators hold.
     pub fn add_optimised(&mut self, model: &TypedModel) {
         for node in &model.nodes {
             if let Some(constant) = node.op_as::<Const>() {
@@ -48,6 +49,7 @@ impl Memory {
             if let Some(scan) = node.op_as::<OptScan>() {
                 self.add_optimised(scan.plan.model());
             }
+            ops::control::graphs(&*node.op).into_iter().for_each(|graph| self.add_optimised(graph));
             if let Some(product) = node.op_as::<OptMatMul>() {
                 product.micro_ops.iter().for_each(|step| self.add_step(step));
             }

@@ -7,16 +7,18 @@
 
 mod builder;
 mod convert;
-mod external;
 mod graph;
 mod guard;
 mod known_wrong;
 mod memory;
 mod model;
+mod plan_key;
 mod plan_policy;
 mod plans;
 mod prepare;
 mod support;
+#[cfg(test)]
+mod value_tests;
 #[cfg(test)]
 mod zoo_tests;
 
@@ -28,12 +30,11 @@ use tract_onnx::Onnx;
 use self::builder::Builder;
 pub use self::builder::MAX_QUEUED_BUILDS;
 use self::graph::Graph;
-pub use self::guard::quiet_caught_panics;
 use self::model::TractModel;
 pub use self::plan_policy::MAX_REMEMBERED_SHAPES;
 pub use self::plans::{MAX_CONCRETE_PLANS, MAX_PINNED_PLANS};
 use self::prepare::prepare;
-use super::{Engine, LoadError, Model, onnx, ops};
+use super::{Engine, LoadError, Model, clean_up, deciding_inputs, external, onnx, ops};
 use crate::engine::onnx::OnnxFacts;
 use crate::signature::TensorSpec;
 
@@ -62,13 +63,17 @@ impl TractEngine {
     /// # Errors
     /// `MissingOperators` with every operator it lacks.
     pub fn has_operators(&self, facts: &OnnxFacts) -> Result<(), LoadError> {
-        support::operators(facts, &self.onnx.op_register)
+        let mut facts = facts.clone();
+        facts.operators.retain(|operator| !clean_up::replaces(&operator.domain, &operator.name));
+        support::operators(&facts, &self.onnx.op_register)
     }
 
     fn prepared(&self, path: &Path) -> Result<TractModel, LoadError> {
-        let proto = onnx::read_proto(path)?;
+        let mut proto = onnx::read_proto(path)?;
         let facts = onnx::facts(&proto);
-        support::operators(&facts, &self.onnx.op_register)?;
+        clean_up::apply(&mut proto);
+        // Of what is left: some operators are cleaned away.
+        support::operators(&onnx::facts(&proto), &self.onnx.op_register)?;
         support::datatypes(&proto)?;
         known_wrong::check(&proto)?;
         let folder = path.parent().unwrap_or(Path::new(""));
@@ -77,13 +82,15 @@ impl TractEngine {
             declared.iter().map(|each| each.spec(NAME)).collect()
         };
         let (inputs, outputs) = (specs(&facts.inputs)?, specs(&facts.outputs)?);
+        let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
+        let deciding = deciding_inputs::positions(&proto, &names);
         let graph = Graph::parse(&self.onnx, &proto, folder.to_str()).map_err(|fault| {
             let cause = external::without_folder(fault.into_cause("reading the graph"), folder);
             LoadError::Unsupported { engine: NAME, cause }
         })?;
         // The weights are in the graph now; the file's copy of them goes before plans are made.
         drop(proto);
-        prepare(graph, inputs, outputs, &self.builder)
+        prepare(graph, (inputs, outputs), deciding, &self.builder)
     }
 }
 

@@ -8,8 +8,7 @@ use tract_onnx::prelude::{IntoTValue, TValue, TVec};
 use super::convert::{from_tract, to_tract};
 use super::guard::{Fault, guarded};
 use super::plans::{PlanUse, Plans};
-use crate::engine::rows::slice_rows;
-use crate::engine::sample::{self, Sizes, Style};
+use crate::engine::warm_up::{Sample, one_row_for_none, without_rows};
 use crate::engine::{Model, RunError, RunOutput, RunTiming, Session};
 use crate::signature::{Signature, TensorSpec};
 use crate::tensor::Tensor;
@@ -22,15 +21,6 @@ pub struct TractModel {
     pub(super) plans: Plans,
 }
 
-/// What the model was found to run on when it was loaded.
-pub(super) struct Sample {
-    /// Where rows were looked for, which is of use where none were proven.
-    pub axes: Option<Vec<Option<usize>>>,
-    /// The size of every dimension that varies, rows aside.
-    pub other: usize,
-    pub style: Style,
-}
-
 impl Model for TractModel {
     fn signature(&self) -> &Signature {
         &self.signature
@@ -40,8 +30,8 @@ impl Model for TractModel {
         super::NAME
     }
 
-    fn notes(&self) -> &[String] {
-        &self.notes
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
     }
 
     fn session(self: Arc<Self>) -> Box<dyn Session> {
@@ -53,16 +43,11 @@ impl Model for TractModel {
     }
 
     fn sample_inputs(&self, rows: usize) -> Vec<Tensor> {
-        let Sample { axes, other, style } = &self.sample;
-        if self.signature.batch_axes().is_some() {
-            return sample::inputs(&self.signature, Sizes { rows, other: *other }, *style);
-        }
-        let sizes = Sizes { rows: 1, other: *other };
-        sample::inputs_along(&self.signature.inputs, axes.as_deref(), sizes, *style)
+        self.sample.inputs(&self.signature, rows)
     }
 
     fn is_ready_for(&self, inputs: &[Tensor]) -> bool {
-        match self.one_row_for_none(inputs) {
+        match one_row_for_none(&self.signature, inputs) {
             Some(one_row) => self.plans.is_ready_for(&one_row),
             None => self.plans.is_ready_for(inputs),
         }
@@ -106,8 +91,9 @@ impl TractModel {
         inputs: &[Tensor],
         stop: &dyn Fn() -> bool,
     ) -> Result<RunOutput, RunError> {
-        if let Some(one_row) = self.one_row_for_none(inputs) {
-            return self.run_no_rows(&one_row, stop);
+        if let Some(one_row) = one_row_for_none(&self.signature, inputs) {
+            let ran = self.run_on(PlanUse::Any, &one_row, stop)?;
+            return Ok(RunOutput { tensors: without_rows(&self.signature, ran.tensors), ..ran });
         }
         let begun = Instant::now();
         let converted = engine_inputs(&self.signature.inputs, inputs)?;
@@ -117,35 +103,6 @@ impl TractModel {
         let tensors = declared_outputs(&self.signature.outputs, &outputs)?;
         let output = begun.elapsed() - input - infer;
         Ok(RunOutput { tensors, timing: RunTiming { input, infer, output } })
-    }
-
-    /// The inputs with one row of zeros where the batch has no rows.
-    fn one_row_for_none(&self, inputs: &[Tensor]) -> Option<Vec<Tensor>> {
-        let axes = self.signature.batch_axes()?;
-        if self.signature.batch_size(inputs) > 0 {
-            return None;
-        }
-        let filled = |(tensor, axis): (&Tensor, &Option<usize>)| match axis {
-            None => tensor.clone(),
-            Some(axis) => {
-                let mut shape = tensor.shape().to_vec();
-                shape[*axis] = 1;
-                Tensor::zeros(tensor.dtype(), shape)
-            }
-        };
-        Some(inputs.iter().zip(&axes.inputs).map(filled).collect())
-    }
-
-    /// No rows in, no rows out. Few plans take a dimension of nothing, so one row is run for the outputs' shapes and
-    /// then left out.
-    fn run_no_rows(&self, one_row: &[Tensor], stop: &dyn Fn() -> bool) -> Result<RunOutput, RunError> {
-        let ran = self.run_on(PlanUse::Any, one_row, stop)?;
-        let axes = self.signature.batch_axes().map(|axes| axes.outputs.as_slice()).unwrap_or_default();
-        let cut = |(tensor, axis): (Tensor, &Option<usize>)| match axis {
-            Some(axis) => slice_rows(&tensor, *axis, 0, 0),
-            None => tensor,
-        };
-        Ok(RunOutput { tensors: ran.tensors.into_iter().zip(axes).map(cut).collect(), ..ran })
     }
 }
 

@@ -19,6 +19,7 @@ use super::builder::Builder;
 use super::graph::{Graph, Plan};
 use super::guard::Fault;
 use super::memory::Memory;
+use super::plan_key::PlanKey;
 use super::plan_policy::Ledger;
 use crate::engine::RunError;
 use crate::engine::closeness::is_finite;
@@ -49,21 +50,17 @@ pub enum PlanUse {
 /// What builds under way need too.
 struct Shared {
     graph: Graph,
-    first: Option<(ShapeKey, Plan)>,
+    first: Option<(PlanKey, Plan)>,
     symbolic: Option<Plan>,
     held: Mutex<Held>,
 }
 
-/// The shapes of all inputs, each behind its rank.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct ShapeKey(Box<[usize]>);
-
 struct Held {
-    pinned: Vec<(ShapeKey, Plan)>,
-    ready: Lru<ShapeKey, Plan>,
+    pinned: Vec<(PlanKey, Plan)>,
+    ready: Lru<PlanKey, Plan>,
     /// Builds under way or queued: at most one for each session that runs, and one for each place of the builder.
-    building: HashMap<ShapeKey, Arc<Build>>,
-    ledger: Ledger<ShapeKey>,
+    building: HashMap<PlanKey, Arc<Build>>,
+    ledger: Ledger<PlanKey>,
 }
 
 /// A build that several may wait for.
@@ -80,11 +77,11 @@ enum Choice {
 }
 
 impl Plans {
-    /// `first` holds the input shapes of the plan made at load, what it was built in and the plan itself. At least one
+    /// `first` holds what the plan made at load is for, the time it was built in and the plan itself. At least one
     /// of `first` and `symbolic` is given, or every shape waits for its build.
     pub fn new(
         graph: Graph,
-        first: Option<(&[Tensor], Duration, Plan)>,
+        first: Option<(PlanKey, Duration, Plan)>,
         symbolic: Option<Plan>,
         builder: &Arc<Builder>,
     ) -> Self {
@@ -95,7 +92,7 @@ impl Plans {
             building: HashMap::new(),
             ledger: Ledger::new(build_cost),
         };
-        let first = first.map(|(inputs, _, plan)| (ShapeKey::of(inputs), plan));
+        let first = first.map(|(key, _, plan)| (key, plan));
         let shared = Arc::new(Shared { graph, first, symbolic, held: Mutex::new(held) });
         Self { shared, builder: Arc::clone(builder) }
     }
@@ -109,7 +106,7 @@ impl Plans {
         converted: TVec<TValue>,
         stop: &dyn Fn() -> bool,
     ) -> Result<TVec<TValue>, RunError> {
-        let key = ShapeKey::of(inputs);
+        let key = self.shared.graph.key(inputs)?;
         if plans == PlanUse::Plain
             && !self.shared.is_first(&key)
             && let Some(symbolic) = &self.shared.symbolic
@@ -119,11 +116,11 @@ impl Plans {
         let symbolic = match self.shared.choose(&key, inputs) {
             Choice::Ready(plan) => return plan.run(converted, stop),
             Choice::Build(build) => {
-                let plan = self.shared.built(&key, &shapes(inputs), &build, Held::keep)?;
+                let plan = self.shared.built(&key, &build, Held::keep)?;
                 return plan.run(converted, stop);
             }
             Choice::Earned(plan, build) => {
-                self.build_later(&key, shapes(inputs), build);
+                self.build_later(&key, build);
                 plan
             }
             Choice::Symbolic(plan) => plan,
@@ -136,7 +133,8 @@ impl Plans {
 
     /// Whether a run of these inputs starts without waiting for a build.
     pub fn is_ready_for(&self, inputs: &[Tensor]) -> bool {
-        let key = ShapeKey::of(inputs);
+        // What can't be planned for is refused at once.
+        let Ok(key) = self.shared.graph.key(inputs) else { return true };
         self.shared.symbolic.is_some() || self.shared.is_first(&key) || self.shared.held().has(&key)
     }
 
@@ -145,7 +143,7 @@ impl Plans {
     /// # Errors
     /// `Failed` when it can't be built, or `MAX_PINNED_PLANS` are kept.
     pub fn pin(&self, inputs: &[Tensor]) -> Result<(), RunError> {
-        let (key, shared) = (ShapeKey::of(inputs), &self.shared);
+        let (key, shared) = (self.shared.graph.key(inputs)?, &self.shared);
         if shared.is_first(&key) {
             return Ok(());
         }
@@ -168,7 +166,7 @@ impl Plans {
                 None => Arc::clone(held.building.entry(key.clone()).or_default()),
             }
         };
-        let plan = shared.built(&key, &shapes(inputs), &build, Held::pin)?;
+        let plan = shared.built(&key, &build, Held::pin)?;
         // Where another built it, it is held as any other plan.
         shared.held().pin(key, plan);
         Ok(())
@@ -176,8 +174,9 @@ impl Plans {
 
     /// Gives up a plan that `pin` has kept.
     pub fn unpin(&self, inputs: &[Tensor]) {
-        let key = ShapeKey::of(inputs);
-        self.shared.held().pinned.retain(|(pinned, _)| *pinned != key);
+        if let Ok(key) = self.shared.graph.key(inputs) {
+            self.shared.held().pinned.retain(|(pinned, _)| *pinned != key);
+        }
     }
 
     /// Bytes of the parsed file's and all plans' constants.
@@ -202,11 +201,11 @@ impl Plans {
     }
 
     /// Queues the build of a plan that the shape has earned. A model that is gone by then gets none.
-    fn build_later(&self, key: &ShapeKey, shapes: Vec<Vec<usize>>, build: Arc<Build>) {
+    fn build_later(&self, key: &PlanKey, build: Arc<Build>) {
         let (shared, task_key) = (Arc::downgrade(&self.shared), key.clone());
         let task = move || {
             if let Some(shared) = shared.upgrade()
-                && let Err(cause) = shared.built(&task_key, &shapes, &build, Held::keep)
+                && let Err(cause) = shared.built(&task_key, &build, Held::keep)
             {
                 tracing::debug!(%cause, "a shape stays on the symbolic plan");
             }
@@ -218,7 +217,7 @@ impl Plans {
 }
 
 impl Shared {
-    fn choose(&self, key: &ShapeKey, inputs: &[Tensor]) -> Choice {
+    fn choose(&self, key: &PlanKey, inputs: &[Tensor]) -> Choice {
         // Plans agree on numbers, yet one may carry a NaN on where another drops it (a maximum of NaN and 0). Such
         // inputs stay on the plan that takes any shape, alone and in whatever batch, so that the same request always has
         // the same answer.
@@ -251,15 +250,9 @@ impl Shared {
     }
 
     /// Builds the plan and holds it by `hold`, or waits for whoever builds it already. No lock is held meanwhile.
-    fn built(
-        &self,
-        key: &ShapeKey,
-        shapes: &[Vec<usize>],
-        build: &Arc<Build>,
-        hold: fn(&mut Held, ShapeKey, Plan),
-    ) -> Result<Plan, RunError> {
+    fn built(&self, key: &PlanKey, build: &Arc<Build>, hold: fn(&mut Held, PlanKey, Plan)) -> Result<Plan, RunError> {
         let built = build.get_or_init(|| {
-            let built = self.graph.concrete(shapes).map_err(|fault| match fault {
+            let built = self.graph.concrete(key).map_err(|fault| match fault {
                 Fault::Refused(cause) => RunError::Failed(format!("no plan for these shapes: {cause}")),
                 Fault::Panicked(text) => RunError::Failed(format!("the engine panicked while planning: {text}")),
             });
@@ -273,7 +266,7 @@ impl Shared {
         built.clone()
     }
 
-    fn is_first(&self, key: &ShapeKey) -> bool {
+    fn is_first(&self, key: &PlanKey) -> bool {
         self.first.as_ref().is_some_and(|(first, _)| first == key)
     }
 
@@ -285,36 +278,25 @@ impl Shared {
 
 impl Held {
     /// The plan for these shapes, which thereby is the most recently used.
-    fn get(&mut self, key: &ShapeKey) -> Option<Plan> {
+    fn get(&mut self, key: &PlanKey) -> Option<Plan> {
         let pinned = self.pinned.iter().find(|(pinned, _)| pinned == key).map(|(_, plan)| plan);
         pinned.or_else(|| self.ready.get(key).map(|plan| &*plan)).cloned()
     }
 
     /// Holds a plan because its shapes came.
-    fn keep(&mut self, key: ShapeKey, plan: Plan) {
+    fn keep(&mut self, key: PlanKey, plan: Plan) {
         self.ready.insert(key, plan);
     }
 
     /// Holds a plan because it was asked for.
-    fn pin(&mut self, key: ShapeKey, plan: Plan) {
+    fn pin(&mut self, key: PlanKey, plan: Plan) {
         self.ready.remove(&key);
         if self.pinned.len() < MAX_PINNED_PLANS && self.pinned.iter().all(|(pinned, _)| *pinned != key) {
             self.pinned.push((key, plan));
         }
     }
 
-    fn has(&self, key: &ShapeKey) -> bool {
+    fn has(&self, key: &PlanKey) -> bool {
         self.pinned.iter().any(|(pinned, _)| pinned == key) || self.ready.contains(key)
     }
-}
-
-impl ShapeKey {
-    fn of(inputs: &[Tensor]) -> Self {
-        let each = |input: &Tensor| [input.shape().len()].into_iter().chain(input.shape().iter().copied()).collect();
-        Self(inputs.iter().flat_map::<Vec<usize>, _>(each).collect())
-    }
-}
-
-fn shapes(inputs: &[Tensor]) -> Vec<Vec<usize>> {
-    inputs.iter().map(|input| input.shape().to_vec()).collect()
 }

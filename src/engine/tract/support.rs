@@ -7,15 +7,16 @@ use tract_onnx::pb::tensor_proto::DataType as OnnxType;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, type_proto};
 
 use super::NAME;
+use crate::engine::clean_up::OWN_DOMAIN;
 use crate::engine::onnx::{DEFAULT_DOMAIN, OnnxFacts, graphs, type_name};
 use crate::engine::{LoadError, MissingOperator};
 
 const ML_DOMAIN: &str = "ai.onnx.ml";
 const MICROSOFT_DOMAIN: &str = "com.microsoft";
 
-/// The operators of `com.microsoft` that tract implements as that domain defines them. Its registry goes by name alone,
+/// The operators of `com.microsoft` that tract, or this crate, implements as that domain defines them. Its registry goes by name alone,
 /// so that another domain's `Attention` would run as ONNX's.
-const MICROSOFT_OPERATORS: [&str; 14] = [
+const MICROSOFT_OPERATORS: [&str; 15] = [
     "BiasGelu",
     "DequantizeLinear",
     "DynamicQuantizeLinear",
@@ -30,6 +31,7 @@ const MICROSOFT_OPERATORS: [&str; 14] = [
     "RotaryEmbedding",
     "SkipLayerNormalization",
     "SkipSimplifiedLayerNormalization",
+    "Tokenizer",
 ];
 
 /// Refuses a file with operators that the engine lacks.
@@ -38,7 +40,7 @@ const MICROSOFT_OPERATORS: [&str; 14] = [
 /// `MissingOperators` with all of them.
 pub fn operators(facts: &OnnxFacts, register: &OnnxOpRegister) -> Result<(), LoadError> {
     let has = |domain: &str, name: &str| match domain {
-        DEFAULT_DOMAIN | ML_DOMAIN => register.0.contains_key(name),
+        DEFAULT_DOMAIN | ML_DOMAIN | OWN_DOMAIN => register.0.contains_key(name),
         MICROSOFT_DOMAIN => MICROSOFT_OPERATORS.contains(&name) && register.0.contains_key(name),
         _ => false,
     };

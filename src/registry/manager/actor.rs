@@ -304,6 +304,13 @@ impl Actor {
         // What failed may have failed for its settings.
         model.retry_failed();
         let before = std::mem::replace(&mut model.settings, Arc::new(settings));
+        if before.engine != model.settings.engine {
+            tracing::info!(
+                model = name,
+                engine = model.settings.engine.name(),
+                "the engine is another from the next load on"
+            );
+        }
         let was_lazy = before.load == LoadMode::Lazy && model.settings.load == LoadMode::Eager;
         if !same_backend(&before, &model.settings) {
             self.rebuild_backends(name);

@@ -104,7 +104,7 @@ fn a_plan_that_was_asked_for_stays_until_it_is_released() {
         tasks.try_recv().unwrap()();
     }
     assert_eq!(model.plans.concrete(), 2 + MAX_CONCRETE_PLANS);
-    let key = ShapeKey::of(&digits(4));
+    let key = PlanKey::of(&digits(4), &[]).unwrap();
     assert!(model.plans.shared.held().has(&key), "others came and went");
     model.release(&digits(4));
     model.release(&digits(4));

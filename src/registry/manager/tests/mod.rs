@@ -76,7 +76,7 @@ impl Fixture {
         let own = Arc::get_mut(&mut plane).expect("nobody else has it yet");
         (own.control, own.cold_start_timeout) = (control, residency.cold_start_timeout);
         let interval = (mode == ModelControlMode::Poll).then_some(Duration::from_millis(10));
-        let probe = ProbeConfig { program, timeout: PATIENCE, memory_limit_bytes: 1 << 33 };
+        let probe = ProbeConfig { program, timeout: PATIENCE, memory_limit_bytes: 1 << 33, onnxruntime_library: None };
         let config = ManagerConfig {
             mode,
             scanner: ScannerConfig { roots: vec![root.path().to_owned()], interval, quiet: Duration::from_millis(50) },

@@ -1,0 +1,57 @@
+//! What is changed in a file's graph before an engine sees it, where that is the simple cure for something that the engine
+//! lacks or gets wrong.
+//!
+//! Each pass is a file of its own, leaves the meaning of the graph as it is, and does nothing to a graph that it doesn't
+//! concern. They run in the order of [`apply`], once.
+
+mod edit;
+mod graphs;
+mod initial_states;
+mod inner_shapes;
+mod lp_pool;
+mod quantised;
+mod random_like;
+mod reversed;
+mod sequences;
+mod sixteen_bits;
+mod softmax;
+#[cfg(test)]
+mod testing;
+mod upsample;
+#[cfg(feature = "onnxruntime")]
+mod zip_map;
+
+use tract_onnx::pb::ModelProto;
+
+pub use self::edit::OWN_DOMAIN;
+pub use self::sixteen_bits::looks_at_bits as keeps_sixteen_bits;
+
+/// Changes the graph in place.
+pub fn apply(model: &mut ModelProto) {
+    inner_shapes::apply(model);
+    random_like::apply(model);
+    sequences::apply(model);
+    sixteen_bits::widen(model);
+    quantised::expand(model);
+    lp_pool::expand(model);
+    upsample::modernise(model);
+    softmax::shield(model);
+    initial_states::add(model);
+    reversed::turn_round(model);
+}
+
+/// Whether a pass puts others in the place of an operator. It may leave a node whose case it doesn't know.
+pub fn replaces(domain: &str, name: &str) -> bool {
+    match domain {
+        quantised::DOMAIN => quantised::OPERATORS.contains(&name),
+        "" | "ai.onnx" => name == lp_pool::OPERATOR,
+        _ => false,
+    }
+}
+
+/// Changes what the gateway itself can't serve, whatever the engine, and nothing else: for an engine that has and computes
+/// everything. Says whether it changed the graph.
+#[cfg(feature = "onnxruntime")]
+pub fn apply_for_serving(model: &mut ModelProto) -> bool {
+    zip_map::drop_zip_maps(model)
+}

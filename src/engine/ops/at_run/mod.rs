@@ -1,0 +1,180 @@
+//! Operators whose output's shape hangs on a value that only a run computes: Reshape, Slice and Expand, as they stand in
+//! loops and behind branches.
+//!
+//! tract's own want that value when a plan is made, and make the better plans where it is known. So each is tract's where
+//! it can be, and ours where it can't: all dimensions that hang on the value are then open.
+
+mod expand;
+mod reshape;
+mod slice;
+
+use std::sync::OnceLock;
+
+use tract_onnx::model::{OnnxOpRegister, ParsingContext};
+use tract_onnx::pb::NodeProto;
+use tract_onnx::tract_core::{as_op, not_a_typed_op};
+use tract_onnx::tract_hir::internal::*;
+
+use super::Built;
+use super::inputs::integers;
+use super::kernel::{Kernel, typed};
+
+/// Highest rank of an output.
+const MAX_RANK: usize = 8;
+
+pub fn build_expand(context: &ParsingContext, node: &NodeProto) -> Built {
+    built(context, node, expand::Expand { dims: Open::of(context) })
+}
+
+pub fn build_reshape(context: &ParsingContext, node: &NodeProto) -> Built {
+    let takes_zero = node.get_attr_opt::<i64>("allowzero")?.unwrap_or(0) != 0;
+    built(context, node, reshape::Reshape { takes_zero, dims: Open::of(context) })
+}
+
+pub fn build_slice(context: &ParsingContext, node: &NodeProto) -> Built {
+    built(context, node, slice::Slice::of(context, node))
+}
+
+/// tract's operator, and ours for the case that it can't be used.
+fn built(context: &ParsingContext, node: &NodeProto, ours: impl Kernel) -> Built {
+    static OF_TRACT: OnceLock<OnnxOpRegister> = OnceLock::new();
+    let builders = OF_TRACT.get_or_init(|| tract_onnx::onnx().op_register);
+    let builder = builders.0.get(&node.op_type).with_context(|| format!("tract has no {}", node.op_type))?;
+    let (op, closure) = builder(context, node)?;
+    Ok((Box::new(AtRun { of_tract: op, ours: Arc::new(ours) }), closure))
+}
+
+/// Open dimensions, the same for the same axis of one operator.
+#[derive(Debug)]
+struct Open(Vec<Symbol>);
+
+impl Open {
+    fn of(context: &ParsingContext) -> Self {
+        Self((0..MAX_RANK).map(|_| context.template.symbols.new_with_prefix("at_run")).collect())
+    }
+
+    fn axis(&self, axis: usize) -> TractResult<TDim> {
+        let symbol = self.0.get(axis).with_context(|| format!("an output of more than {MAX_RANK} dimensions"))?;
+        Ok(symbol.to_dim())
+    }
+}
+
+#[derive(Debug, Clone)]
+struct AtRun {
+    of_tract: Box<dyn InferenceOp>,
+    ours: Arc<dyn Kernel>,
+}
+
+impl PartialEq for AtRun {
+    fn eq(&self, _: &Self) -> bool {
+        false
+    }
+}
+
+impl Eq for AtRun {}
+
+impl Op for AtRun {
+    fn name(&self) -> StaticName {
+        self.ours.name().into()
+    }
+
+    not_a_typed_op!();
+}
+
+impl EvalOp for AtRun {
+    fn eval_out_of_plan(&self, inputs: TVec<TValue>) -> TractResult<Option<TVec<TValue>>> {
+        self.of_tract.eval_out_of_plan(inputs)
+    }
+}
+
+impl InferenceOp for AtRun {
+    fn infer_facts(
+        &mut self,
+        inputs: TVec<&InferenceFact>,
+        outputs: TVec<&InferenceFact>,
+        observed: TVec<&InferenceFact>,
+    ) -> TractResult<(TVec<InferenceFact>, TVec<InferenceFact>, TVec<InferenceFact>)> {
+        self.of_tract.infer_facts(inputs, outputs, observed)
+    }
+
+    fn observe_outlets(&self, model: &InferenceModel, node: &InferenceNode) -> TractResult<Vec<OutletId>> {
+        self.of_tract.observe_outlets(model, node)
+    }
+
+    fn incorporate(&self, model: &InferenceModel, node: &InferenceNode) -> TractResult<Option<InferenceModelPatch>> {
+        self.of_tract.incorporate(model, node)
+    }
+
+    fn nboutputs(&self) -> TractResult<usize> {
+        self.of_tract.nboutputs()
+    }
+
+    fn to_typed(
+        &self,
+        source: &InferenceModel,
+        node: &InferenceNode,
+        target: &mut TypedModel,
+        mapping: &HashMap<OutletId, OutletId>,
+    ) -> TractResult<TVec<OutletId>> {
+        let inputs: TVec<OutletId> = node.inputs.iter().map(|input| mapping[input]).collect();
+        for &input in &inputs[1..] {
+            if target.outlet_fact(input)?.konst.is_none() {
+                return target.wire_node(&node.name, typed(Arc::clone(&self.ours)), &inputs);
+            }
+        }
+        self.of_tract.to_typed(source, node, target, mapping)
+    }
+
+    as_op!();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Node, run};
+    use super::*;
+
+    fn ran(op_type: &str, inputs: &[Tensor]) -> TractResult<Tensor> {
+        Ok(run(Node::new(op_type), inputs, 1)?.remove(0))
+    }
+
+    fn numbers() -> Tensor {
+        tensor2(&[[0i64, 1, 2, 3], [4, 5, 6, 7]])
+    }
+
+    #[test]
+    fn a_slice_of_computed_bounds_is_cut_as_in_numpy() {
+        let sliced = |starts: &[i64], ends: &[i64], axes: &[i64], steps: &[i64]| {
+            ran("Slice", &[numbers(), tensor1(starts), tensor1(ends), tensor1(axes), tensor1(steps)])
+        };
+        assert_eq!(sliced(&[1], &[3], &[1], &[1]).unwrap(), tensor2(&[[1i64, 2], [5, 6]]));
+        assert_eq!(sliced(&[-1, 1], &[-100, 2], &[-1, 0], &[-2, 1]).unwrap(), tensor2(&[[7i64, 5]]));
+        assert_eq!(sliced(&[i64::MAX], &[i64::MIN], &[1], &[-3]).unwrap(), tensor2(&[[3i64, 0], [7, 4]]));
+        assert_eq!(sliced(&[3], &[i64::MAX], &[1], &[i64::MAX]).unwrap(), tensor2(&[[3i64], [7]]));
+        assert_eq!(sliced(&[3], &[1], &[1], &[1]).unwrap().shape(), [2, 0]);
+        assert!(sliced(&[0], &[1], &[2], &[1]).is_err());
+        assert!(sliced(&[0], &[1], &[1], &[0]).is_err());
+        assert!(sliced(&[0, 0], &[1, 1], &[1, -1], &[1, 1]).is_err());
+        let by_rank = ran("Slice", &[numbers(), tensor1(&[1i64]), tensor1(&[2i64])]).unwrap();
+        assert_eq!(by_rank, tensor2(&[[4i64, 5, 6, 7]]));
+    }
+
+    #[test]
+    fn a_computed_shape_is_taken_on() {
+        let reshaped = |shape: &[i64]| ran("Reshape", &[numbers(), tensor1(shape)]);
+        assert_eq!(reshaped(&[4, -1]).unwrap().shape(), [4, 2]);
+        assert_eq!(reshaped(&[0, 2, 2]).unwrap().shape(), [2, 2, 2]);
+        for wrong in [&[3i64, -1][..], &[-1, -1], &[i64::MAX, i64::MAX], &[-2, 4], &[8, 1, 0]] {
+            assert!(reshaped(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_tensor_stretches_to_a_computed_shape() {
+        let stretched = |shape: &[i64]| ran("Expand", &[tensor2(&[[1i64], [2]]), tensor1(shape)]);
+        assert_eq!(stretched(&[1, 3]).unwrap(), tensor2(&[[1i64, 1, 1], [2, 2, 2]]));
+        assert_eq!(stretched(&[2, 1, 1]).unwrap().shape(), [2, 2, 1]);
+        for wrong in [&[3i64, 1][..], &[-1, 1], &[1 << 40, 1 << 40, 1, 1]] {
+            assert!(stretched(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

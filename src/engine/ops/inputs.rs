@@ -1,0 +1,27 @@
+//! What operators ask of their inputs.
+
+use tract_onnx::tract_hir::internal::*;
+
+/// The inputs of an operator that has just so many.
+///
+/// # Errors
+/// Another number of them.
+pub fn exactly<'a, const N: usize>(inputs: &[&'a TypedFact]) -> TractResult<[&'a TypedFact; N]> {
+    inputs.try_into().map_err(|_| anyhow!("{} inputs instead of {N}", inputs.len()))
+}
+
+/// The integers of an input that decides shapes.
+///
+/// # Errors
+/// An input that is not known at load, by `name`.
+pub fn constant_ints(input: &TypedFact, name: &str) -> TractResult<Vec<i64>> {
+    integers(input.konst.as_ref().with_context(|| format!("expected {name} as a constant"))?)
+}
+
+/// The integers of a tensor.
+///
+/// # Errors
+/// What is no number.
+pub fn integers(tensor: &Tensor) -> TractResult<Vec<i64>> {
+    Ok(tensor.cast_to::<i64>()?.try_as_plain_ram()?.as_slice::<i64>()?.to_vec())
+}

@@ -1,0 +1,76 @@
+//! Inputs whose values decide shapes, in models that the engine can't plan without them.
+
+use std::fs;
+use std::sync::Arc;
+
+use prost::Message;
+use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension::Value};
+use tract_onnx::pb::{
+    GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
+};
+
+use super::TractEngine;
+use crate::engine::{Engine, Model};
+use crate::tensor::{DataType, Tensor};
+
+fn info(name: &str, elem_type: i32, dims: &[i64]) -> ValueInfoProto {
+    let dim = |size: &i64| Dimension { value: Some(Value::DimValue(*size)), ..Default::default() };
+    let shape = Some(TensorShapeProto { dim: dims.iter().map(dim).collect() });
+    let value = Some(type_proto::Value::TensorType(type_proto::Tensor { elem_type, shape }));
+    ValueInfoProto { name: name.into(), r#type: Some(TypeProto { value, ..Default::default() }), ..Default::default() }
+}
+
+/// `y = op(x, s)` with `x` FP32 `[2, 6]` and `s` INT64 `[2]`.
+fn model(op_type: &str) -> Arc<dyn Model> {
+    let graph = GraphProto {
+        name: "g".into(),
+        node: vec![NodeProto {
+            op_type: op_type.into(),
+            input: vec!["x".into(), "s".into()],
+            output: vec!["y".into()],
+            ..Default::default()
+        }],
+        input: vec![info("x", 1, &[2, 6]), info("s", 7, &[2])],
+        output: vec![ValueInfoProto { r#type: info("y", 1, &[]).r#type, name: "y".into(), ..Default::default() }],
+        ..Default::default()
+    };
+    let opset_import = vec![OperatorSetIdProto { domain: String::new(), version: 18 }];
+    let proto = ModelProto { ir_version: 9, graph: Some(graph), opset_import, ..Default::default() };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onnx");
+    fs::write(&path, proto.encode_to_vec()).unwrap();
+    TractEngine::new().load(&path).unwrap()
+}
+
+fn run(model: &Arc<dyn Model>, values: [i64; 2]) -> Result<Tensor, String> {
+    let x: Vec<f32> = (0..12u8).map(f32::from).collect();
+    let x = Tensor::from_elements(DataType::Fp32, vec![2, 6], &x).unwrap();
+    let s = Tensor::from_elements(DataType::Int64, vec![2], &values).unwrap();
+    let ran = model.clone().session().run(&[x, s], &|| false);
+    ran.map(|mut ran| ran.tensors.remove(0)).map_err(|error| error.to_string())
+}
+
+#[test]
+fn each_answer_has_the_shape_that_its_own_request_asked_for() {
+    let reshape = model("Reshape");
+    for (values, shape) in [([3, 4], [3, 4]), ([-1, 2], [6, 2]), ([12, 1], [12, 1]), ([3, 4], [3, 4])] {
+        assert_eq!(run(&reshape, values).unwrap().shape(), shape);
+    }
+    let sum = run(&model("ReduceSum"), [0, 1]).unwrap();
+    assert_eq!((sum.shape(), sum.elements::<f32>().next()), (&[1, 1][..], Some(66.0)));
+}
+
+#[test]
+fn values_that_fit_nothing_fail_that_request_alone() {
+    let reshape = model("Reshape");
+    assert!(run(&reshape, [5, 5]).is_err());
+    assert!(run(&reshape, [i64::MAX, i64::MAX]).is_err());
+    assert_eq!(run(&reshape, [4, 3]).unwrap().shape(), [4, 3]);
+    for op_type in ["Expand", "Tile"] {
+        let grows = model(op_type);
+        for values in [[1 << 30, 6], [i64::MAX, 6], [-7, 6]] {
+            run(&grows, values).unwrap_err();
+        }
+        assert_eq!(run(&grows, [2, 1]).unwrap().shape()[0], if op_type == "Tile" { 4 } else { 2 });
+    }
+}

@@ -1,0 +1,137 @@
+//! What every engine does with a model that it has just read: finds inputs on which it runs, proves its batch axis, and
+//! knows from then on what made-up inputs look like.
+
+use super::batch_axis::{Candidate, Runner, candidates, prove};
+use super::declared_shapes;
+use super::rows::slice_rows;
+use super::sample::{self, Sizes, Style, USUAL_SIZE};
+use crate::signature::{Signature, TensorSpec};
+use crate::tensor::Tensor;
+
+/// Sizes tried for dimensions that vary and are not the batch, until one runs: a short sequence or a small image, the
+/// usual image, a frame of audio, and then what odd graphs want.
+pub const OTHER_SIZES: [usize; 7] = [USUAL_SIZE, 64, 224, 576, 1, 8, 2];
+/// Values tried at each size.
+pub const STYLES: [Style; 3] = [Style::Signed, Style::Zeros, Style::Ones];
+/// The note of a model that ran on nothing that was made up for it.
+pub const NOT_WARMED_UP: &str = "not warmed up: it ran on none of the inputs made up for it; the log has the cause";
+
+/// What the model was found to run on when it was loaded.
+pub struct Sample {
+    /// Where rows were looked for, which is of use where none were proven.
+    pub axes: Option<Vec<Option<usize>>>,
+    /// The size of every dimension that varies, rows aside.
+    pub other: usize,
+    pub style: Style,
+}
+
+impl Sample {
+    /// Inputs of `rows` rows, or of one row where no batch axis is proven.
+    pub fn inputs(&self, signature: &Signature, rows: usize) -> Vec<Tensor> {
+        let Self { axes, other, style } = self;
+        if signature.batch_axes().is_some() {
+            return sample::inputs(signature, Sizes { rows, other: *other }, *style);
+        }
+        sample::inputs_along(&signature.inputs, axes.as_deref(), Sizes { rows: 1, other: *other }, *style)
+    }
+}
+
+/// The axis of each input where rows are looked for first.
+pub fn likely_axes(inputs: &[TensorSpec]) -> Option<Vec<Option<usize>>> {
+    candidates(inputs).into_iter().next().map(|Candidate { axes, .. }| axes)
+}
+
+/// The sizes of [`OTHER_SIZES`] that make a difference to these inputs.
+pub fn other_sizes(inputs: &[TensorSpec], axes: Option<&[Option<usize>]>) -> Vec<usize> {
+    let varies = varies(inputs, axes, [Sizes { rows: 1, other: 1 }, Sizes { rows: 1, other: 2 }]);
+    if varies { OTHER_SIZES.to_vec() } else { OTHER_SIZES[..1].to_vec() }
+}
+
+/// Whether inputs of one of these sizes have other shapes than those of the other.
+pub fn varies(inputs: &[TensorSpec], axes: Option<&[Option<usize>]>, [one, other]: [Sizes; 2]) -> bool {
+    let axis = |input: usize| axes.and_then(|axes| axes[input]);
+    let shapes = |sizes| -> Vec<Vec<usize>> {
+        inputs.iter().enumerate().map(|(input, spec)| sample::shape(spec, axis(input), sizes)).collect()
+    };
+    shapes(one) != shapes(other)
+}
+
+/// Proves the batch axis by running the model as it will serve, and corrects the declared outputs by what it gave.
+/// `other` is the size of the other dimensions that vary, `first_shapes` those of the outputs of a run before.
+pub fn prove_batch_axis(signature: &mut Signature, other: usize, first_shapes: Vec<Vec<usize>>, run: &mut Runner) {
+    let mut observed = vec![first_shapes];
+    let (batching, dim) = prove(&signature.inputs, &signature.outputs, other, &mut |rows| {
+        let tensors = run(rows)?;
+        observed.push(shapes(&tensors));
+        Ok(tensors)
+    });
+    declared_shapes::correct(&mut signature.outputs, &observed, &batching, dim.as_deref());
+    signature.batching = batching;
+}
+
+/// The shape of each tensor.
+pub fn shapes(tensors: &[Tensor]) -> Vec<Vec<usize>> {
+    tensors.iter().map(|tensor| tensor.shape().to_vec()).collect()
+}
+
+/// The inputs with one row of zeros where the batch has no rows; `None` where it has some. No rows in give no rows out,
+/// but few graphs take a dimension of nothing, so one row is run for the outputs' shapes and [`without_rows`] leaves it
+/// out.
+pub fn one_row_for_none(signature: &Signature, inputs: &[Tensor]) -> Option<Vec<Tensor>> {
+    let axes = signature.batch_axes()?;
+    if signature.batch_size(inputs) > 0 {
+        return None;
+    }
+    let filled = |(tensor, axis): (&Tensor, &Option<usize>)| match axis {
+        None => tensor.clone(),
+        Some(axis) => {
+            let mut shape = tensor.shape().to_vec();
+            shape[*axis] = 1;
+            Tensor::zeros(tensor.dtype(), shape)
+        }
+    };
+    Some(inputs.iter().zip(&axes.inputs).map(filled).collect())
+}
+
+/// The outputs of a run of one row, less that row.
+pub fn without_rows(signature: &Signature, outputs: Vec<Tensor>) -> Vec<Tensor> {
+    let axes = signature.batch_axes().map(|axes| axes.outputs.as_slice()).unwrap_or_default();
+    let cut = |(tensor, axis): (Tensor, &Option<usize>)| match axis {
+        Some(axis) => slice_rows(&tensor, *axis, 0, 0),
+        None => tensor,
+    };
+    outputs.into_iter().zip(axes).map(cut).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signature::{BatchAxes, Batching, Dim};
+    use crate::tensor::DataType;
+
+    #[test]
+    fn a_batch_of_no_rows_is_run_as_one_row_and_cut_again() {
+        let spec = |name: &str, dims| TensorSpec { name: name.into(), dtype: DataType::Fp32, dims: Some(dims) };
+        let rows = vec![Dim::Named("N".into()), Dim::Fixed(2)];
+        let axes = BatchAxes { inputs: vec![Some(0), None], outputs: vec![Some(0)] };
+        let signature = Signature {
+            inputs: vec![spec("x", rows.clone()), spec("k", vec![Dim::Fixed(1)])],
+            outputs: vec![spec("y", rows)],
+            batching: Batching::Proven(axes),
+        };
+        let of = |shape: &[usize]| Tensor::zeros(DataType::Fp32, shape.to_vec());
+        assert!(one_row_for_none(&signature, &[of(&[1, 2]), of(&[1])]).is_none());
+        let filled = one_row_for_none(&signature, &[of(&[0, 2]), of(&[1])]).unwrap();
+        assert_eq!(shapes(&filled), [vec![1, 2], vec![1]]);
+        assert_eq!(shapes(&without_rows(&signature, vec![of(&[1, 2])])), [vec![0, 2]]);
+    }
+
+    #[test]
+    fn sizes_are_tried_only_where_they_make_a_difference() {
+        let spec = |dims| [TensorSpec { name: "x".into(), dtype: DataType::Fp32, dims: Some(dims) }];
+        let rows = spec(vec![Dim::Named("N".into()), Dim::Fixed(2)]);
+        assert_eq!(other_sizes(&rows, likely_axes(&rows).as_deref()), [USUAL_SIZE]);
+        let text = spec(vec![Dim::Named("N".into()), Dim::Named("T".into())]);
+        assert_eq!(other_sizes(&text, likely_axes(&text).as_deref()), OTHER_SIZES);
+    }
+}

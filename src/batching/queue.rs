@@ -99,12 +99,14 @@ impl Queue {
         self.bytes
     }
 
-    /// Rows that run before a newcomer of this class has its turn.
-    pub fn rows_ahead(&self, priority: Priority) -> usize {
-        match priority {
-            Priority::High => self.turn_rows[HIGH],
-            Priority::Low => self.turn_rows[HIGH] + self.turn_rows[LOW],
-        }
+    /// Requests that have a turn before a newcomer of this class, and the rows of those turns.
+    pub fn turns_ahead(&self, priority: Priority) -> (usize, usize) {
+        let lanes = match priority {
+            Priority::High => HIGH..=HIGH,
+            Priority::Low => HIGH..=LOW,
+        };
+        let requests = self.lanes[lanes.clone()].iter().map(VecDeque::len).sum();
+        (requests, self.turn_rows[lanes].iter().sum())
     }
 
     /// Takes a request out; `None` if it doesn't wait here any more. One of which a part was cut already is only taken out

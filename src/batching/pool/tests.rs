@@ -212,6 +212,25 @@ async fn a_wait_that_would_outlast_the_deadline_is_refused_at_once() {
 }
 
 #[tokio::test]
+async fn before_rows_are_known_to_share_runs_a_request_counts_as_the_one_run_that_it_is() {
+    let gate = Gate::shut();
+    let model = Arc::new(FakeModel::identity(WIDTH).gated(gate.clone()));
+    let config = pool_config();
+    let limits = QueueLimits { max_wait: Duration::from_secs(1), ..config.limits };
+    let case = Case::new(&model, 1, PoolConfig { limits, ..config });
+    case.pool.set_curve(Arc::new(BatchCurve::unmeasured()));
+    // Nothing smaller than a request of 16 rows was ever seen to run.
+    case.pool.shared.lock().times.record(bytes_of(&rows(0, 16).inputs), 0.02, Instant::now());
+    let first = blocked(&case, &gate).await;
+    let tickets: Vec<Ticket> = (0..12).map(|_| case.admit(rows(0, 16)).unwrap()).collect();
+    gate.open();
+    for ticket in tickets {
+        ticket.outcome().await.unwrap();
+    }
+    first.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_limit_on_waiting_does_not_end_a_run() {
     let gate = Gate::shut();
     let model = Arc::new(FakeModel::identity(WIDTH).gated(gate.clone()));

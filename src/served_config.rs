@@ -174,7 +174,7 @@ mod tests {
     use crate::signature::{BatchAxes, Batching, Dim};
 
     fn signature(leading: Dim) -> Signature {
-        let spec = |name: &str, dtype, dims| TensorSpec { name: name.into(), dtype, dims: Some(dims) };
+        let spec = |name: &str, dtype, dims| TensorSpec { name: name.into(), dtype, dims: Some(dims), classes: vec![] };
         Signature {
             inputs: vec![spec("x", DataType::Fp32, vec![leading, Dim::Fixed(3)])],
             outputs: vec![spec("y", DataType::Bytes, vec![Dim::Unknown])],

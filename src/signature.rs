@@ -33,6 +33,8 @@ pub struct TensorSpec {
     pub dtype: DataType,
     /// `None` where the file does not even declare a rank.
     pub dims: Option<Vec<Dim>>,
+    /// What the columns of an output of scores stand for, where the file says so; else empty.
+    pub classes: Vec<String>,
 }
 
 impl TensorSpec {
@@ -171,7 +173,7 @@ mod tests {
     use super::*;
 
     fn signature() -> Signature {
-        let spec = |name: &str, dtype, dims| TensorSpec { name: name.into(), dtype, dims: Some(dims) };
+        let spec = |name: &str, dtype, dims| TensorSpec { name: name.into(), dtype, dims: Some(dims), classes: vec![] };
         Signature {
             inputs: vec![
                 spec("x", DataType::Fp32, vec![Dim::Named("N".into()), Dim::Fixed(4)]),

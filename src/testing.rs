@@ -54,6 +54,7 @@ impl FunctionModel {
                 name: format!("{name}{suffix}"),
                 dtype,
                 dims: Some(vec![Dim::Named("N".to_owned()), Dim::Fixed(width)]),
+                classes: vec![],
             };
             inputs.iter().map(each).collect::<Vec<_>>()
         };

@@ -147,6 +147,7 @@ fn classifier() -> Arc<dyn Model> {
         name: name.to_owned(),
         dtype: DataType::Fp32,
         dims: Some(vec![Dim::Named("N".to_owned()), Dim::Fixed(width)]),
+        classes: vec![],
     };
     let axes = BatchAxes { inputs: vec![Some(0)], outputs: vec![Some(0)] };
     let signature = Signature {

@@ -128,6 +128,7 @@ fn signature() -> Signature {
         dims: Some(
             std::iter::once(Dim::Named("N".to_owned())).chain(more.iter().map(|size| Dim::Fixed(*size))).collect(),
         ),
+        classes: vec![],
     };
     Signature {
         inputs: vec![spec("X", DataType::Fp32, &[4])],

@@ -267,11 +267,8 @@ impl Shared {
         let cap = self.sizing.load().rules.cap;
         let rest = |(started, run_s): &(Instant, f64)| (run_s - now.duration_since(*started).as_secs_f64()).max(0.0);
         let running_s: f64 = state.running.iter().map(rest).sum();
-        let (requests, rows) = state.queue.turns_ahead(priority);
-        // A request's turn is one run at most, also where it is of more rows than several requests may share a run with.
-        let runs = rows.div_ceil(cap).min(requests);
-        let run_rows = rows.div_ceil(runs.max(1)).max(1);
-        let turn_s = state.times.estimate_s((run_rows as f64 * state.row_bytes) as usize);
+        let (runs, run_rows) = state.queue.runs_ahead(priority, cap);
+        let turn_s = state.times.estimate_s((run_rows.max(1) as f64 * state.row_bytes) as usize);
         let workers = self.workers.load(Relaxed).max(1);
         let parallelism = f64::from(self.parallelism_milli.load(Relaxed).max(1)) / 1000.0;
         Ahead {

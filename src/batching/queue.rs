@@ -99,14 +99,17 @@ impl Queue {
         self.bytes
     }
 
-    /// Requests that have a turn before a newcomer of this class, and the rows of those turns.
-    pub fn turns_ahead(&self, priority: Priority) -> (usize, usize) {
+    /// Runs before a newcomer of this class has its turn, and the rows of each, where requests share runs of `cap` rows. A
+    /// request's turn is one run at most, also where it has more rows than that.
+    pub fn runs_ahead(&self, priority: Priority, cap: usize) -> (usize, usize) {
         let lanes = match priority {
             Priority::High => HIGH..=HIGH,
             Priority::Low => HIGH..=LOW,
         };
         let requests = self.lanes[lanes.clone()].iter().map(VecDeque::len).sum();
-        (requests, self.turn_rows[lanes].iter().sum())
+        let rows: usize = self.turn_rows[lanes].iter().sum();
+        let runs = rows.div_ceil(cap).min(requests);
+        (runs, rows.div_ceil(runs.max(1)))
     }
 
     /// Takes a request out; `None` if it doesn't wait here any more. One of which a part was cut already is only taken out

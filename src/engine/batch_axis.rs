@@ -227,7 +227,12 @@ mod tests {
             (_, "?") => Dim::Unknown,
             (_, name) => Dim::Named(name.into()),
         };
-        TensorSpec { name: name.into(), dtype: DataType::Fp32, dims: Some(dims.iter().map(dim).collect()) }
+        TensorSpec {
+            name: name.into(),
+            dtype: DataType::Fp32,
+            dims: Some(dims.iter().map(dim).collect()),
+            classes: vec![],
+        }
     }
 
     /// Applies `each` to every element along with the sum of all of them.

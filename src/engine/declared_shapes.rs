@@ -43,7 +43,7 @@ mod tests {
     use crate::tensor::DataType;
 
     fn corrected(dims: Option<Vec<Dim>>, observed: &[&[usize]], axis: Option<usize>) -> Option<Vec<Dim>> {
-        let mut outputs = [TensorSpec { name: "y".into(), dtype: DataType::Fp32, dims }];
+        let mut outputs = [TensorSpec { name: "y".into(), dtype: DataType::Fp32, dims, classes: vec![] }];
         let runs: Vec<Vec<Vec<usize>>> = observed.iter().map(|shape| vec![shape.to_vec()]).collect();
         let axes = BatchAxes { inputs: vec![Some(0)], outputs: vec![axis] };
         correct(&mut outputs, &runs, &Batching::Proven(axes), Some("N"));

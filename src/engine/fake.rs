@@ -37,6 +37,7 @@ impl FakeModel {
             name: name.into(),
             dtype: DataType::Fp32,
             dims: Some(vec![Dim::Named("N".into()), Dim::Fixed(width)]),
+            classes: vec![],
         };
         let axes = BatchAxes { inputs: vec![Some(0)], outputs: vec![Some(0)] };
         let signature =

@@ -29,8 +29,6 @@ mod warm_up;
 #[cfg(test)]
 mod testing;
 
-pub use self::ops::{ClassLabels, class_labels};
-
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

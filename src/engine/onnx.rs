@@ -9,7 +9,7 @@ use tract_onnx::pb::tensor_proto::DataType as OnnxType;
 use tract_onnx::pb::tensor_shape_proto::dimension::Value as DimValue;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorShapeProto, ValueInfoProto, type_proto};
 
-use crate::engine::LoadError;
+use crate::engine::{LoadError, ops};
 use crate::signature::{Dim, TensorSpec};
 use crate::tensor::DataType;
 
@@ -54,8 +54,8 @@ pub struct Declared {
 pub enum DeclaredKind {
     /// A tensor; `None` for an undeclared rank.
     Tensor(DataType, Option<Vec<Dim>>),
-    /// The output of a ZipMap: a sequence of maps from class to score, served as the FP32 tensor of its scores.
-    ZipMap(Vec<Dim>),
+    /// The output of a ZipMap: a sequence of maps from these classes to scores, served as the FP32 tensor of the scores.
+    ZipMap(Vec<String>),
     /// Anything that can't be served, by its name.
     Other(String),
 }
@@ -66,16 +66,19 @@ impl Declared {
     /// # Errors
     /// `Unsupported` when it is no tensor or its elements have no datatype in the protocol.
     pub fn spec(&self, engine: &'static str) -> Result<TensorSpec, LoadError> {
-        let (dtype, dims) = match &self.kind {
-            DeclaredKind::Tensor(dtype, dims) => (*dtype, dims.clone()),
-            DeclaredKind::ZipMap(dims) => (DataType::Fp32, Some(dims.clone())),
+        let (dtype, dims, classes) = match &self.kind {
+            DeclaredKind::Tensor(dtype, dims) => (*dtype, dims.clone(), vec![]),
+            DeclaredKind::ZipMap(classes) => {
+                let dims = vec![Dim::Unknown, Dim::Fixed(classes.len())];
+                (DataType::Fp32, Some(dims), classes.clone())
+            }
             DeclaredKind::Other(kind) => {
                 let cause =
                     format!("'{}' is {kind}, only tensors of the protocol's datatypes can be served", self.name);
                 return Err(LoadError::Unsupported { engine, cause });
             }
         };
-        Ok(TensorSpec { name: self.name.clone(), dtype, dims })
+        Ok(TensorSpec { name: self.name.clone(), dtype, dims, classes })
     }
 }
 
@@ -182,11 +185,8 @@ fn declared(info: &ValueInfoProto, graph: &GraphProto) -> Declared {
 
 fn zip_map(output: &str, graph: &GraphProto) -> Option<DeclaredKind> {
     let producer = graph.node.iter().find(|node| node.output.iter().any(|name| name == output))?;
-    if producer.op_type != "ZipMap" {
-        return None;
-    }
-    let classes = producer.attribute.iter().map(|attribute| attribute.ints.len().max(attribute.strings.len())).max()?;
-    Some(DeclaredKind::ZipMap(vec![Dim::Unknown, Dim::Fixed(classes)]))
+    let is_zip_map = producer.op_type == "ZipMap";
+    is_zip_map.then(|| ops::zip_map_classes(producer)).flatten().map(DeclaredKind::ZipMap)
 }
 
 fn dims(shape: &TensorShapeProto) -> Vec<Dim> {
@@ -291,7 +291,8 @@ mod tests {
 
     #[test]
     fn what_is_no_tensor_is_served_only_if_it_is_a_zip_map() {
-        let classes = AttributeProto { ints: vec![0, 1, 2], ..Default::default() };
+        let name = "classlabels_int64s".into();
+        let classes = AttributeProto { name, ints: vec![0, 1, 2], ..Default::default() };
         let untyped = |name: &str| ValueInfoProto { name: name.into(), ..Default::default() };
         let graph = GraphProto {
             node: vec![node("ai.onnx.ml", "ZipMap", "maps", vec![classes])],
@@ -301,6 +302,7 @@ mod tests {
         let facts = read_graph(graph);
         let maps = facts.outputs[0].spec("e").unwrap();
         assert_eq!((maps.dtype, maps.dims), (DataType::Fp32, Some(vec![Dim::Unknown, Dim::Fixed(3)])));
+        assert_eq!(maps.classes, ["0", "1", "2"]);
         let refused = |output: usize| facts.outputs[output].spec("e").unwrap_err().to_string();
         assert!(refused(1).contains("'sequence' is a sequence"), "{}", refused(1));
         assert!(refused(2).contains("'f8' is a tensor of FLOAT8E4M3FN"), "{}", refused(2));

@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn shapes_follow_the_declaration() {
         let dims = vec![Dim::Named("T".into()), Dim::Named("N".into()), Dim::Fixed(8), Dim::Unknown];
-        let spec = TensorSpec { name: "x".into(), dtype: DataType::Fp32, dims: Some(dims) };
+        let spec = TensorSpec { name: "x".into(), dtype: DataType::Fp32, dims: Some(dims), classes: vec![] };
         let sizes = Sizes { rows: 3, other: 16 };
         assert_eq!(shape(&spec, Some(1), sizes), [16, 3, 8, 16]);
         assert_eq!(shape(&spec, None, sizes), [16, 16, 8, 16]);

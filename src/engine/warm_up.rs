@@ -111,7 +111,12 @@ mod tests {
 
     #[test]
     fn a_batch_of_no_rows_is_run_as_one_row_and_cut_again() {
-        let spec = |name: &str, dims| TensorSpec { name: name.into(), dtype: DataType::Fp32, dims: Some(dims) };
+        let spec = |name: &str, dims| TensorSpec {
+            name: name.into(),
+            dtype: DataType::Fp32,
+            dims: Some(dims),
+            classes: vec![],
+        };
         let rows = vec![Dim::Named("N".into()), Dim::Fixed(2)];
         let axes = BatchAxes { inputs: vec![Some(0), None], outputs: vec![Some(0)] };
         let signature = Signature {
@@ -128,7 +133,7 @@ mod tests {
 
     #[test]
     fn sizes_are_tried_only_where_they_make_a_difference() {
-        let spec = |dims| [TensorSpec { name: "x".into(), dtype: DataType::Fp32, dims: Some(dims) }];
+        let spec = |dims| [TensorSpec { name: "x".into(), dtype: DataType::Fp32, dims: Some(dims), classes: vec![] }];
         let rows = spec(vec![Dim::Named("N".into()), Dim::Fixed(2)]);
         assert_eq!(other_sizes(&rows, likely_axes(&rows).as_deref()), [USUAL_SIZE]);
         let text = spec(vec![Dim::Named("N".into()), Dim::Named("T".into())]);

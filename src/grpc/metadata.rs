@@ -49,6 +49,7 @@ pub async fn model(plane: &DataPlane, model: ModelRef, deadline: Deadline) -> Re
         platform: format!("{}_onnx", backend.servable.model.engine()),
         inputs: signature.inputs.iter().map(tensor).collect(),
         outputs: signature.outputs.iter().map(tensor).collect(),
+        properties: backend.servable.limits.class_labels.iter().map(class_labels).collect(),
     })
 }
 
@@ -62,6 +63,10 @@ pub async fn config(plane: &DataPlane, model: ModelRef, deadline: Deadline) -> R
     let config = with_measured_cap(&servable.config, servable.signature(), backend.pool.cap());
     let config = with_engine(config, servable.model.engine());
     Ok(ModelConfig { name: model.asked, ..config })
+}
+
+fn class_labels((output, labels): (&String, &Vec<String>)) -> (String, String) {
+    (format!("class_labels.{output}"), serde_json::json!(labels).to_string())
 }
 
 fn tensor(spec: &TensorSpec) -> TensorMetadata {

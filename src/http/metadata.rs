@@ -9,6 +9,7 @@ use super::reply::{self, Body};
 use crate::data_plane::{DataPlane, EXTENSIONS};
 use crate::error::{Kind, Result};
 use crate::inference::{Deadline, ModelRef, VersionChoice};
+use crate::servable::ServingLimits;
 use crate::served_config::{to_json, with_engine, with_measured_cap};
 use crate::signature::TensorSpec;
 
@@ -18,12 +19,27 @@ struct TensorMetadata<'a> {
     name: &'a str,
     datatype: &'static str,
     shape: Vec<i64>,
+    /// As MLServer has them; left out where there is nothing to say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<TensorParameters<'a>>,
 }
 
-impl<'a> From<&'a TensorSpec> for TensorMetadata<'a> {
-    fn from(spec: &'a TensorSpec) -> Self {
-        Self { name: &spec.name, datatype: spec.dtype.name(), shape: spec.wire_shape() }
+#[derive(Serialize)]
+struct TensorParameters<'a> {
+    /// What the columns of an output stand for.
+    class_labels: &'a [String],
+}
+
+impl<'a> TensorMetadata<'a> {
+    fn new(spec: &'a TensorSpec, limits: &'a ServingLimits) -> Self {
+        let labels = limits.class_labels.get(&spec.name);
+        let parameters = labels.map(|class_labels| TensorParameters { class_labels });
+        Self { name: &spec.name, datatype: spec.dtype.name(), shape: spec.wire_shape(), parameters }
     }
+}
+
+fn tensors<'a>(specs: &'a [TensorSpec], limits: &'a ServingLimits) -> Vec<TensorMetadata<'a>> {
+    specs.iter().map(|spec| TensorMetadata::new(spec, limits)).collect()
 }
 
 pub fn alive() -> Response<Body> {
@@ -67,14 +83,12 @@ pub async fn model(plane: &DataPlane, model: &ModelRef, deadline: Deadline) -> R
         _ => vec![servable.id.version.to_string()],
     };
     let signature = servable.signature();
-    let tensors =
-        |specs: &[TensorSpec]| serde_json::to_value(specs.iter().map(TensorMetadata::from).collect::<Vec<_>>());
     Ok(reply::json(&json!({
         "name": model.asked,
         "versions": versions,
         "platform": format!("{}_onnx", servable.model.engine()),
-        "inputs": tensors(&signature.inputs).unwrap_or_default(),
-        "outputs": tensors(&signature.outputs).unwrap_or_default(),
+        "inputs": tensors(&signature.inputs, &servable.limits),
+        "outputs": tensors(&signature.outputs, &servable.limits),
     })))
 }
 

@@ -38,7 +38,7 @@ mod tests {
     use crate::tensor::DataType;
 
     fn fitted(shape: &[usize], dims: Vec<Dim>, side: Side) -> Vec<usize> {
-        let spec = TensorSpec { name: "x".into(), dtype: DataType::Int8, dims: Some(dims) };
+        let spec = TensorSpec { name: "x".into(), dtype: DataType::Int8, dims: Some(dims), classes: vec![] };
         fit(Tensor::zeros(DataType::Int8, shape.to_vec()), &spec, side).shape().to_vec()
     }
 

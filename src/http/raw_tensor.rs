@@ -75,7 +75,7 @@ mod tests {
 
     fn signature(dtype: DataType, dims: Vec<Dim>, batch_axis: Option<usize>) -> Signature {
         let axes = BatchAxes { inputs: vec![batch_axis], outputs: vec![] };
-        let inputs = vec![TensorSpec { name: "x".into(), dtype, dims: Some(dims) }];
+        let inputs = vec![TensorSpec { name: "x".into(), dtype, dims: Some(dims), classes: vec![] }];
         Signature { inputs, outputs: vec![], batching: Batching::Proven(axes) }
     }
 

@@ -28,6 +28,7 @@ fn doubling() -> Arc<dyn Model> {
         name: name.to_owned(),
         dtype: DataType::Fp32,
         dims: Some(vec![Dim::Named("N".to_owned()), Dim::Fixed(2)]),
+        classes: vec![],
     };
     let axes = BatchAxes { inputs: vec![Some(0)], outputs: vec![Some(0)] };
     let signature = Signature { inputs: vec![spec("x")], outputs: vec![spec("y")], batching: Batching::Proven(axes) };

@@ -90,6 +90,7 @@ mod tests {
             name: "image".into(),
             dtype: DataType::Fp32,
             dims: Some(vec![Dim::Named("N".into()), Dim::Fixed(3), Dim::Unknown]),
+            classes: vec![],
         };
         let signature = Signature { inputs: vec![spec], outputs: vec![], batching: Batching::Unproven(String::new()) };
         let inputs = vec![DeclaredTensor { name: name.into(), dtype, dims: dims.to_vec() }];

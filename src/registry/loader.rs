@@ -235,7 +235,7 @@ pub fn check_settings(settings: &ModelSettings, signature: &Signature) -> Result
     }
     columns::check(signature, &settings.log)?;
     if let Some(quality) = &settings.quality {
-        quality::Plan::new(signature, quality, &settings.log, &settings.class_labels)?;
+        quality::Plan::new(signature, quality, &settings.log, &settings.class_labels_of(signature))?;
     }
     Ok(())
 }

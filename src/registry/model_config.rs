@@ -14,6 +14,7 @@ use crate::prediction_log::settings::{LogSettings, QualitySettings};
 use crate::registry::declared::Declared;
 use crate::registry::version_policy::{OnNewVersion, VersionPolicy};
 use crate::servable::{Lineage, OutputRange};
+use crate::signature::Signature;
 
 /// Most workers a version may be given.
 pub const MAX_WORKERS: u32 = 1024;
@@ -95,6 +96,16 @@ pub struct ModelSettings {
     pub lineage: Lineage,
     /// Keys that are valid but that this build doesn't act on, to be reported when the model is loaded.
     pub not_honoured: Vec<String>,
+}
+
+impl ModelSettings {
+    /// Names of the classes by output: as the settings say, else as the model's file does.
+    pub fn class_labels_of(&self, signature: &Signature) -> BTreeMap<String, Vec<String>> {
+        let told = signature.outputs.iter().filter(|output| !output.classes.is_empty());
+        let mut labels: BTreeMap<_, _> = told.map(|output| (output.name.clone(), output.classes.clone())).collect();
+        labels.extend(self.class_labels.clone());
+        labels
+    }
 }
 
 /// Triton's `dynamic_batching`, less its queue policy.

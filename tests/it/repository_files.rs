@@ -3,6 +3,10 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use headgate::proto::inference::ModelMetadataRequest;
+use serde_json::{Value, json};
+
+use crate::support::client::{self, Http};
 use crate::support::infer::{Call, Encoding, Wires};
 use crate::support::repository::{Manifest, TempDir, model_files};
 use crate::support::server::Server;
@@ -188,4 +192,30 @@ async fn external_data_stays_in_the_versions_folder() {
     assert!(reason.contains("external data") || reason.contains("outside"), "{reason}");
     assert!(!reason.contains(repository.path().to_str().unwrap()), "a path: {reason}");
     assert_eq!(answers(&server, "digits").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_classes_that_a_model_names_are_told_unless_the_settings_name_others() {
+    let repository = TempDir::new();
+    repository.add("iris_logreg_zipmap", "plain", 1);
+    repository.add("iris_logreg_zipmap", "named", 1);
+    repository.write("named/model.yaml", "class_labels: {output_probability: [setosa, versicolor, virginica]}");
+    let server = Server::start(repository.path(), &[]);
+    let (http, mut grpc) = (Http::new(server.http), client::grpc(server.grpc).await);
+    for (model, expected) in
+        [("plain", json!(["0", "1", "2"])), ("named", json!(["setosa", "versicolor", "virginica"]))]
+    {
+        let told = http.get(&format!("/v2/models/{model}")).await.json();
+        assert_eq!(told["outputs"][1]["parameters"]["class_labels"], expected, "{told}");
+        assert!(told["outputs"][0].get("parameters").is_none(), "{told}");
+        let request = ModelMetadataRequest { name: model.into(), version: String::new() };
+        let metadata = grpc.model_metadata(request).await.unwrap().into_inner();
+        let text = &metadata.properties["class_labels.output_probability"];
+        assert_eq!(serde_json::from_str::<Value>(text).unwrap(), expected);
+    }
+    let scores = json!([{ "name": "output_probability", "parameters": { "classification": 1 } }]);
+    let inputs = json!([{ "name": "X", "shape": [1, 4], "datatype": "FP32", "data": [5.1, 3.5, 1.4, 0.2] }]);
+    let answer = http.post_json("/v2/models/plain/infer", &json!({ "inputs": inputs, "outputs": scores })).await.json();
+    let top = answer["outputs"][0]["data"][0].as_str().unwrap_or_default();
+    assert!(top.ends_with(":0:0"), "{answer}");
 }

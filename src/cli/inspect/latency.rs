@@ -152,8 +152,12 @@ mod tests {
 
     #[test]
     fn without_a_batch_axis_the_files_own_shapes_are_measured_once() {
-        let spec =
-            TensorSpec { name: "x".into(), dtype: DataType::Int64, dims: Some(vec![Dim::Fixed(3), Dim::Unknown]) };
+        let spec = TensorSpec {
+            name: "x".into(),
+            dtype: DataType::Int64,
+            dims: Some(vec![Dim::Fixed(3), Dim::Unknown]),
+            classes: vec![],
+        };
         let signature =
             Signature { inputs: vec![spec], outputs: vec![], batching: Batching::Unproven("none".to_owned()) };
         let model = FunctionModel::model(signature, |inputs| {

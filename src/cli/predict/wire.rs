@@ -58,7 +58,7 @@ impl Metadata {
     pub fn signature(&self) -> Signature {
         let spec = |input: &MetadataInput| {
             let dtype = DataType::from_name(&input.datatype).unwrap_or(DataType::Fp32);
-            TensorSpec { name: input.name.clone(), dtype, dims: None }
+            TensorSpec { name: input.name.clone(), dtype, dims: None, classes: vec![] }
         };
         let batching = Batching::Unproven(String::new());
         Signature { inputs: self.inputs.iter().map(spec).collect(), outputs: vec![], batching }

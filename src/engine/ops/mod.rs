@@ -40,7 +40,7 @@ mod unique;
 use tract_onnx::model::OnnxOpRegister;
 use tract_onnx::tract_hir::internal::{InferenceOp, TractResult, TypedOp};
 
-pub use self::ml::{ClassLabels, class_labels};
+pub use self::ml::zip_map_classes;
 
 /// What tract wants from a builder: the operator, and the names it takes from the graph around it.
 type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;

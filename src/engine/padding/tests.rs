@@ -7,7 +7,7 @@ use crate::signature::{BatchAxes, Batching, Dim, Signature, TensorSpec};
 
 fn spec(name: &str, dtype: DataType, dims: &[&str]) -> TensorSpec {
     let dim = |text: &&str| text.parse().map_or_else(|_| Dim::Named((*text).to_owned()), Dim::Fixed);
-    TensorSpec { name: name.into(), dtype, dims: Some(dims.iter().map(dim).collect()) }
+    TensorSpec { name: name.into(), dtype, dims: Some(dims.iter().map(dim).collect()), classes: vec![] }
 }
 
 /// Rows along axis 0 of every input and output.

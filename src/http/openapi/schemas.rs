@@ -12,10 +12,10 @@ pub fn all() -> Value {
         "name": { "type": "string" },
         "datatype": { "enum": types },
         "shape": shape,
+        "parameters": { "type": "object" },
     } });
     let mut output = tensor.clone();
     output["properties"]["data"] = json!({ "type": "array", "description": "Flat, row-major" });
-    output["properties"]["parameters"] = json!({ "type": "object" });
     json!({
         "Error": {
             "type": "object",

@@ -112,7 +112,7 @@ fn identity(dtype: DataType) -> Arc<dyn Model> {
 }
 
 fn spec(name: &str, dtype: DataType, dims: Vec<Dim>) -> TensorSpec {
-    TensorSpec { name: name.to_owned(), dtype, dims: Some(dims) }
+    TensorSpec { name: name.to_owned(), dtype, dims: Some(dims), classes: vec![] }
 }
 
 /// `a` and `b` of `[N]` -> `sum` of `[N]` and `pair` of `[N, 2]`, all FP32.

@@ -47,7 +47,7 @@ mod tests {
 
     fn spec(dtype: DataType, dims: Option<&[i64]>) -> TensorSpec {
         let dim = |size: &i64| usize::try_from(*size).map_or(Dim::Unknown, Dim::Fixed);
-        TensorSpec { name: "y".into(), dtype, dims: dims.map(|dims| dims.iter().map(dim).collect()) }
+        TensorSpec { name: "y".into(), dtype, dims: dims.map(|dims| dims.iter().map(dim).collect()), classes: vec![] }
     }
 
     #[test]

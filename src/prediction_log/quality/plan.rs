@@ -196,7 +196,7 @@ mod tests {
 
     fn spec(name: &str, dtype: DataType, row: &[usize]) -> TensorSpec {
         let dims = std::iter::once(Dim::Named("N".into())).chain(row.iter().map(|size| Dim::Fixed(*size)));
-        TensorSpec { name: name.into(), dtype, dims: Some(dims.collect()) }
+        TensorSpec { name: name.into(), dtype, dims: Some(dims.collect()), classes: vec![] }
     }
 
     /// As scikit-learn's classifiers have it, with a price beside.

@@ -14,7 +14,12 @@ use crate::tensor::{DataType, Tensor};
 
 /// A version whose only input and output are a number for each row.
 pub fn version(log: &PredictionLog, model: &str, settings: LogSettings) -> Arc<VersionLog> {
-    let spec = |name: &str| TensorSpec { name: name.to_owned(), dtype: DataType::Fp32, dims: Some(vec![Dim::Unknown]) };
+    let spec = |name: &str| TensorSpec {
+        name: name.to_owned(),
+        dtype: DataType::Fp32,
+        dims: Some(vec![Dim::Unknown]),
+        classes: vec![],
+    };
     let axes = BatchAxes { inputs: vec![Some(0)], outputs: vec![Some(0)] };
     let signature = Signature { inputs: vec![spec("x")], outputs: vec![spec("y")], batching: Batching::Proven(axes) };
     let counts: Arc<RowCounts> = log.counts_of(model);

@@ -36,7 +36,7 @@ impl BackendFactory {
         let digest = loaded.digest.to_string();
         let servable = Servable {
             config: served_config(&id.model, loaded.model.signature(), settings, self.workers(settings)),
-            limits: limits(settings),
+            limits: limits(settings, loaded.model.signature()),
             log: self.log(&id, &digest, loaded.model.signature(), settings),
             id,
             slot: loaded.slot,
@@ -56,7 +56,7 @@ impl BackendFactory {
         let old = &old.servable;
         let servable = Servable {
             config: served_config(&old.id.model, old.signature(), settings, self.workers(settings)),
-            limits: limits(settings),
+            limits: limits(settings, old.signature()),
             log: self.log(&old.id, &old.digest, old.signature(), settings),
             id: old.id.clone(),
             slot: old.slot,
@@ -87,7 +87,7 @@ impl BackendFactory {
         let made = VersionLog::new(id, signature, settings.log.clone(), counts);
         let made = made.inspect_err(|cause| tracing::error!(model = id.0, version = id.1, %cause, "nothing is logged"));
         let quality = settings.quality.as_ref().and_then(|quality| {
-            let made = quality::Plan::new(signature, quality, &settings.log, &settings.class_labels);
+            let made = quality::Plan::new(signature, quality, &settings.log, &settings.class_labels_of(signature));
             let ignored = |cause: &quality::PlanError| tracing::error!(model = id.0, version = id.1, %cause, "quality is not known");
             made.inspect_err(ignored).ok()
         });
@@ -166,7 +166,7 @@ fn repadded(old: Option<&DeclaredPadding>, rule: &PaddingRule) -> DeclaredPaddin
     old.filter(|old| old.rule == *rule).cloned().unwrap_or_else(unasked)
 }
 
-fn limits(settings: &ModelSettings) -> ServingLimits {
+fn limits(settings: &ModelSettings, signature: &Signature) -> ServingLimits {
     ServingLimits {
         max_batch_size: max_batch_size(settings),
         // With DELAY a request that has waited for so long goes on waiting, behind all others.
@@ -174,7 +174,7 @@ fn limits(settings: &ModelSettings) -> ServingLimits {
             .queue
             .default_timeout
             .filter(|_| settings.queue.timeout_action == TimeoutAction::Reject),
-        class_labels: settings.class_labels.clone(),
+        class_labels: settings.class_labels_of(signature),
         output_ranges: settings.output_ranges.clone(),
     }
 }

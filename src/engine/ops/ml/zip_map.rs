@@ -1,10 +1,10 @@
 //! `ai.onnx.ml.ZipMap`: a row of scores becomes a map from class to score.
 //!
 //! Served as the tensor of its scores: the protocol has no maps, and the classes are the same in every row. Which column is
-//! whose is told by [`class_labels`].
+//! whose is told by [`zip_map_classes`].
 
 use tract_onnx::model::ParsingContext;
-use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto};
+use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
@@ -13,33 +13,15 @@ pub fn build(_: &ParsingContext, _: &NodeProto) -> Built {
     Ok((expand(ZipMap), vec![]))
 }
 
-/// The classes that the columns of an output stand for, in their order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ClassLabels {
-    Texts(Vec<String>),
-    Integers(Vec<i64>),
-}
-
-/// The outputs of a graph that a ZipMap gives, by name, with the labels that its maps would have as keys. A text that is no
-/// UTF-8 gets replacement characters; a ZipMap without labels is left out.
-pub fn class_labels(graph: &GraphProto) -> Vec<(String, ClassLabels)> {
-    let labelled = |output: &String| {
-        let node = graph.node.iter().find(|node| node.op_type == "ZipMap" && node.output.first() == Some(output))?;
-        Some((output.clone(), labels_of(node)?))
-    };
-    graph.output.iter().filter_map(|output| labelled(&output.name)).collect()
-}
-
-fn labels_of(node: &NodeProto) -> Option<ClassLabels> {
+/// What the columns of the scores stand for: the keys that a ZipMap's maps would have, integers as decimal text. A text that
+/// is no UTF-8 gets replacement characters. `None` for a node that names no classes.
+pub fn zip_map_classes(node: &NodeProto) -> Option<Vec<String>> {
     let attribute = |name: &str| node.attribute.iter().find(|attribute| attribute.name == name);
-    let texts = |attribute: &AttributeProto| {
-        attribute.strings.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect::<Vec<_>>()
-    };
-    match (attribute("classlabels_strings").map(texts), attribute("classlabels_int64s")) {
-        (Some(texts), _) if !texts.is_empty() => Some(ClassLabels::Texts(texts)),
-        (_, Some(attribute)) if !attribute.ints.is_empty() => Some(ClassLabels::Integers(attribute.ints.clone())),
-        _ => None,
-    }
+    let texts = attribute("classlabels_strings").into_iter().flat_map(|attribute| &attribute.strings);
+    let integers = attribute("classlabels_int64s").into_iter().flat_map(|attribute| &attribute.ints);
+    let texts: Vec<String> = texts.map(|text| String::from_utf8_lossy(text).into_owned()).collect();
+    let classes = if texts.is_empty() { integers.map(i64::to_string).collect() } else { texts };
+    Some(classes).filter(|classes| !classes.is_empty())
 }
 
 #[derive(Debug, Clone)]
@@ -69,7 +51,7 @@ impl Expansion for ZipMap {
 
 #[cfg(test)]
 mod tests {
-    use tract_onnx::pb::ValueInfoProto;
+    use tract_onnx::pb::AttributeProto;
 
     use super::super::super::testing::{Node, run};
     use super::*;
@@ -82,29 +64,18 @@ mod tests {
     }
 
     #[test]
-    fn the_labels_of_each_output_are_known() {
-        let zip_map = |output: &str, attribute: AttributeProto| NodeProto {
-            op_type: "ZipMap".into(),
-            output: vec![output.into()],
-            attribute: vec![attribute],
-            ..Default::default()
-        };
+    fn the_classes_of_the_columns_are_known() {
         let texts = AttributeProto {
             name: "classlabels_strings".into(),
             strings: vec![b"no".to_vec(), b"yes".to_vec()],
             ..Default::default()
         };
-        let integers = AttributeProto { name: "classlabels_int64s".into(), ints: vec![3, 5], ..Default::default() };
-        let info = |name: &str| ValueInfoProto { name: name.into(), ..Default::default() };
-        let graph = GraphProto {
-            node: vec![zip_map("a", texts), zip_map("b", integers), zip_map("c", AttributeProto::default())],
-            output: ["label", "b", "a", "c"].map(info).to_vec(),
-            ..Default::default()
+        let integers = AttributeProto { name: "classlabels_int64s".into(), ints: vec![3, -5], ..Default::default() };
+        let classes = |attribute: Vec<AttributeProto>| {
+            zip_map_classes(&NodeProto { attribute, ..Default::default() }).map(|classes| classes.join(" "))
         };
-        let expected = [
-            ("b".to_owned(), ClassLabels::Integers(vec![3, 5])),
-            ("a".to_owned(), ClassLabels::Texts(vec!["no".into(), "yes".into()])),
-        ];
-        assert_eq!(class_labels(&graph), expected);
+        assert_eq!(classes(vec![texts]).as_deref(), Some("no yes"));
+        assert_eq!(classes(vec![integers]).as_deref(), Some("3 -5"));
+        assert_eq!(classes(vec![]), None);
     }
 }

@@ -102,7 +102,7 @@ fn one_dimension_of_unknown_size_is_a_list() {
 #[test]
 fn several_dimensions_of_unknown_size_are_a_shape_and_data() {
     let dims = vec![Dim::Named("N".into()), Dim::Named("S".into()), Dim::Fixed(2)];
-    let no_rank = TensorSpec { name: "any".into(), dtype: DataType::Fp32, dims: None };
+    let no_rank = TensorSpec { name: "any".into(), dtype: DataType::Fp32, dims: None, classes: vec![] };
     let signature = Signature {
         inputs: vec![spec("x", DataType::Fp32, dims), no_rank],
         outputs: vec![],

@@ -31,7 +31,7 @@ fn batched(sizes: &[usize]) -> Vec<Dim> {
 }
 
 fn spec(name: &str, dtype: DataType, dims: Vec<Dim>) -> TensorSpec {
-    TensorSpec { name: name.into(), dtype, dims: Some(dims) }
+    TensorSpec { name: name.into(), dtype, dims: Some(dims), classes: vec![] }
 }
 
 /// All tensors have their rows along the first axis.

@@ -59,10 +59,15 @@ fn each_graph_below(graph: &mut GraphProto, change: &mut dyn FnMut(&mut GraphPro
 
 /// Every node of a model, those of the graphs inside nodes too.
 pub fn nodes(model: &ModelProto) -> Vec<&NodeProto> {
+    graphs(model).into_iter().flat_map(|graph| &graph.node).collect()
+}
+
+/// The model's graph and every graph inside its nodes, an outer one before those that are in it.
+pub fn graphs(model: &ModelProto) -> Vec<&GraphProto> {
     let mut found = vec![];
     let mut open: Vec<&GraphProto> = model.graph.iter().collect();
     while let Some(graph) = open.pop() {
-        found.extend(&graph.node);
+        found.push(graph);
         open.extend(graph.node.iter().flat_map(|node| &node.attribute).flat_map(|at| at.g.iter().chain(&at.graphs)));
     }
     found

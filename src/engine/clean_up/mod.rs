@@ -5,6 +5,7 @@
 //! concern. They run in the order of [`apply`], once.
 
 mod edit;
+mod eight_bits;
 mod graphs;
 mod initial_states;
 mod inner_shapes;
@@ -32,6 +33,7 @@ pub fn apply(model: &mut ModelProto) {
     random_like::apply(model);
     sequences::apply(model);
     sixteen_bits::widen(model);
+    eight_bits::widen(model);
     quantised::expand(model);
     lp_pool::expand(model);
     upsample::modernise(model);

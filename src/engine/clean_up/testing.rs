@@ -72,6 +72,11 @@ impl Graph {
         self
     }
 
+    pub fn tensor(mut self, tensor: TensorProto) -> Self {
+        self.graph.initializer.push(tensor);
+        self
+    }
+
     /// Declares the type of an output that isn't FLOAT.
     pub fn declare(mut self, output: &str, kind: OnnxType) -> Self {
         self.outputs.insert(output.into(), kind);

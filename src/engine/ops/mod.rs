@@ -20,6 +20,7 @@ mod deform_conv;
 mod det;
 mod equal;
 mod flatten;
+mod float8;
 mod for_passes;
 mod inputs;
 mod kernel;
@@ -40,6 +41,7 @@ mod unique;
 use tract_onnx::model::OnnxOpRegister;
 use tract_onnx::tract_hir::internal::{InferenceOp, TractResult, TypedOp};
 
+pub use self::float8::Format as Format8;
 pub use self::ml::zip_map_classes;
 
 /// What tract wants from a builder: the operator, and the names it takes from the graph around it.
@@ -66,6 +68,8 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("HeadgateBarrier", for_passes::barrier);
     register.insert("HeadgateReverse", for_passes::reverse);
     register.insert("HeadgateRound16", for_passes::round_to);
+    register.insert("HeadgateRound8", float8::round);
+    register.insert("HeadgateScale", float8::scale);
     register.insert("HeadgateWidenBf16", for_passes::widen_bf16);
     register.insert("HeadgateZeroState", for_passes::zero_state);
     register.insert("If", control::branch::build);

@@ -1,0 +1,87 @@
+//! `engine: auto` against the faster of both engines, on each model of the zoo.
+
+use std::path::Path;
+
+use headgate::engine::auto::AutoEngine;
+use headgate::engine::{Engine, Model};
+use std::sync::Arc;
+
+use crate::rounds::{Ratio, micros, rounds};
+
+/// Powers of two, at which engines are measured, and sizes between them.
+const SIZES: [usize; 12] = [1, 2, 3, 4, 8, 12, 16, 32, 48, 64, 128, 256];
+const ROUNDS: usize = 11;
+/// Shorter runs don't count: what a request takes outside of the engine is more.
+const SHORT_US: f64 = 100.0;
+/// Sizes beyond one that takes longer are left out.
+const LONGEST_RUN_US: f64 = 150_000.0;
+const GOAL: f64 = 1.05;
+
+/// A line for each size of each model whose run takes long enough.
+pub fn auto(engine: &AutoEngine, zoo: &Path) {
+    println!("## engine: auto\n");
+    println!(
+        "Time of a run as `auto` runs it as a multiple of the faster engine's, where the faster one takes {SHORT_US} µs or more; goal: {GOAL} at most.\n"
+    );
+    println!("| Model | Rows | auto / faster | tract µs | ONNX Runtime µs | Runs on |\n|---|---:|---|---:|---:|---|");
+    let (mut worst, mut beyond, mut counted, mut left_out) = (0f64, 0, 0, vec![]);
+    for name in names(zoo) {
+        let path = zoo.join(&name).join("model.onnx");
+        let engines = engine.engines();
+        let alone: Vec<_> = engines.iter().map(|engine| engine.load(&path)).collect();
+        let (Ok(tract), Ok(onnxruntime), Ok(chosen)) = (&alone[0], &alone[1], engine.load(&path)) else {
+            left_out.push(format!("{name} (one engine alone loads it)"));
+            continue;
+        };
+        if chosen.choose_engine(None).is_none() {
+            let note = chosen.notes().into_iter().find(|note| note.starts_with("runs on")).unwrap_or_default();
+            left_out.push(format!("{name} ({note})"));
+            continue;
+        }
+        let models = [tract.clone(), onnxruntime.clone(), chosen.clone()];
+        for (rows, ratio, times) in sizes(&models) {
+            (worst, counted) = (worst.max(ratio.median), counted + 1);
+            beyond += usize::from(ratio.median > GOAL);
+            let on = chosen.notes().into_iter().find_map(|note| Some(note.split_once(';')?.0.to_owned()));
+            println!("| {name} | {rows} | {ratio} | {:.0} | {:.0} | {} |", times[0], times[1], on.unwrap_or_default());
+        }
+    }
+    println!(
+        "\nBeyond {GOAL}: {beyond} of {counted}; the greatest median {worst:.2}: {}.\n",
+        if beyond == 0 { "met" } else { "**missed**" }
+    );
+    println!("Left out, as there is nothing to choose: {}.\n", left_out.join("; "));
+}
+
+/// Rows, the ratio and both engines' times in µs, of the sizes that count.
+fn sizes(models: &[Arc<dyn Model>; 3]) -> Vec<(usize, Ratio, [f64; 2])> {
+    let mut measured = vec![];
+    let most = if models[0].signature().batch_axes().is_some() { usize::MAX } else { 1 };
+    for rows in SIZES.into_iter().filter(|&rows| rows <= most) {
+        let inputs = models[0].sample_inputs(rows);
+        // As a server does for the sizes that it runs often; an engine without plans has nothing to prepare.
+        let planned = models.each_ref().map(|model| model.prepare(&inputs).is_ok());
+        let mut sessions: Vec<_> = models.iter().map(|model| model.clone().session()).collect();
+        let times = rounds(ROUNDS, &mut sessions, std::slice::from_ref(&inputs));
+        for (model, _) in models.iter().zip(planned).filter(|(_, planned)| *planned) {
+            model.release(&inputs);
+        }
+        let Ok(times) = times else { continue };
+        let both = [micros(&times, 0), micros(&times, 1)];
+        if both[0].min(both[1]) >= SHORT_US {
+            measured.push((rows, Ratio::of(&times, |times| times[2] / times[0].min(times[1])), both));
+        }
+        if both[0].max(both[1]) > LONGEST_RUN_US {
+            break;
+        }
+    }
+    measured
+}
+
+fn names(zoo: &Path) -> Vec<String> {
+    let folders = std::fs::read_dir(zoo).expect("the zoo").flatten();
+    let with_model = folders.filter(|folder| folder.path().join("model.onnx").is_file());
+    let mut names: Vec<String> = with_model.filter_map(|folder| folder.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tract_onnx::Onnx;
 use tract_onnx::pb::ModelProto;
-use tract_onnx::prelude::{InferenceModel, InferenceModelExt, TValue, TVec, TypedModel, TypedSimplePlan};
+use tract_onnx::prelude::{InferenceModel, InferenceModelExt, TValue, TVec, TypedSimplePlan};
 use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::{
     DimFact, InferenceFact, IntoArcTensor, ShapeFactoid, TractResult, ensure, format_err,
@@ -16,15 +16,17 @@ use super::convert::to_tract;
 use super::guard::{Fault, guarded};
 use super::memory::Memory;
 use super::plan_key::PlanKey;
+use super::shared_weights::SharedWeights;
 use crate::engine::RunError;
 use crate::engine::ops::control::{Watch, eval};
 use crate::tensor::Tensor;
 
-/// A parsed file. Plans share its weights, as far as they don't pack them.
+/// A parsed file, and the weights that its plans share.
 pub struct Graph {
     model: InferenceModel,
     /// Positions of the inputs whose values plans have built in.
     deciding: Vec<usize>,
+    weights: SharedWeights,
 }
 
 impl Graph {
@@ -37,7 +39,7 @@ impl Graph {
                 "nothing in the graph gives '{}'",
                 parsed.unresolved_inputs.join("', '")
             );
-            Ok(Self { model: parsed.model, deciding: vec![] })
+            Ok(Self { model: parsed.model, deciding: vec![], weights: SharedWeights::default() })
         })
     }
 
@@ -84,7 +86,7 @@ impl Graph {
                 check_sizes(&mut model)?;
             }
             model.inputs = taken.iter().map(|&input| model.inputs[input]).collect();
-            Ok(Plan { taken: self.plans_by_values().then(|| taken.into()), ..Plan::of(model.into_optimized()?)? })
+            Ok(Plan { taken: self.plans_by_values().then(|| taken.into()), ..self.plan(model)? })
         })
     }
 
@@ -104,8 +106,14 @@ impl Graph {
                 let fact = InferenceFact { shape: ShapeFactoid::closed(shape), ..fact };
                 model.set_input_fact(input, fact)?;
             }
-            Plan::of(model.into_optimized()?)
+            self.plan(model)
         })
+    }
+
+    fn plan(&self, model: InferenceModel) -> TractResult<Plan> {
+        let mut model = model.into_optimized()?;
+        self.weights.share(&mut model)?;
+        Ok(Plan { runnable: TypedSimplePlan::new(model)?, taken: None })
     }
 }
 
@@ -136,10 +144,6 @@ pub struct Plan {
 }
 
 impl Plan {
-    fn of(model: TypedModel) -> TractResult<Self> {
-        Ok(Self { runnable: TypedSimplePlan::new(model)?, taken: None })
-    }
-
     /// Counts what the plan holds.
     pub fn count(&self, memory: &mut Memory) {
         memory.add_optimised(self.runnable.model());

@@ -16,6 +16,7 @@ mod plan_key;
 mod plan_policy;
 mod plans;
 mod prepare;
+mod shared_weights;
 mod support;
 #[cfg(test)]
 mod value_tests;

@@ -26,8 +26,8 @@ use crate::engine::closeness::is_finite;
 use crate::engine::lru::Lru;
 use crate::tensor::Tensor;
 
-/// Plans for one shape each that a model holds beside its first because their shapes came. A plan holds packed weights
-/// of its own, about half the size of the file.
+/// Plans for one shape each that a model holds beside its first because their shapes came. A plan holds packed weights,
+/// in a layout that other plans may share or of its own.
 pub const MAX_CONCRETE_PLANS: usize = 8;
 /// Plans that a model holds because they were asked for: one for each power of two up to 256 rows.
 pub const MAX_PINNED_PLANS: usize = 8;

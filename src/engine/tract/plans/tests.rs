@@ -160,3 +160,18 @@ fn memory_counts_packed_weights_by_plan_and_what_plans_share_once() {
     forest.prepare(&forest.sample_inputs(4)).unwrap();
     assert!(forest.memory_bytes() - before < before / 100, "all plans share the trees");
 }
+
+#[test]
+fn plans_hold_once_what_is_equal_in_them() {
+    let model = load("digits_cnn_v2");
+    let graph = &model.plans.shared.graph;
+    let plan = || graph.concrete(&graph.key(&digits(4)).unwrap()).unwrap();
+    let bytes = |plans: &[&Plan]| {
+        let mut memory = Memory::default();
+        plans.iter().for_each(|plan| plan.count(&mut memory));
+        memory.bytes()
+    };
+    let (one, other) = (plan(), plan());
+    let (alone, together) = (bytes(&[&one]), bytes(&[&one, &other]));
+    assert!(alone > 100_000 && together - alone < alone / 10, "{alone} {together}");
+}

@@ -247,7 +247,7 @@ fn decisions_do_no_io_and_read_no_clock() {
 }
 
 /// Where tasks, threads and processes are started, and why.
-const STARTS: [(&str, &str); 29] = [
+const STARTS: [(&str, &str); 30] = [
     ("admin/audit.rs", "the audit log is written and read where that may block"),
     ("admin/change.rs", "a change goes on when its caller leaves"),
     ("admin/log.rs", "sealing is waited for where that may block"),
@@ -256,6 +256,7 @@ const STARTS: [(&str, &str); 29] = [
     ("batching/cores.rs", "the compute threads"),
     ("cli/client.rs", "the command line's own runtime"),
     ("cli/serve.rs", "the server's runtime"),
+    ("engine/onnxruntime/stoppable.rs", "a run that may take long, for the worker to end it"),
     ("engine/ops/control/nested.rs", "no thread: the engine's word for the state of one run"),
     ("engine/tract/builder.rs", "the thread that builds plans which shapes have earned"),
     ("engine/tract/graph.rs", "no thread: the engine's word for the state of one run"),

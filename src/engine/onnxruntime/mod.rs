@@ -13,6 +13,7 @@ mod places;
 mod prepare;
 mod recipe;
 mod sessions;
+mod stoppable;
 #[cfg(test)]
 mod tests;
 mod weights;

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use ort::session::{Session as OrtSession, SessionInputValue};
+use ort::session::{RunOptions, Session as OrtSession, SessionInputValue};
 
 use super::convert::{failed, from_value, to_value};
 use super::sessions::Sessions;
+use super::stoppable::{LastRuns, stoppable};
 use crate::engine::warm_up::{Sample, one_row_for_none, without_rows};
 use crate::engine::{Model, RunError, RunOutput, RunTiming, Session};
-use crate::signature::{Signature, TensorSpec};
+use crate::signature::Signature;
 use crate::tensor::Tensor;
 
 /// A loaded model.
@@ -18,6 +19,7 @@ pub struct OrtModel {
     pub(super) notes: Vec<String>,
     pub(super) sample: Sample,
     pub(super) sessions: Sessions,
+    pub(super) last_runs: LastRuns,
     /// Bytes of the weights in the file, which every session holds unless they are shared.
     pub(super) file_bytes: u64,
 }
@@ -60,16 +62,16 @@ struct Worker {
 }
 
 impl Session for Worker {
-    /// `stop` is asked before the run, not within it: ONNX Runtime can be told to stop only by another thread.
+    /// `stop` is asked before the run, and within one that may take long.
     fn run(&mut self, inputs: &[Tensor], stop: &dyn Fn() -> bool) -> Result<RunOutput, RunError> {
         if stop() {
             return Err(RunError::Stopped);
         }
         let signature = &self.model.signature;
         match one_row_for_none(signature, inputs) {
-            None => self.model.run(inputs),
+            None => self.model.run(inputs, stop),
             Some(one_row) => {
-                let ran = self.model.run(&one_row)?;
+                let ran = self.model.run(&one_row, stop)?;
                 Ok(RunOutput { tensors: without_rows(signature, ran.tensors), ..ran })
             }
         }
@@ -77,26 +79,38 @@ impl Session for Worker {
 }
 
 impl OrtModel {
-    pub(super) fn run(&self, inputs: &[Tensor]) -> Result<RunOutput, RunError> {
-        self.sessions.with(|session| run(session, &self.signature.inputs, &self.signature.outputs, inputs))
+    pub(super) fn run(&self, inputs: &[Tensor], stop: &dyn Fn() -> bool) -> Result<RunOutput, RunError> {
+        let bytes = inputs.iter().map(|input| input.data().len()).sum();
+        let ran = self.sessions.with(|session| match self.last_runs.may_be_long(bytes) {
+            true => stoppable(stop, |options| run(session, &self.signature, inputs, Some(options))),
+            false => run(session, &self.signature, inputs, None),
+        })?;
+        self.last_runs.record(bytes, ran.timing.infer);
+        Ok(ran)
     }
 }
 
-/// Runs a session. `inputs` are in the order of `specs`, which is the file's.
+/// Runs a session. `inputs` are in the order of the signature, which is the file's; `options` are what another thread may
+/// end the run by.
 ///
 /// # Errors
 /// `BadInput` for text that it can't take; `Failed` with the library's words.
 pub(super) fn run(
     session: &mut OrtSession,
-    specs: &[TensorSpec],
-    outputs: &[TensorSpec],
+    signature: &Signature,
     inputs: &[Tensor],
+    options: Option<&RunOptions>,
 ) -> Result<RunOutput, RunError> {
     let begun = Instant::now();
+    let Signature { inputs: specs, outputs, .. } = signature;
     let values = specs.iter().zip(inputs).map(|(spec, tensor)| to_value(&spec.name, tensor));
     let values: Vec<SessionInputValue> = values.collect::<Result<_, _>>()?;
     let input = begun.elapsed();
-    let given = session.run(&values[..]).map_err(failed)?;
+    let given = match options {
+        Some(options) => session.run_with_options(&values[..], options),
+        None => session.run(&values[..]),
+    };
+    let given = given.map_err(failed)?;
     let infer = begun.elapsed() - input;
     if given.len() != outputs.len() {
         return Err(RunError::Failed(format!("{} outputs came, the file declares {}", given.len(), outputs.len())));

@@ -9,6 +9,7 @@ use super::memory::trim_memory;
 use super::model::{OrtModel, run};
 use super::recipe::{Recipe, Source};
 use super::sessions::Sessions;
+use super::stoppable::LastRuns;
 use crate::engine::closeness::is_close;
 use crate::engine::sample::{self, Sizes, Style, USUAL_SIZE};
 use crate::engine::warm_up::{self, Sample, shapes};
@@ -59,10 +60,11 @@ pub fn prepare(library: &'static Library, found: Found) -> Result<OrtModel, Load
         notes.push(warm_up::NOT_WARMED_UP.into());
     }
     let sample = Sample { axes, other: start.sizes.other, style: start.style };
-    let mut model = OrtModel { signature, notes, sample, sessions, file_bytes };
+    let last_runs = LastRuns::default();
+    let mut model = OrtModel { signature, notes, sample, sessions, last_runs, file_bytes };
     let mut signature = model.signature.clone();
     warm_up::prove_batch_axis(&mut signature, start.sizes.other, shapes(&start.outputs), &mut |rows| {
-        Ok(model.run(rows)?.tensors)
+        Ok(model.run(rows, &|| false)?.tensors)
     });
     model.signature = signature;
     Ok(model)
@@ -101,7 +103,7 @@ fn start(session: &mut Session, signature: &Signature, axes: Option<&[Option<usi
         let sizes = Sizes { rows: 1, other };
         for style in warm_up::STYLES {
             let inputs = sample::inputs_along(&signature.inputs, axes, sizes, style);
-            match run(session, &signature.inputs, &signature.outputs, &inputs) {
+            match run(session, signature, &inputs, None) {
                 Ok(ran) => return Start { sizes, style, inputs, outputs: ran.tensors, failure: None },
                 Err(cause) => failure = failure.or(Some(cause)),
             }
@@ -118,7 +120,7 @@ fn agreeing(recipe: Recipe, signature: &Signature, start: &Start) -> Option<(Rec
         return None;
     }
     let mut session = recipe.session().inspect_err(|cause| tracing::debug!(%cause, "weights are not shared")).ok()?;
-    let ran = run(&mut session, &signature.inputs, &signature.outputs, &start.inputs).ok()?;
+    let ran = run(&mut session, signature, &start.inputs, None).ok()?;
     let agrees =
         ran.tensors.iter().zip(&start.outputs).all(|(got, expected)| is_close(got, expected, SHARED_TOLERANCE));
     if !agrees {

@@ -1,5 +1,6 @@
 //! With the library itself, where there is one; else these tests say that they were skipped.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use super::*;
@@ -116,10 +117,10 @@ fn runs_at_a_time_share_the_weights() {
     let file = std::fs::metadata(zoo().join("mobilenet_v3_small/model.onnx")).unwrap().len();
     let model: Arc<OrtModel> = Arc::new(model);
     let image = model.sample_inputs(1);
-    let expected = model.run(&image).unwrap().tensors;
+    let expected = model.run(&image, &|| false).unwrap().tensors;
     std::thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| (0..5).for_each(|_| assert_eq!(model.run(&image).unwrap().tensors, expected)));
+            scope.spawn(|| (0..5).for_each(|_| assert_eq!(model.run(&image, &|| false).unwrap().tensors, expected)));
         }
     });
     assert!(model.sessions.idle_count() <= 4);
@@ -148,4 +149,21 @@ fn a_file_that_the_library_refuses_is_told_in_its_words_without_paths() {
         "{text}"
     );
     assert!(!text.contains(folder.path().to_str().unwrap()), "{text}");
+}
+
+#[test]
+fn a_run_ends_when_nobody_waits_for_it_any_more() {
+    let Some(engine) = engine("ending a run on ONNX Runtime") else { return };
+    let mut session = load(&engine, "slow_matmul24").session();
+    // So many rows that no machine is done with them before the third question.
+    let inputs = [Tensor::zeros(DataType::Fp32, vec![8192, 1024])];
+    let asked = Cell::new(0);
+    let stop = || {
+        asked.set(asked.get() + 1);
+        asked.get() > 2
+    };
+    assert_eq!(session.run(&inputs, &stop).unwrap_err(), RunError::Stopped);
+    assert_eq!(asked.get(), 3, "once it is stopped it is asked no more");
+    let few = [Tensor::zeros(DataType::Fp32, vec![1, 1024])];
+    assert!(session.run(&few, &|| false).is_ok(), "the session goes on");
 }

@@ -175,14 +175,15 @@ impl Pairs {
         let range = self.begins[class]..self.begins[class + 1];
         let weights = &self.coefficients[row * self.vectors.count()..][range.clone()];
         // Side by side, as each addition would wait for the one before.
-        let mut sums = [0.0; 8];
-        let (alike, weights) = (alike[range].chunks(sums.len()), weights.chunks(sums.len()));
-        for (alike, weights) in alike.zip(weights) {
-            for ((sum, alike), weight) in sums.iter_mut().zip(alike).zip(weights) {
-                *sum += f64::from(alike * weight);
+        let ((alike, alike_rest), (weights, weights_rest)) = (alike[range].as_chunks::<8>(), weights.as_chunks::<8>());
+        let mut sums = [0f64; 8];
+        for (alike, weights) in alike.iter().zip(weights) {
+            for lane in 0..sums.len() {
+                sums[lane] += f64::from(alike[lane] * weights[lane]);
             }
         }
-        sums.iter().sum()
+        let rest = alike_rest.iter().zip(weights_rest).map(|(alike, weight)| f64::from(alike * weight));
+        sums.iter().sum::<f64>() + rest.sum::<f64>()
     }
 
     /// Probabilities of the classes.

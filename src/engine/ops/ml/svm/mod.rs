@@ -7,7 +7,7 @@ pub mod regressor;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
-use super::dense::PaddedRows;
+use super::dense::Rows;
 use super::labels::matrix;
 use super::post_transform::PostTransform;
 use super::{Built, inputs, kernel, labels};
@@ -42,20 +42,23 @@ impl Likeness {
         })
     }
 
-    /// From `x . v`, or from `|x - v|^2` for RBF.
-    fn of(self, sum: f32) -> f32 {
+    /// From `x . v` of each vector, or from `|x - v|^2` for RBF, in place.
+    fn of(self, sums: &mut [f32]) {
         match self {
-            Self::Linear => sum,
+            Self::Linear => {}
+            Self::Poly { gamma, coef0, degree: 2.0 } => sums.iter_mut().for_each(|sum| {
+                let base = gamma * *sum + coef0;
+                *sum = base * base;
+            }),
+            Self::Poly { gamma, coef0, degree: 3.0 } => sums.iter_mut().for_each(|sum| {
+                let base = gamma * *sum + coef0;
+                *sum = base * base * base;
+            }),
             Self::Poly { gamma, coef0, degree } => {
-                let base = gamma * sum + coef0;
-                match degree {
-                    2.0 => base * base,
-                    3.0 => base * base * base,
-                    _ => base.powf(degree),
-                }
+                sums.iter_mut().for_each(|sum| *sum = (gamma * *sum + coef0).powf(degree));
             }
-            Self::Rbf { gamma } => (-gamma * sum).exp(),
-            Self::Sigmoid { gamma, coef0 } => (gamma * sum + coef0).tanh(),
+            Self::Rbf { gamma } => sums.iter_mut().for_each(|sum| *sum = (-gamma * *sum).exp()),
+            Self::Sigmoid { gamma, coef0 } => sums.iter_mut().for_each(|sum| *sum = (gamma * *sum + coef0).tanh()),
         }
     }
 }
@@ -65,7 +68,7 @@ impl Likeness {
 struct Vectors {
     likeness: Likeness,
     /// `[vectors, features]`.
-    rows: PaddedRows,
+    rows: Rows,
 }
 
 impl Vectors {
@@ -75,7 +78,7 @@ impl Vectors {
         let entries = values.len();
         let fits = count > 0 && entries > 0 && entries.is_multiple_of(count);
         ensure!(fits, "attribute '{name}' has {entries} entries for {count} vectors");
-        Ok(Self { likeness, rows: PaddedRows::new(&values, entries / count) })
+        Ok(Self { likeness, rows: Rows::new(&values, entries / count) })
     }
 
     fn count(&self) -> usize {
@@ -97,7 +100,7 @@ impl Vectors {
         let view = input.try_as_plain_ram()?;
         let x = view.as_slice::<f32>()?;
         let each = |sums: &mut [f32]| {
-            sums.iter_mut().for_each(|sum| *sum = self.likeness.of(*sum));
+            self.likeness.of(sums);
             each(sums);
         };
         match self.likeness {

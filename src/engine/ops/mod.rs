@@ -19,6 +19,7 @@ mod cum_prod;
 mod deform_conv;
 mod det;
 mod equal;
+mod extremes;
 mod flatten;
 mod for_passes;
 mod inputs;
@@ -31,6 +32,7 @@ mod recurrence;
 mod resize;
 mod reverse_sequence;
 mod space_to_depth;
+mod stand_in;
 mod tensor_scatter;
 #[cfg(test)]
 mod testing;
@@ -52,6 +54,8 @@ pub fn register(register: &mut OnnxOpRegister) {
     recurrence::register(register);
     resize::register(register);
     register.insert("AffineGrid", affine_grid::build);
+    register.insert("ArgMax", extremes::build_places);
+    register.insert("ArgMin", extremes::build_places);
     register.insert("BitCast", bit_cast::build);
     register.insert("BitShift", bit_shift::build);
     register.insert("Celu", celu::build);
@@ -73,6 +77,8 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("MaxUnpool", max_unpool::build);
     register.insert("NegativeLogLikelihoodLoss", losses::of_log_probabilities);
     register.insert("NonMaxSuppression", non_max_suppression::build);
+    register.insert("ReduceMax", extremes::build_values);
+    register.insert("ReduceMin", extremes::build_values);
     register.insert("RegexFullMatch", text::full_match::build);
     register.insert("Reshape", at_run::build_reshape);
     register.insert("ReverseSequence", reverse_sequence::build);

@@ -1,16 +1,13 @@
 //! Products of rows: all that linear models and most kernels of support vector machines compute.
 
 /// Sums kept side by side, so that they fill the registers.
-const LANES: usize = 8;
-
-/// Rows that meet a panel while it is at hand.
-const TOGETHER: usize = 4;
+const LANES: usize = 16;
 
 /// Most rows that are not worth a panel.
 const FEW: usize = 3;
 
 /// Rows of equal length that others are multiplied with. Where there are more than a few they lie in panels: the first place
-/// of eight rows, their second place, and so on. The last panel is filled up with rows of zeros.
+/// of sixteen rows, their second place, and so on. The last panel is filled up with rows of zeros.
 #[derive(Debug)]
 pub struct Rows {
     values: Vec<f32>,
@@ -54,8 +51,31 @@ impl Rows {
         self.sums(x, |x, y| (x - y) * (x - y), each);
     }
 
+    /// Wider registers change no sum: which terms are added to which doesn't hang on them, and none are fused.
     #[inline(always)]
-    fn sums(&self, x: &[f32], term: impl Fn(f32, f32) -> f32 + Copy, mut each: impl FnMut(&mut [f32])) {
+    fn sums(&self, x: &[f32], term: impl Fn(f32, f32) -> f32 + Copy, each: impl FnMut(&mut [f32])) {
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has what the function is compiled for.
+            return unsafe { self.sums_by_avx2(x, term, each) };
+        }
+        self.sums_by::<2>(x, term, each);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn sums_by_avx2(&self, x: &[f32], term: impl Fn(f32, f32) -> f32 + Copy, each: impl FnMut(&mut [f32])) {
+        self.sums_by::<4>(x, term, each);
+    }
+
+    /// `TOGETHER` rows of `x` meet a panel while it is at hand: as many as have their sums in registers.
+    #[inline(always)]
+    fn sums_by<const TOGETHER: usize>(
+        &self,
+        x: &[f32],
+        term: impl Fn(f32, f32) -> f32 + Copy,
+        mut each: impl FnMut(&mut [f32]),
+    ) {
         if self.count <= FEW {
             let mut sums = [0.0; FEW];
             for x in x.chunks_exact(self.width) {
@@ -103,16 +123,16 @@ impl Rows {
 
 /// The sum over the places of two rows.
 #[inline(always)]
-fn sum_of_two(x: &[f32], y: &[f32], term: impl Fn(f32, f32) -> f32 + Copy) -> f32 {
-    let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
-    let mut sums = [0f32; LANES];
+pub fn sum_of_two(x: &[f32], y: &[f32], term: impl Fn(f32, f32) -> f32 + Copy) -> f32 {
+    let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<8>(), y.as_chunks::<8>());
+    let mut sums = [0f32; 8];
     for (x, y) in x.iter().zip(y) {
-        for lane in 0..LANES {
+        for lane in 0..sums.len() {
             sums[lane] += term(x[lane], y[lane]);
         }
     }
     let rest: f32 = x_rest.iter().zip(y_rest).map(|(x, y)| term(*x, *y)).sum();
-    let halves: [f32; LANES / 2] = std::array::from_fn(|lane| sums[lane] + sums[lane + LANES / 2]);
+    let halves: [f32; 4] = std::array::from_fn(|lane| sums[lane] + sums[lane + 4]);
     (halves[0] + halves[2]) + (halves[1] + halves[3]) + rest
 }
 

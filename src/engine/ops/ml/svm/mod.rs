@@ -5,12 +5,13 @@ mod coupling;
 pub mod regressor;
 
 use tract_onnx::pb::NodeProto;
+use tract_onnx::tract_core::tract_linalg::routines::Func;
 use tract_onnx::tract_hir::internal::*;
 
 use super::dense::Rows;
 use super::labels::matrix;
 use super::post_transform::PostTransform;
-use super::{Built, inputs, kernel, labels};
+use super::{Built, dense, inputs, kernel, labels};
 
 /// How alike an input `x` and a support vector `v` are.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -40,26 +41,6 @@ impl Likeness {
             "SIGMOID" => Self::Sigmoid { gamma, coef0 },
             other => bail!("attribute 'kernel_type' holds '{other}'"),
         })
-    }
-
-    /// From `x . v` of each vector, or from `|x - v|^2` for RBF, in place.
-    fn of(self, sums: &mut [f32]) {
-        match self {
-            Self::Linear => {}
-            Self::Poly { gamma, coef0, degree: 2.0 } => sums.iter_mut().for_each(|sum| {
-                let base = gamma * *sum + coef0;
-                *sum = base * base;
-            }),
-            Self::Poly { gamma, coef0, degree: 3.0 } => sums.iter_mut().for_each(|sum| {
-                let base = gamma * *sum + coef0;
-                *sum = base * base * base;
-            }),
-            Self::Poly { gamma, coef0, degree } => {
-                sums.iter_mut().for_each(|sum| *sum = (gamma * *sum + coef0).powf(degree));
-            }
-            Self::Rbf { gamma } => sums.iter_mut().for_each(|sum| *sum = (-gamma * *sum).exp()),
-            Self::Sigmoid { gamma, coef0 } => sums.iter_mut().for_each(|sum| *sum = (gamma * *sum + coef0).tanh()),
-        }
     }
 }
 
@@ -99,19 +80,42 @@ impl Vectors {
         ensure!(columns == features, "the vectors have {features} features, the input has {columns}");
         let view = input.try_as_plain_ram()?;
         let x = view.as_slice::<f32>()?;
-        let each = |sums: &mut [f32]| {
-            self.likeness.of(sums);
-            each(sums);
-        };
         match self.likeness {
-            Likeness::Rbf { .. } => self.rows.squared_distances(x, each),
-            _ => self.rows.products(x, each),
+            Likeness::Linear => self.rows.products(x, |sums| each(sums)),
+            Likeness::Poly { gamma, coef0, degree } => self.rows.products(x, |sums| {
+                sums.iter_mut().for_each(|sum| *sum = gamma * *sum + coef0);
+                raise(sums, degree);
+                each(sums);
+            }),
+            Likeness::Rbf { gamma } => self.rows.squared_distances(x, |sums| {
+                sums.iter_mut().for_each(|sum| *sum = (-gamma * *sum).exp());
+                each(sums);
+            }),
+            Likeness::Sigmoid { gamma, coef0 } => {
+                let tanh = Func::Tanh.ew_f32()?;
+                let mut done = Ok(());
+                self.rows.products(x, |sums| {
+                    sums.iter_mut().for_each(|sum| *sum = gamma * *sum + coef0);
+                    done = tanh.run(sums);
+                    each(sums);
+                });
+                done?;
+            }
         }
         Ok(rows)
     }
 
     fn bytes(&self) -> u64 {
         self.rows.bytes()
+    }
+}
+
+/// To a power, in place.
+fn raise(bases: &mut [f32], degree: f32) {
+    match degree {
+        2.0 => bases.iter_mut().for_each(|base| *base *= *base),
+        3.0 => bases.iter_mut().for_each(|base| *base = *base * *base * *base),
+        _ => bases.iter_mut().for_each(|base| *base = base.powf(degree)),
     }
 }
 

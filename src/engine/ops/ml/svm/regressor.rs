@@ -4,6 +4,7 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
+use super::dense::sum_of_two;
 use super::inputs::exactly;
 use super::kernel::{Kernel, built};
 use super::labels::scores;
@@ -52,8 +53,7 @@ impl Kernel for Regressor {
     fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
         let mut values = vec![];
         let rows = self.vectors.for_each_row(&inputs[0], |alike| {
-            let weighed = alike.iter().zip(&self.coefficients).map(|(alike, weight)| alike * weight);
-            let sum = weighed.sum::<f32>() + self.offset;
+            let sum = sum_of_two(alike, &self.coefficients, |alike, weight| alike * weight) + self.offset;
             values.push(match self.one_class {
                 true if sum > 0.0 => 1.0,
                 true => -1.0,

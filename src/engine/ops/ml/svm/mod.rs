@@ -55,15 +55,17 @@ struct Vectors {
 impl Vectors {
     /// `count` vectors from the attribute `name`.
     fn read(node: &NodeProto, name: &str, count: usize, likeness: Likeness) -> TractResult<Self> {
-        let values = floats(node, name)?;
-        let entries = values.len();
-        let fits = count > 0 && entries > 0 && entries.is_multiple_of(count);
-        ensure!(fits, "attribute '{name}' has {entries} entries for {count} vectors");
-        Ok(Self { likeness, rows: Rows::new(&values, entries / count) })
+        let (values, width) = vectors(node, name, count)?;
+        Ok(Self { likeness, rows: Rows::new(&values, width) })
     }
 
     fn count(&self) -> usize {
         self.rows.count
+    }
+
+    /// Those of a linear likeness, row by row.
+    fn linear(values: &[f32], width: usize) -> Self {
+        Self { likeness: Likeness::Linear, rows: Rows::new(values, width) }
     }
 
     /// The rows of an input that fits.
@@ -108,6 +110,26 @@ impl Vectors {
     fn bytes(&self) -> u64 {
         self.rows.bytes()
     }
+}
+
+/// `count` vectors from the attribute `name`, row by row, and how many features each has.
+fn vectors(node: &NodeProto, name: &str, count: usize) -> TractResult<(Vec<f32>, usize)> {
+    let values = floats(node, name)?;
+    let entries = values.len();
+    let fits = count > 0 && entries > 0 && entries.is_multiple_of(count);
+    ensure!(fits, "attribute '{name}' has {entries} entries for {count} vectors");
+    Ok((values, entries / count))
+}
+
+/// Adds some vectors, row by row, each with its weight, to a sum.
+fn add_weighed(sum: &mut [f64], vectors: &[f32], weights: &[f32]) {
+    for (vector, weight) in vectors.chunks_exact(sum.len()).zip(weights) {
+        sum.iter_mut().zip(vector).for_each(|(sum, x)| *sum += f64::from(*x) * f64::from(*weight));
+    }
+}
+
+fn singles(doubles: &[f64]) -> Vec<f32> {
+    doubles.iter().map(|x| *x as f32).collect()
 }
 
 /// To a power, in place.

@@ -8,7 +8,7 @@ use super::dense::sum_of_two;
 use super::inputs::exactly;
 use super::kernel::{Kernel, built};
 use super::labels::scores;
-use super::{Built, Likeness, Vectors, floats, post_transform};
+use super::{Built, Likeness, Vectors, add_weighed, floats, post_transform, singles};
 
 pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
     let supports = node.get_attr_opt::<i64>("n_supports")?.unwrap_or(0);
@@ -22,6 +22,16 @@ pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
     };
     let (entries, count) = (coefficients.len(), vectors.count());
     ensure!(entries == count, "attribute 'coefficients' has {entries} entries for {count} vectors");
+    let (vectors, coefficients) = match vectors.likeness {
+        Likeness::Linear if supports > 1 => {
+            // Being like a weighed sum of the vectors is the weighed sum of being like each.
+            let (vectors, width) = super::vectors(node, "support_vectors", supports)?;
+            let mut sum = vec![0.0; width];
+            add_weighed(&mut sum, &vectors, &coefficients);
+            (Vectors::linear(&singles(&sum), width), vec![1.0])
+        }
+        _ => (vectors, coefficients),
+    };
     let one_class = node.get_attr_opt::<i64>("one_class")?.unwrap_or(0) != 0;
     built(node, Regressor { vectors, coefficients, offset, one_class })
 }

@@ -18,11 +18,19 @@ type Condition = fn(&[TypedFact]) -> bool;
 /// # Errors
 /// tract's own, of attributes that it can't read.
 pub fn stand_in(context: &ParsingContext, node: &NodeProto, ours: impl Kernel, is_needed: Condition) -> Built {
+    let (of_tract, closure) = of_tract(context, node)?;
+    Ok((Box::new(StandIn { of_tract, ours: Arc::new(ours), is_needed }), closure))
+}
+
+/// tract's operator for the node.
+///
+/// # Errors
+/// tract's own.
+pub fn of_tract(context: &ParsingContext, node: &NodeProto) -> Built {
     static OF_TRACT: OnceLock<OnnxOpRegister> = OnceLock::new();
     let builders = OF_TRACT.get_or_init(|| tract_onnx::onnx().op_register);
     let builder = builders.0.get(&node.op_type).with_context(|| format!("tract has no {}", node.op_type))?;
-    let (of_tract, closure) = builder(context, node)?;
-    Ok((Box::new(StandIn { of_tract, ours: Arc::new(ours), is_needed }), closure))
+    builder(context, node)
 }
 
 #[derive(Debug, Clone)]

@@ -40,13 +40,6 @@ impl Along {
     }
 }
 
-/// An axis counted from the front.
-fn axis_of(axis: i64, rank: usize) -> TractResult<usize> {
-    let from_front = if axis < 0 { axis.checked_add(i64::try_from(rank)?) } else { Some(axis) };
-    let axis = from_front.and_then(|axis| usize::try_from(axis).ok()).filter(|&axis| axis < rank);
-    axis.with_context(|| format!("an axis that is none of {rank}"))
-}
-
 /// Calls a function with the type of the tensor's elements.
 macro_rules! for_type {
     ($dt:expr, $function:ident($($argument:expr),*)) => {

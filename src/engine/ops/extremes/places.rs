@@ -4,9 +4,9 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
-use super::inputs::exactly;
+use super::inputs::{axis_of, exactly};
 use super::kernel::{Kernel, built};
-use super::{Along, Built, LANES, axis_of, for_type, is_number};
+use super::{Along, Built, LANES, for_type, is_number};
 
 pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
     let flag = |name: &str, default: i64| Ok::<_, TractError>(node.get_attr_opt::<i64>(name)?.unwrap_or(default) != 0);

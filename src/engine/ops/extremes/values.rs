@@ -4,10 +4,10 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
-use super::inputs::integers;
+use super::inputs::{axis_of, integers};
 use super::kernel::{Kernel, built};
 use super::stand_in::stand_in;
-use super::{Along, Built, LANES, axis_of, for_type, is_number};
+use super::{Along, Built, LANES, for_type, is_number};
 
 /// The version in which the axes became an input.
 const AXES_ARE_AN_INPUT: i64 = 18;
@@ -89,10 +89,7 @@ impl Kernel for Values {
             let kept = (first..=last).collect::<Vec<_>>();
             let shape = without(&kept, &TVec::from_slice(result.shape()), true);
             result = match input.datum_type() {
-                DatumType::Bool => {
-                    ensure!(along.count > 0, "{} of no BOOL", self.name());
-                    extremes::<bool>(self.of_least, along, &result, [false, true], &shape)?
-                }
+                DatumType::Bool => extremes::<bool>(self.of_least, along, &result, [false, true], &shape)?,
                 dt => for_type!(dt, numbers(self.of_least, along, &result, &shape))?,
             };
         }
@@ -215,7 +212,7 @@ mod tests {
         assert_eq!(none("ReduceMin", floats()), tensor1(&[f32::INFINITY; 2]));
         assert_eq!(none("ReduceMin", Tensor::zero::<i64>(&[1, 0]).unwrap()), tensor1(&[i64::MAX]));
         assert_eq!(none("ReduceMax", Tensor::zero::<f32>(&[0, 2]).unwrap()).shape(), [0]);
-        assert!(reduced("ReduceMax", &[1], 0, Tensor::from_shape::<bool>(&[2, 0], &[]).unwrap()).is_err());
+        assert_eq!(none("ReduceMin", Tensor::from_shape::<bool>(&[1, 0], &[]).unwrap()), tensor1(&[true]));
     }
 
     #[test]

@@ -322,9 +322,10 @@ fn metrics_are_named_in_one_room() {
 }
 
 /// Where there is unsafe code, and what for.
-const UNSAFE: [(&str, &str); 3] = [
+const UNSAFE: [(&str, &str); 4] = [
     ("engine/onnxruntime/convert.rs", "a tensor's bytes are lent to the library, and its outputs are copied once"),
     ("engine/onnxruntime/memory.rs", "the C library's call that gives freed memory back"),
+    ("engine/ops/ml/dense.rs", "calls what is compiled for AVX2, where the processor has it"),
     ("engine/tract/convert.rs", "a tensor's bytes become the engine's in one copy"),
 ];
 

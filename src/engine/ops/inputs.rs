@@ -25,3 +25,13 @@ pub fn constant_ints(input: &TypedFact, name: &str) -> TractResult<Vec<i64>> {
 pub fn integers(tensor: &Tensor) -> TractResult<Vec<i64>> {
     Ok(tensor.cast_to::<i64>()?.try_as_plain_ram()?.as_slice::<i64>()?.to_vec())
 }
+
+/// An axis counted from the front.
+///
+/// # Errors
+/// One that isn't there.
+pub fn axis_of(axis: i64, rank: usize) -> TractResult<usize> {
+    let from_front = if axis < 0 { axis.checked_add(i64::try_from(rank)?) } else { Some(axis) };
+    let axis = from_front.and_then(|axis| usize::try_from(axis).ok()).filter(|&axis| axis < rank);
+    axis.with_context(|| format!("an axis that is none of {rank}"))
+}

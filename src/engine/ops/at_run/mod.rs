@@ -8,16 +8,14 @@ mod expand;
 mod reshape;
 mod slice;
 
-use std::sync::OnceLock;
-
-use tract_onnx::model::{OnnxOpRegister, ParsingContext};
+use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
-use tract_onnx::tract_core::{as_op, not_a_typed_op};
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
 use super::inputs::integers;
-use super::kernel::{Kernel, typed};
+use super::kernel::Kernel;
+use super::stand_in::stand_in;
 
 /// Highest rank of an output.
 const MAX_RANK: usize = 8;
@@ -35,13 +33,8 @@ pub fn build_slice(context: &ParsingContext, node: &NodeProto) -> Built {
     built(context, node, slice::Slice::of(context, node))
 }
 
-/// tract's operator, and ours for the case that it can't be used.
 fn built(context: &ParsingContext, node: &NodeProto, ours: impl Kernel) -> Built {
-    static OF_TRACT: OnceLock<OnnxOpRegister> = OnceLock::new();
-    let builders = OF_TRACT.get_or_init(|| tract_onnx::onnx().op_register);
-    let builder = builders.0.get(&node.op_type).with_context(|| format!("tract has no {}", node.op_type))?;
-    let (op, closure) = builder(context, node)?;
-    Ok((Box::new(AtRun { of_tract: op, ours: Arc::new(ours) }), closure))
+    stand_in(context, node, ours, |inputs| inputs.iter().skip(1).any(|input| input.konst.is_none()))
 }
 
 /// Open dimensions, the same for the same axis of one operator.
@@ -57,75 +50,6 @@ impl Open {
         let symbol = self.0.get(axis).with_context(|| format!("an output of more than {MAX_RANK} dimensions"))?;
         Ok(symbol.to_dim())
     }
-}
-
-#[derive(Debug, Clone)]
-struct AtRun {
-    of_tract: Box<dyn InferenceOp>,
-    ours: Arc<dyn Kernel>,
-}
-
-impl PartialEq for AtRun {
-    fn eq(&self, _: &Self) -> bool {
-        false
-    }
-}
-
-impl Eq for AtRun {}
-
-impl Op for AtRun {
-    fn name(&self) -> StaticName {
-        self.ours.name().into()
-    }
-
-    not_a_typed_op!();
-}
-
-impl EvalOp for AtRun {
-    fn eval_out_of_plan(&self, inputs: TVec<TValue>) -> TractResult<Option<TVec<TValue>>> {
-        self.of_tract.eval_out_of_plan(inputs)
-    }
-}
-
-impl InferenceOp for AtRun {
-    fn infer_facts(
-        &mut self,
-        inputs: TVec<&InferenceFact>,
-        outputs: TVec<&InferenceFact>,
-        observed: TVec<&InferenceFact>,
-    ) -> TractResult<(TVec<InferenceFact>, TVec<InferenceFact>, TVec<InferenceFact>)> {
-        self.of_tract.infer_facts(inputs, outputs, observed)
-    }
-
-    fn observe_outlets(&self, model: &InferenceModel, node: &InferenceNode) -> TractResult<Vec<OutletId>> {
-        self.of_tract.observe_outlets(model, node)
-    }
-
-    fn incorporate(&self, model: &InferenceModel, node: &InferenceNode) -> TractResult<Option<InferenceModelPatch>> {
-        self.of_tract.incorporate(model, node)
-    }
-
-    fn nboutputs(&self) -> TractResult<usize> {
-        self.of_tract.nboutputs()
-    }
-
-    fn to_typed(
-        &self,
-        source: &InferenceModel,
-        node: &InferenceNode,
-        target: &mut TypedModel,
-        mapping: &HashMap<OutletId, OutletId>,
-    ) -> TractResult<TVec<OutletId>> {
-        let inputs: TVec<OutletId> = node.inputs.iter().map(|input| mapping[input]).collect();
-        for &input in &inputs[1..] {
-            if target.outlet_fact(input)?.konst.is_none() {
-                return target.wire_node(&node.name, typed(Arc::clone(&self.ours)), &inputs);
-            }
-        }
-        self.of_tract.to_typed(source, node, target, mapping)
-    }
-
-    as_op!();
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_core::ops::array::Gather;
 use tract_onnx::tract_hir::internal::*;
 
+use super::super::inputs::axis_of;
 use super::super::kernel::Kernel;
 use super::{Open, integers};
 
@@ -27,12 +28,7 @@ impl Slice {
     fn axes(axes: Option<&Tensor>, bounds: usize, rank: usize) -> TractResult<Vec<usize>> {
         let axes = axes.map(integers).transpose()?.unwrap_or_else(|| (0..bounds as i64).collect());
         ensure!(axes.len() == bounds, "Slice has {} axes for {bounds} bounds", axes.len());
-        let one = |&axis: &i64| {
-            let from_front = if axis < 0 { axis.checked_add(rank as i64) } else { Some(axis) };
-            let axis = from_front.and_then(|axis| usize::try_from(axis).ok()).filter(|&axis| axis < rank);
-            axis.with_context(|| format!("Slice has an axis that is none of {rank}"))
-        };
-        let axes = axes.iter().map(one).collect::<TractResult<Vec<_>>>()?;
+        let axes = axes.iter().map(|&axis| axis_of(axis, rank)).collect::<TractResult<Vec<_>>>()?;
         let is_twice = axes.iter().enumerate().any(|(index, axis)| axes[..index].contains(axis));
         ensure!(!is_twice, "Slice has an axis twice");
         Ok(axes)

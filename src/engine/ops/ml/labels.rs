@@ -42,7 +42,7 @@ impl Labels {
         fn pick<T: Datum + Clone>(labels: &Tensor, winners: &[usize]) -> TractResult<Tensor> {
             let view = labels.try_as_plain_ram()?;
             let labels = view.as_slice::<T>()?;
-            Ok(tensor1(&winners.iter().map(|&winner| labels[winner].clone()).collect::<Vec<T>>()))
+            Ok(winners.iter().map(|&winner| labels[winner].clone()).collect::<tract_ndarray::Array1<T>>().into())
         }
         match self.datum_type() == String::datum_type() {
             true => pick::<String>(&self.0, winners),

@@ -7,7 +7,7 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
-use super::dense::PaddedRows;
+use super::dense::Rows;
 use super::inputs::exactly;
 use super::kernel::{Kernel, built};
 use super::labels::{Labels, highest, matrix, scores};
@@ -41,7 +41,7 @@ pub fn build_regressor(_: &ParsingContext, node: &NodeProto) -> Built {
 #[derive(Debug)]
 struct Layer {
     /// `[outputs, features]`.
-    coefficients: PaddedRows,
+    coefficients: Rows,
     /// One for each output.
     intercepts: Vec<f32>,
     outputs: usize,
@@ -64,7 +64,7 @@ impl Layer {
             "attribute 'coefficients' has {count} entries for {outputs} outputs"
         );
         let post_transform = PostTransform::parse(node.get_attr_opt::<&str>("post_transform")?)?;
-        let coefficients = PaddedRows::new(&coefficients, count / outputs);
+        let coefficients = Rows::new(&coefficients, count / outputs);
         Ok(Self { coefficients, intercepts, outputs, post_transform })
     }
 

@@ -9,7 +9,7 @@ use super::coupling::{couple, pairwise};
 use super::inputs::exactly;
 use super::kernel::{Kernel, built};
 use super::labels::{Labels, highest, scores};
-use super::{Built, Likeness, Vectors, floats, post_transform};
+use super::{Built, Likeness, Vectors, add_weighed, floats, post_transform, singles};
 
 /// Most classes: their pairs are taken one by one.
 const MAX_CLASSES: usize = 1 << 10;
@@ -97,7 +97,7 @@ impl Kernel for Linear {
 
 #[derive(Debug)]
 struct Pairs {
-    /// Those of the first class, then those of the second, and so on.
+    /// Those of the first class, then those of the second, and so on; without coefficients one for each pair.
     vectors: Vectors,
     /// Where the vectors of each class begin, and the end of all.
     begins: Vec<usize>,
@@ -122,7 +122,8 @@ impl Pairs {
             let end = usize::try_from(*size).ok().and_then(|size| begins[begins.len() - 1].checked_add(size));
             begins.push(end.with_context(|| format!("attribute 'vectors_per_class' holds {size}"))?);
         }
-        let vectors = Vectors::read(node, "support_vectors", begins[classes], Likeness::read(node)?)?;
+        let likeness = Likeness::read(node)?;
+        let vectors = Vectors::read(node, "support_vectors", begins[classes], likeness)?;
         let pairs = classes * (classes - 1) / 2;
         let sized = |name: &str, values: &[f32], wanted: usize| {
             let got = values.len();
@@ -143,7 +144,34 @@ impl Pairs {
             platt.is_some() || classes > 2 || post_transform != PostTransform::Probit,
             "PROBIT has no defined meaning for the single score of a binary classifier"
         );
-        Ok(Self { vectors, begins, coefficients, offsets, platt, labels, post_transform })
+        let mut made = Self { vectors, begins, coefficients, offsets, platt, labels, post_transform };
+        if likeness == Likeness::Linear && pairs < made.vectors.count() {
+            made.merge(&floats(node, "support_vectors")?);
+        }
+        Ok(made)
+    }
+
+    /// One vector for each pair in place of the `vectors`: being like a weighed sum of vectors is the weighed sum of being like
+    /// each, where the likeness is linear.
+    fn merge(&mut self, vectors: &[f32]) {
+        let (classes, width) = (self.labels.count(), self.vectors.rows.width);
+        let mut merged = vec![];
+        for (i, j) in (0..classes).flat_map(|i| (i + 1..classes).map(move |j| (i, j))) {
+            let mut sum = vec![0.0; width];
+            for (row, class) in [(j - 1, i), (i, j)] {
+                let (vectors, weights) = (&vectors[self.begins[class] * width..], self.weights(row, class));
+                add_weighed(&mut sum, vectors, weights);
+            }
+            merged.extend(singles(&sum));
+        }
+        self.vectors = Vectors::linear(&merged, width);
+        self.coefficients.clear();
+    }
+
+    /// Those of a row for the vectors of a class.
+    fn weights(&self, row: usize, class: usize) -> &[f32] {
+        let vectors = self.begins[self.labels.count()];
+        &self.coefficients[row * vectors..][self.begins[class]..self.begins[class + 1]]
     }
 
     fn columns(&self) -> usize {
@@ -158,7 +186,12 @@ impl Pairs {
         votes.fill(0);
         for i in 0..classes {
             for j in i + 1..classes {
-                let sum = self.weighed(alike, j - 1, i) + self.weighed(alike, i, j) + self.offset(scores.len());
+                let pair = scores.len();
+                let sum = match self.coefficients.is_empty() {
+                    true => f64::from(alike[pair]),
+                    false => self.weighed(alike, j - 1, i) + self.weighed(alike, i, j),
+                };
+                let sum = sum + f64::from(self.offsets[pair]);
                 scores.push(sum as f32);
                 votes[if sum > 0.0 { i } else { j }] += 1;
             }
@@ -166,23 +199,20 @@ impl Pairs {
         (0..classes).rev().max_by_key(|class| votes[*class]).unwrap_or(0)
     }
 
-    fn offset(&self, pair: usize) -> f64 {
-        f64::from(self.offsets[pair])
-    }
-
     /// Sum over the vectors of a class.
     fn weighed(&self, alike: &[f32], row: usize, class: usize) -> f64 {
-        let range = self.begins[class]..self.begins[class + 1];
-        let weights = &self.coefficients[row * self.vectors.count()..][range.clone()];
+        let alike = &alike[self.begins[class]..self.begins[class + 1]];
         // Side by side, as each addition would wait for the one before.
-        let mut sums = [0.0; 8];
-        let (alike, weights) = (alike[range].chunks(sums.len()), weights.chunks(sums.len()));
-        for (alike, weights) in alike.zip(weights) {
-            for ((sum, alike), weight) in sums.iter_mut().zip(alike).zip(weights) {
-                *sum += f64::from(alike * weight);
+        let (alike, alike_rest) = alike.as_chunks::<8>();
+        let (weights, weights_rest) = self.weights(row, class).as_chunks::<8>();
+        let mut sums = [0f64; 8];
+        for (alike, weights) in alike.iter().zip(weights) {
+            for lane in 0..sums.len() {
+                sums[lane] += f64::from(alike[lane] * weights[lane]);
             }
         }
-        sums.iter().sum()
+        let rest = alike_rest.iter().zip(weights_rest).map(|(alike, weight)| f64::from(alike * weight));
+        sums.iter().sum::<f64>() + rest.sum::<f64>()
     }
 
     /// Probabilities of the classes.

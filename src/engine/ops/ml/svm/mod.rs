@@ -5,12 +5,13 @@ mod coupling;
 pub mod regressor;
 
 use tract_onnx::pb::NodeProto;
+use tract_onnx::tract_core::tract_linalg::routines::Func;
 use tract_onnx::tract_hir::internal::*;
 
-use super::dense::PaddedRows;
+use super::dense::Rows;
 use super::labels::matrix;
 use super::post_transform::PostTransform;
-use super::{Built, inputs, kernel, labels};
+use super::{Built, dense, inputs, kernel, labels};
 
 /// How alike an input `x` and a support vector `v` are.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -41,23 +42,6 @@ impl Likeness {
             other => bail!("attribute 'kernel_type' holds '{other}'"),
         })
     }
-
-    /// From `x . v`, or from `|x - v|^2` for RBF.
-    fn of(self, sum: f32) -> f32 {
-        match self {
-            Self::Linear => sum,
-            Self::Poly { gamma, coef0, degree } => {
-                let base = gamma * sum + coef0;
-                match degree {
-                    2.0 => base * base,
-                    3.0 => base * base * base,
-                    _ => base.powf(degree),
-                }
-            }
-            Self::Rbf { gamma } => (-gamma * sum).exp(),
-            Self::Sigmoid { gamma, coef0 } => (gamma * sum + coef0).tanh(),
-        }
-    }
 }
 
 /// Vectors of the training data, or of a linear model, and how inputs are compared with them.
@@ -65,21 +49,23 @@ impl Likeness {
 struct Vectors {
     likeness: Likeness,
     /// `[vectors, features]`.
-    rows: PaddedRows,
+    rows: Rows,
 }
 
 impl Vectors {
     /// `count` vectors from the attribute `name`.
     fn read(node: &NodeProto, name: &str, count: usize, likeness: Likeness) -> TractResult<Self> {
-        let values = floats(node, name)?;
-        let entries = values.len();
-        let fits = count > 0 && entries > 0 && entries.is_multiple_of(count);
-        ensure!(fits, "attribute '{name}' has {entries} entries for {count} vectors");
-        Ok(Self { likeness, rows: PaddedRows::new(&values, entries / count) })
+        let (values, width) = vectors(node, name, count)?;
+        Ok(Self { likeness, rows: Rows::new(&values, width) })
     }
 
     fn count(&self) -> usize {
         self.rows.count
+    }
+
+    /// Those of a linear likeness, row by row.
+    fn linear(values: &[f32], width: usize) -> Self {
+        Self { likeness: Likeness::Linear, rows: Rows::new(values, width) }
     }
 
     /// The rows of an input that fits.
@@ -96,19 +82,62 @@ impl Vectors {
         ensure!(columns == features, "the vectors have {features} features, the input has {columns}");
         let view = input.try_as_plain_ram()?;
         let x = view.as_slice::<f32>()?;
-        let each = |sums: &mut [f32]| {
-            sums.iter_mut().for_each(|sum| *sum = self.likeness.of(*sum));
-            each(sums);
-        };
         match self.likeness {
-            Likeness::Rbf { .. } => self.rows.squared_distances(x, each),
-            _ => self.rows.products(x, each),
+            Likeness::Linear => self.rows.products(x, |sums| each(sums)),
+            Likeness::Poly { gamma, coef0, degree } => self.rows.products(x, |sums| {
+                sums.iter_mut().for_each(|sum| *sum = gamma * *sum + coef0);
+                raise(sums, degree);
+                each(sums);
+            }),
+            Likeness::Rbf { gamma } => self.rows.squared_distances(x, |sums| {
+                sums.iter_mut().for_each(|sum| *sum = (-gamma * *sum).exp());
+                each(sums);
+            }),
+            Likeness::Sigmoid { gamma, coef0 } => {
+                let tanh = Func::Tanh.ew_f32()?;
+                let mut done = Ok(());
+                self.rows.products(x, |sums| {
+                    sums.iter_mut().for_each(|sum| *sum = gamma * *sum + coef0);
+                    done = tanh.run(sums);
+                    each(sums);
+                });
+                done?;
+            }
         }
         Ok(rows)
     }
 
     fn bytes(&self) -> u64 {
         self.rows.bytes()
+    }
+}
+
+/// `count` vectors from the attribute `name`, row by row, and how many features each has.
+fn vectors(node: &NodeProto, name: &str, count: usize) -> TractResult<(Vec<f32>, usize)> {
+    let values = floats(node, name)?;
+    let entries = values.len();
+    let fits = count > 0 && entries > 0 && entries.is_multiple_of(count);
+    ensure!(fits, "attribute '{name}' has {entries} entries for {count} vectors");
+    Ok((values, entries / count))
+}
+
+/// Adds some vectors, row by row, each with its weight, to a sum.
+fn add_weighed(sum: &mut [f64], vectors: &[f32], weights: &[f32]) {
+    for (vector, weight) in vectors.chunks_exact(sum.len()).zip(weights) {
+        sum.iter_mut().zip(vector).for_each(|(sum, x)| *sum += f64::from(*x) * f64::from(*weight));
+    }
+}
+
+fn singles(doubles: &[f64]) -> Vec<f32> {
+    doubles.iter().map(|x| *x as f32).collect()
+}
+
+/// To a power, in place.
+fn raise(bases: &mut [f32], degree: f32) {
+    match degree {
+        2.0 => bases.iter_mut().for_each(|base| *base *= *base),
+        3.0 => bases.iter_mut().for_each(|base| *base = *base * *base * *base),
+        _ => bases.iter_mut().for_each(|base| *base = base.powf(degree)),
     }
 }
 

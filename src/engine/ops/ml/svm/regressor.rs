@@ -4,10 +4,11 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
+use super::dense::sum_of_two;
 use super::inputs::exactly;
 use super::kernel::{Kernel, built};
 use super::labels::scores;
-use super::{Built, Likeness, Vectors, floats, post_transform};
+use super::{Built, Likeness, Vectors, add_weighed, floats, post_transform, singles};
 
 pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
     let supports = node.get_attr_opt::<i64>("n_supports")?.unwrap_or(0);
@@ -21,6 +22,16 @@ pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
     };
     let (entries, count) = (coefficients.len(), vectors.count());
     ensure!(entries == count, "attribute 'coefficients' has {entries} entries for {count} vectors");
+    let (vectors, coefficients) = match vectors.likeness {
+        Likeness::Linear if supports > 1 => {
+            // Being like a weighed sum of the vectors is the weighed sum of being like each.
+            let (vectors, width) = super::vectors(node, "support_vectors", supports)?;
+            let mut sum = vec![0.0; width];
+            add_weighed(&mut sum, &vectors, &coefficients);
+            (Vectors::linear(&singles(&sum), width), vec![1.0])
+        }
+        _ => (vectors, coefficients),
+    };
     let one_class = node.get_attr_opt::<i64>("one_class")?.unwrap_or(0) != 0;
     built(node, Regressor { vectors, coefficients, offset, one_class })
 }
@@ -52,8 +63,7 @@ impl Kernel for Regressor {
     fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
         let mut values = vec![];
         let rows = self.vectors.for_each_row(&inputs[0], |alike| {
-            let weighed = alike.iter().zip(&self.coefficients).map(|(alike, weight)| alike * weight);
-            let sum = weighed.sum::<f32>() + self.offset;
+            let sum = sum_of_two(alike, &self.coefficients, |alike, weight| alike * weight) + self.offset;
             values.push(match self.one_class {
                 true if sum > 0.0 => 1.0,
                 true => -1.0,

@@ -1,0 +1,237 @@
+//! `ai.onnx.ReduceMax` and `ReduceMin` (version 20).
+
+use tract_onnx::model::ParsingContext;
+use tract_onnx::pb::NodeProto;
+use tract_onnx::tract_hir::internal::*;
+
+use super::inputs::{axis_of, integers};
+use super::kernel::{Kernel, built};
+use super::stand_in::stand_in;
+use super::{Along, Built, LANES, for_type, is_number};
+
+/// The version in which the axes became an input.
+const AXES_ARE_AN_INPUT: i64 = 18;
+
+pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
+    let flag = |name: &str, default: i64| Ok::<_, TractError>(node.get_attr_opt::<i64>(name)?.unwrap_or(default) != 0);
+    let by_input = context.onnx_operator_set_version >= AXES_ARE_AN_INPUT;
+    let ours = Values {
+        of_least: node.op_type == "ReduceMin",
+        axes: if by_input { None } else { node.get_attr_opt_vec("axes")? },
+        keeps_axes: flag("keepdims", 1)?,
+        keeps_all_without_axes: flag("noop_with_empty_axes", 0)?,
+    };
+    if !by_input {
+        return built(node, ours);
+    }
+    // tract's analysis knows the axes' values before the plan does. Sizes that hang on symbols, and axes that only a run tells,
+    // are its matter.
+    stand_in(context, node, ours, |inputs| {
+        !inputs[0].datum_type.is_tdim() && inputs.iter().skip(1).all(|axes| axes.konst.is_some())
+    })
+}
+
+#[derive(Debug)]
+struct Values {
+    of_least: bool,
+    /// Where they are no input.
+    axes: Option<Vec<i64>>,
+    keeps_axes: bool,
+    /// Without axes nothing is compared; else all is.
+    keeps_all_without_axes: bool,
+}
+
+impl Values {
+    /// The axes in their order. `given` is the input of axes.
+    fn axes(&self, given: Option<&Tensor>, rank: usize) -> TractResult<Vec<usize>> {
+        let given = given.map(integers).transpose()?.or_else(|| self.axes.clone()).unwrap_or_default();
+        if given.is_empty() {
+            return Ok(if self.keeps_all_without_axes { vec![] } else { (0..rank).collect() });
+        }
+        let mut axes = given.into_iter().map(|axis| axis_of(axis, rank)).collect::<TractResult<Vec<_>>>()?;
+        axes.sort_unstable();
+        ensure!(axes.windows(2).all(|pair| pair[0] < pair[1]), "an axis comes twice");
+        Ok(axes)
+    }
+}
+
+impl Kernel for Values {
+    fn name(&self) -> &'static str {
+        if self.of_least { "ReduceMin" } else { "ReduceMax" }
+    }
+
+    fn input_type(&self, _: usize, given: DatumType) -> TractResult<DatumType> {
+        Ok(if given.is_tdim() { i64::datum_type() } else { given })
+    }
+
+    fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        let ([input] | [input, _]) = inputs else { bail!("{} inputs instead of 1 or 2", inputs.len()) };
+        let dt = input.datum_type;
+        ensure!(is_number(dt) || dt == bool::datum_type(), "an input of {dt:?}");
+        let axes = inputs.get(1).and_then(|axes| axes.konst.as_deref());
+        let axes = self.axes(axes, input.rank())?;
+        Ok(tvec![input.datum_type.fact(without(&axes, &input.shape.to_tvec(), self.keeps_axes))])
+    }
+
+    fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
+        let input = &inputs[0];
+        let mut axes = self.axes(inputs.get(1).map(|axes| &**axes), input.rank())?;
+        let shape = without(&axes, &TVec::from_slice(input.shape()), self.keeps_axes);
+        // Adjacent axes are one. From the last, as those before keep their place then.
+        let mut result = input.clone().into_tensor();
+        while let Some(last) = axes.pop() {
+            let mut first = last;
+            while axes.last().is_some_and(|axis| axis + 1 == first) {
+                first -= 1;
+                axes.pop();
+            }
+            let along = Along::axes(result.shape(), first, last);
+            let kept = (first..=last).collect::<Vec<_>>();
+            let shape = without(&kept, &TVec::from_slice(result.shape()), true);
+            result = match input.datum_type() {
+                DatumType::Bool => extremes::<bool>(self.of_least, along, &result, [false, true], &shape)?,
+                dt => for_type!(dt, numbers(self.of_least, along, &result, &shape))?,
+            };
+        }
+        Ok(tvec![result.into_shape(&shape)?])
+    }
+}
+
+/// The shape with axes of length 1 in place of `axes`, or without them.
+fn without<D: Clone + From<usize>>(axes: &[usize], shape: &TVec<D>, keeps_axes: bool) -> TVec<D> {
+    let dims = shape.iter().enumerate().filter(|(axis, _)| keeps_axes || !axes.contains(axis));
+    dims.map(|(axis, dim)| if axes.contains(&axis) { D::from(1) } else { dim.clone() }).collect()
+}
+
+/// The ends of a type's range, which are the extremes of nothing.
+trait Ends: Datum + Copy + PartialOrd {
+    const LEAST: Self;
+    const GREATEST: Self;
+}
+
+macro_rules! ends {
+    ($least:ident, $greatest:ident: $($type:ty),*) => {
+        $(impl Ends for $type {
+            const LEAST: Self = <$type>::$least;
+            const GREATEST: Self = <$type>::$greatest;
+        })*
+    };
+}
+
+ends!(MIN, MAX: u8, u16, u32, u64, i8, i16, i32, i64);
+ends!(NEG_INFINITY, INFINITY: f16, f32, f64);
+
+fn numbers<T: Ends>(of_least: bool, along: Along, input: &Tensor, shape: &[usize]) -> TractResult<Tensor> {
+    extremes::<T>(of_least, along, input, [T::LEAST, T::GREATEST], shape)
+}
+
+fn extremes<T: Datum + Copy + PartialOrd>(
+    of_least: bool,
+    along: Along,
+    input: &Tensor,
+    [least, greatest]: [T; 2],
+    shape: &[usize],
+) -> TractResult<Tensor> {
+    let view = input.try_as_plain_ram()?;
+    let elements = view.as_slice::<T>()?;
+    let mut found = match of_least {
+        true => extremes_of(elements, along, |new, held| new < held),
+        false => extremes_of(elements, along, |new, held| new > held),
+    };
+    found.resize(shape.iter().product(), if of_least { greatest } else { least });
+    Ok(tract_ndarray::ArrayD::from_shape_vec(shape, found)?.into())
+}
+
+/// `is_beyond` says whether an element takes the place of the one that is held.
+fn extremes_of<T: Copy>(elements: &[T], along: Along, is_beyond: impl Fn(T, T) -> bool + Copy) -> Vec<T> {
+    let further = |held: &mut T, new: &T| *held = if is_beyond(*new, *held) { *new } else { *held };
+    let mut found = vec![];
+    along.for_each_group(elements, |group| match along.inner {
+        1 => {
+            let (chunks, rest) = group.as_chunks::<LANES>();
+            let mut lanes = *chunks.first().unwrap_or(&[group[0]; LANES]);
+            for chunk in chunks {
+                lanes.iter_mut().zip(chunk).for_each(|(held, new)| further(held, new));
+            }
+            let mut held = lanes[0];
+            lanes.iter().chain(rest).for_each(|new| further(&mut held, new));
+            found.push(held);
+        }
+        inner => {
+            let (first, others) = group.split_at(inner);
+            let begin = found.len();
+            found.extend_from_slice(first);
+            for slice in others.chunks_exact(inner) {
+                found[begin..].iter_mut().zip(slice).for_each(|(held, new)| further(held, new));
+            }
+        }
+    });
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::{Node, run, run_known, shapes_for_any_rows};
+    use super::*;
+
+    fn reduced(op_type: &str, axes: &[i64], keeps: i64, input: Tensor) -> TractResult<Tensor> {
+        let node = Node::new(op_type).int("keepdims", keeps);
+        let node = if axes.is_empty() { node } else { node.ints("axes", axes) };
+        Ok(run(node, &[input], 1)?.remove(0))
+    }
+
+    /// 0 to 23, each at another place than its own: no axis is sorted.
+    fn cube() -> Tensor {
+        tensor1(&(0..24).map(|i| i * 7 % 24).collect::<Vec<i64>>()).into_shape(&[2, 3, 4]).unwrap()
+    }
+
+    /// Expected values are NumPy's.
+    #[test]
+    fn any_axes_are_reduced() {
+        assert_eq!(reduced("ReduceMax", &[2], 0, cube()).unwrap(), tensor2(&[[21i64, 18, 22], [19, 23, 20]]));
+        assert_eq!(reduced("ReduceMin", &[-2], 0, cube()).unwrap(), tensor2(&[[0i64, 7, 14, 1], [12, 3, 2, 9]]));
+        assert_eq!(reduced("ReduceMax", &[2, 0], 0, cube()).unwrap(), tensor1(&[21i64, 23, 22]));
+        assert_eq!(reduced("ReduceMin", &[0, 1], 0, cube()).unwrap(), tensor1(&[0i64, 3, 2, 1]));
+        assert_eq!(reduced("ReduceMax", &[], 0, cube()).unwrap(), tensor0(23i64));
+        assert_eq!(reduced("ReduceMin", &[], 1, cube()).unwrap(), tensor3(&[[[0i64]]]));
+    }
+
+    #[test]
+    fn a_long_row_is_searched_to_its_end() {
+        for at in [0, 15, 16, 17, 99] {
+            let row: Vec<f32> = (0..100).map(|place| if place == at { 7.0 } else { -(place as f32) }).collect();
+            assert_eq!(reduced("ReduceMax", &[0], 0, tensor1(&row)).unwrap(), tensor0(7f32));
+        }
+    }
+
+    #[test]
+    fn the_extremes_of_nothing_are_the_ends_of_the_range() {
+        let none = |op_type, input: Tensor| reduced(op_type, &[1], 0, input).unwrap();
+        let floats = || Tensor::zero::<f32>(&[2, 0]).unwrap();
+        assert_eq!(none("ReduceMax", floats()), tensor1(&[f32::NEG_INFINITY; 2]));
+        assert_eq!(none("ReduceMin", floats()), tensor1(&[f32::INFINITY; 2]));
+        assert_eq!(none("ReduceMin", Tensor::zero::<i64>(&[1, 0]).unwrap()), tensor1(&[i64::MAX]));
+        assert_eq!(none("ReduceMax", Tensor::zero::<f32>(&[0, 2]).unwrap()).shape(), [0]);
+        assert_eq!(none("ReduceMin", Tensor::from_shape::<bool>(&[1, 0], &[]).unwrap()), tensor1(&[true]));
+    }
+
+    #[test]
+    fn true_is_greater_than_false() {
+        let rows = || tensor2(&[[true, false], [true, true]]);
+        assert_eq!(reduced("ReduceMax", &[1], 0, rows()).unwrap(), tensor1(&[true, true]));
+        assert_eq!(reduced("ReduceMin", &[1], 0, rows()).unwrap(), tensor1(&[false, true]));
+    }
+
+    #[test]
+    fn a_row_in_is_a_row_out() {
+        let node = Node::new("ReduceMax").ints("axes", &[1]).int("keepdims", 0);
+        assert_eq!(shapes_for_any_rows(node, &[tensor2(&[[1f32, 2.0]])], 1).unwrap(), ["N"]);
+    }
+
+    #[test]
+    fn axes_that_do_not_fit_are_refused() {
+        assert!(reduced("ReduceMax", &[3], 0, cube()).is_err());
+        assert!(reduced("ReduceMax", &[1, 1], 0, cube()).is_err());
+        assert!(run_known(Node::new("ReduceMax"), &[cube()], &[tensor1(&[0i64])], 1).is_err());
+    }
+}

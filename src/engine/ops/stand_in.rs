@@ -1,0 +1,103 @@
+//! tract's operator while a graph is analysed, where it knows most, and ours in the plan where tract's won't do.
+
+use std::sync::OnceLock;
+
+use tract_onnx::model::{OnnxOpRegister, ParsingContext};
+use tract_onnx::pb::NodeProto;
+use tract_onnx::tract_core::{as_op, not_a_typed_op};
+use tract_onnx::tract_hir::internal::*;
+
+use super::Built;
+use super::kernel::{Kernel, typed};
+
+/// Whether ours is to stand in, by what is known of the inputs when a plan is made.
+type Condition = fn(&[TypedFact]) -> bool;
+
+/// tract's operator for the node, and `ours` in its place in plans where it `is_needed`.
+///
+/// # Errors
+/// tract's own, of attributes that it can't read.
+pub fn stand_in(context: &ParsingContext, node: &NodeProto, ours: impl Kernel, is_needed: Condition) -> Built {
+    let (of_tract, closure) = of_tract(context, node)?;
+    Ok((Box::new(StandIn { of_tract, ours: Arc::new(ours), is_needed }), closure))
+}
+
+/// tract's operator for the node.
+///
+/// # Errors
+/// tract's own.
+pub fn of_tract(context: &ParsingContext, node: &NodeProto) -> Built {
+    static OF_TRACT: OnceLock<OnnxOpRegister> = OnceLock::new();
+    let builders = OF_TRACT.get_or_init(|| tract_onnx::onnx().op_register);
+    let builder = builders.0.get(&node.op_type).with_context(|| format!("tract has no {}", node.op_type))?;
+    builder(context, node)
+}
+
+#[derive(Debug, Clone)]
+struct StandIn {
+    of_tract: Box<dyn InferenceOp>,
+    ours: Arc<dyn Kernel>,
+    is_needed: Condition,
+}
+
+impl PartialEq for StandIn {
+    fn eq(&self, _: &Self) -> bool {
+        false
+    }
+}
+
+impl Eq for StandIn {}
+
+impl Op for StandIn {
+    fn name(&self) -> StaticName {
+        self.ours.name().into()
+    }
+
+    not_a_typed_op!();
+}
+
+impl EvalOp for StandIn {
+    fn eval_out_of_plan(&self, inputs: TVec<TValue>) -> TractResult<Option<TVec<TValue>>> {
+        self.of_tract.eval_out_of_plan(inputs)
+    }
+}
+
+impl InferenceOp for StandIn {
+    fn infer_facts(
+        &mut self,
+        inputs: TVec<&InferenceFact>,
+        outputs: TVec<&InferenceFact>,
+        observed: TVec<&InferenceFact>,
+    ) -> TractResult<(TVec<InferenceFact>, TVec<InferenceFact>, TVec<InferenceFact>)> {
+        self.of_tract.infer_facts(inputs, outputs, observed)
+    }
+
+    fn observe_outlets(&self, model: &InferenceModel, node: &InferenceNode) -> TractResult<Vec<OutletId>> {
+        self.of_tract.observe_outlets(model, node)
+    }
+
+    fn incorporate(&self, model: &InferenceModel, node: &InferenceNode) -> TractResult<Option<InferenceModelPatch>> {
+        self.of_tract.incorporate(model, node)
+    }
+
+    fn nboutputs(&self) -> TractResult<usize> {
+        self.of_tract.nboutputs()
+    }
+
+    fn to_typed(
+        &self,
+        source: &InferenceModel,
+        node: &InferenceNode,
+        target: &mut TypedModel,
+        mapping: &HashMap<OutletId, OutletId>,
+    ) -> TractResult<TVec<OutletId>> {
+        let inputs: TVec<OutletId> = node.inputs.iter().map(|input| mapping[input]).collect();
+        let facts = inputs.iter().map(|&input| target.outlet_fact(input).cloned()).collect::<TractResult<Vec<_>>>()?;
+        if (self.is_needed)(&facts) {
+            return target.wire_node(&node.name, typed(Arc::clone(&self.ours)), &inputs);
+        }
+        self.of_tract.to_typed(source, node, target, mapping)
+    }
+
+    as_op!();
+}

@@ -18,6 +18,7 @@ use super::memory::Memory;
 use super::plan_key::PlanKey;
 use crate::engine::RunError;
 use crate::engine::ops::control::{Watch, eval};
+use crate::engine::ops::convolution;
 use crate::tensor::Tensor;
 
 /// A parsed file. Plans share its weights, as far as they don't pack them.
@@ -84,7 +85,8 @@ impl Graph {
                 check_sizes(&mut model)?;
             }
             model.inputs = taken.iter().map(|&input| model.inputs[input]).collect();
-            Ok(Plan { taken: self.plans_by_values().then(|| taken.into()), ..Plan::of(model.into_optimized()?)? })
+            let model = convolution::convert(model.into_typed()?)?.into_optimized()?;
+            Ok(Plan { taken: self.plans_by_values().then(|| taken.into()), ..Plan::of(model)? })
         })
     }
 

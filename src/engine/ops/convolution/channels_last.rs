@@ -10,15 +10,18 @@ use tract_onnx::tract_core::ops::array::TypedConcat;
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::cnn::{Conv, KernelFormat, MaxPool, SumPool};
 use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
-use tract_onnx::tract_core::ops::nn::Reduce;
+use tract_onnx::tract_core::ops::math::Mul;
+use tract_onnx::tract_core::ops::nn::{Reduce, Reducer};
 use tract_onnx::tract_hir::internal::*;
 
 use super::channelwise::Channelwise;
 use super::dense::{Dense, Filters};
+use super::pixels::{MoveChannels, SumOfPixels, TimesPixel};
 use super::tail::{Tail, known};
 use super::vector::Simd;
 use super::window::Window;
 use super::{What, Windowed};
+use crate::engine::ops::kernel;
 
 /// Fewest output channels of a group for which its products are worth it; a group of one channel is no product.
 const MIN_GROUP: usize = 8;
@@ -87,8 +90,7 @@ impl<'a> Rewrite<'a> {
             return Ok(*there);
         }
         let last = self.last[&outlet];
-        let axis = self.target.outlet_fact(last)?.rank() - 1;
-        let plain = self.moved(outlet, "channels_second", AxisOp::Move(axis, 1), last)?;
+        let plain = self.moved(outlet, false, last)?;
         self.plain.insert(outlet, plain);
         Ok(plain)
     }
@@ -99,21 +101,31 @@ impl<'a> Rewrite<'a> {
             return Ok(*there);
         }
         let plain = self.plain[&outlet];
-        let axis = self.target.outlet_fact(plain)?.rank() - 1;
-        let last = self.moved(outlet, "channels_last", AxisOp::Move(1, axis), plain)?;
+        let last = self.moved(outlet, true, plain)?;
         self.last.insert(outlet, last);
         Ok(last)
     }
 
-    fn moved(&mut self, of: OutletId, how: &str, by: AxisOp, input: OutletId) -> TractResult<OutletId> {
+    fn moved(&mut self, of: OutletId, to_last: bool, input: OutletId) -> TractResult<OutletId> {
+        let how = if to_last { "channels_last" } else { "channels_second" };
         let name = format!("{}.{}.{how}", self.source.node(of.node).name, of.slot);
-        Ok(self.target.wire_node(name, by, &[input])?[0])
+        let fact = self.target.outlet_fact(input)?;
+        let last = fact.rank() - 1;
+        let pixels = if to_last { &fact.shape[2..] } else { &fact.shape[1..last] };
+        // tract makes nothing of a move past axes of size 1, and knows what becomes of a constant.
+        let is_tracts = fact.datum_type != f32::datum_type() || pixels.iter().all(TDim::is_one) || fact.konst.is_some();
+        let op: Box<dyn TypedOp> = match (is_tracts, to_last) {
+            (false, _) => kernel::typed(Arc::new(MoveChannels { to_last })),
+            (true, true) => Box::new(AxisOp::Move(1, last)),
+            (true, false) => Box::new(AxisOp::Move(last, 1)),
+        };
+        Ok(self.target.wire_node(name, op, &[input])?[0])
     }
 
     /// Puts ours in the place of a convolution and what follows it; false where it is none of ours.
     fn convolve(&mut self, node: &TypedNode) -> TractResult<bool> {
         let Some((op, tail)) = convolution(self.source, node, self.simd) else { return Ok(false) };
-        let input = self.last(node.inputs[0])?;
+        let input = if op.copied.is_some() { self.plain(node.inputs[0])? } else { self.last(node.inputs[0])? };
         let wire = self.target.wire_node(&node.name, op.typed(), &[input])?[0];
         self.last.insert(tail.end, wire);
         self.taken.extend(tail.nodes);
@@ -144,7 +156,10 @@ impl<'a> Rewrite<'a> {
         } else if let Some(op) = node.op_as::<Reduce>()
             && op.axes.iter().copied().eq(2..rank)
         {
-            Box::new(Reduce { axes: (1..rank - 1).collect(), reducer: op.reducer })
+            match op.reducer {
+                Reducer::Sum if self.is_float(node) => kernel::typed(Arc::new(SumOfPixels)),
+                reducer => Box::new(Reduce { axes: (1..rank - 1).collect(), reducer }),
+            }
         } else {
             return Ok(false);
         };
@@ -153,10 +168,40 @@ impl<'a> Rewrite<'a> {
                 return Ok(false);
             }
         }
-        let inputs = node.inputs.iter().map(|input| self.last(*input)).collect::<TractResult<TVec<_>>>()?;
+        let mut inputs = node.inputs.iter().map(|input| self.last(*input)).collect::<TractResult<TVec<_>>>()?;
+        let op = match self.times_pixel(node, &mut inputs)? {
+            true => kernel::typed(Arc::new(TimesPixel)),
+            false => op,
+        };
         let wire = self.target.wire_node(&node.name, op, &inputs)?[0];
         self.last.insert(node.id.into(), wire);
         Ok(true)
+    }
+
+    /// Whether the node multiplies images by a pixel each; if so, the images come first then.
+    fn times_pixel(&self, node: &TypedNode, inputs: &mut [OutletId]) -> TractResult<bool> {
+        let is_product = node.op_as::<TypedBinOp>().is_some_and(|op| op.0.is::<Mul>());
+        if !is_product || !self.is_float(node) {
+            return Ok(false);
+        }
+        let shape =
+            |input: OutletId| -> TractResult<TVec<TDim>> { Ok(self.target.outlet_fact(input)?.shape.to_tvec()) };
+        let is_pixel = |pixel: &[TDim], of: &[TDim]| {
+            let last = of.len() - 1;
+            pixel != of && pixel[0] == of[0] && pixel[last] == of[last] && pixel[1..last].iter().all(TDim::is_one)
+        };
+        let (a, b) = (shape(inputs[0])?, shape(inputs[1])?);
+        if is_pixel(&a, &b) {
+            inputs.swap(0, 1);
+        }
+        Ok(is_pixel(&a, &b) || is_pixel(&b, &a))
+    }
+
+    /// Whether all that a node takes and gives is FP32.
+    fn is_float(&self, node: &TypedNode) -> bool {
+        let inputs = node.inputs.iter().map(|input| self.source.outlet_fact(*input).map(|fact| fact.datum_type).ok());
+        let outputs = node.outputs.iter().map(|output| Some(output.fact.datum_type));
+        inputs.chain(outputs).all(|datum_type| datum_type == Some(f32::datum_type()))
     }
 
     fn copy(&mut self, node: &TypedNode) -> TractResult<()> {
@@ -198,15 +243,34 @@ fn convolution(model: &TypedModel, node: &TypedNode, simd: Simd) -> Option<(Wind
     for (weights, factor) in weights.chunks_mut(each).zip(&tail.factors) {
         weights.iter_mut().for_each(|weight| *weight *= factor);
     }
-    let what = match is_depthwise {
-        true => What::Channelwise(Channelwise::weighted(&weights, &biases, tail.limits)),
-        false => {
-            let (weights, biases) = (&weights, &biases);
-            let filters = Filters { weights, biases, groups: op.group, taps: window.taps(), limits: tail.limits };
-            What::Dense(Dense::new(&filters, simd))
+    let name = "Conv";
+    if is_depthwise {
+        let what = What::Channelwise(Channelwise::weighted(&weights, &biases, tail.limits));
+        return Some((Windowed::new(name, window, what, (axes, channels), simd), tail));
+    }
+    let (over, copied) = match window.over_copy(channels).filter(|_| op.group == 1) {
+        None => (window, None),
+        Some((over, copied)) => {
+            let rows = over.taps();
+            weights = with_rows_as_taps(&weights, channels, [rows, each / channels / rows]);
+            (over, Some(copied))
         }
     };
-    Some((Windowed::new("Conv", window, what, (axes, channels), simd), tail))
+    let filters =
+        Filters { weights: &weights, biases: &biases, groups: op.group, taps: over.taps(), limits: tail.limits };
+    let what = What::Dense(Dense::new(&filters, simd));
+    Some((Windowed { copied, ..Windowed::new(name, over, what, (axes, channels), simd) }, tail))
+}
+
+/// Weights in the order of output channel, channel, row and column in that of output channel, column, channel and row.
+fn with_rows_as_taps(weights: &[f32], channels: usize, [rows, columns]: [usize; 2]) -> Vec<f32> {
+    let mut ordered = Vec::with_capacity(weights.len());
+    for filter in weights.chunks_exact(channels * rows * columns) {
+        for (column, channel) in (0..columns).flat_map(|column| (0..channels).map(move |channel| (column, channel))) {
+            ordered.extend((0..rows).map(|row| filter[(channel * rows + row) * columns + column]));
+        }
+    }
+    ordered
 }
 
 /// Ours for a pooling.
@@ -216,15 +280,18 @@ fn pooling(model: &TypedModel, node: &TypedNode, simd: Simd) -> Option<Windowed>
         (_, Some(op)) => ("AveragePool", &op.pool_spec),
         _ => return None,
     };
-    let (window, axes) = window(model, node, spec)?;
+    let ((window, axes), channels) = (window(model, node, spec)?, spec.input_channels);
     let what = match node.op_as::<SumPool>() {
-        None => What::Channelwise(Channelwise::Max),
-        Some(op) if !op.normalize => What::Channelwise(Channelwise::Sum),
+        None => What::Channelwise(Channelwise::greatest(channels)),
+        Some(op) if !op.normalize => What::Channelwise(Channelwise::sums(channels)),
         // What ONNX counts where a window reaches beyond the padding is tract's to know.
         Some(op) if op.count_include_pad && window.is_padded() => return None,
-        Some(_) => What::Average((0..window.area()).map(|place| factor(&window, place)).collect::<Option<_>>()?),
+        Some(_) => {
+            let factors = (0..window.area()).map(|place| factor(&window, place)).collect::<Option<_>>()?;
+            What::Average(Channelwise::sums(channels), factors)
+        }
     };
-    Some(Windowed::new(name, window, what, (axes, spec.input_channels), simd))
+    Some(Windowed::new(name, window, what, (axes, channels), simd))
 }
 
 /// What makes an average of a sum.

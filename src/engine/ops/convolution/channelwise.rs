@@ -5,13 +5,24 @@ use super::window::PLACES;
 
 /// What becomes of a channel's taps.
 #[derive(Debug)]
-pub enum Channelwise {
-    /// Their sum, each times the weight of its tap and channel, and the channel's bias, within the limits.
-    Weighted { weights: Vec<f32>, biases: Vec<f32>, limits: [f32; 2] },
-    /// The greatest.
+pub struct Channelwise {
+    step: Step,
+    /// What each channel starts with.
+    start: Vec<f32>,
+    /// Of each tap and channel; none where the step takes none.
+    weights: Vec<f32>,
+    /// What lies outside of these becomes them.
+    limits: [f32; 2],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Adds the tap times its weight.
+    Weigh,
+    /// Adds the tap.
+    Add,
+    /// Takes the tap where it is greater.
     Max,
-    /// Their sum.
-    Sum,
 }
 
 impl Channelwise {
@@ -19,31 +30,41 @@ impl Channelwise {
     pub fn weighted(weights: &[f32], biases: &[f32], limits: [f32; 2]) -> Self {
         let (channels, taps) = (biases.len(), weights.len() / biases.len());
         let by_tap = (0..taps).flat_map(|tap| (0..channels).map(move |channel| weights[channel * taps + tap]));
-        Self::Weighted { weights: by_tap.collect(), biases: biases.to_vec(), limits }
+        Self { step: Step::Weigh, start: biases.to_vec(), weights: by_tap.collect(), limits }
+    }
+
+    /// The sums of the taps.
+    pub fn sums(channels: usize) -> Self {
+        Self::unweighted(Step::Add, vec![0.0; channels])
+    }
+
+    /// The greatest of the taps.
+    pub fn greatest(channels: usize) -> Self {
+        Self::unweighted(Step::Max, vec![f32::NEG_INFINITY; channels])
+    }
+
+    fn unweighted(step: Step, start: Vec<f32>) -> Self {
+        Self { step, start, weights: vec![], limits: [f32::NEG_INFINITY, f32::INFINITY] }
     }
 
     /// What a tap beside the image counts as.
     pub fn beside(&self) -> f32 {
-        if matches!(self, Self::Max) { f32::NEG_INFINITY } else { 0.0 }
+        if self.step == Step::Max { f32::NEG_INFINITY } else { 0.0 }
     }
 
     pub fn held_bytes(&self) -> u64 {
-        match self {
-            Self::Weighted { weights, .. } => (weights.len() * size_of::<f32>()) as u64,
-            _ => 0,
-        }
+        (self.weights.len() * size_of::<f32>()) as u64
     }
 
     /// Computes places whose taps are in the table; `to` holds as many rows of all channels, at most [`PLACES`].
     ///
     /// # Safety
     /// Every pointer in the table has all channels to read, and the table [`PLACES`] of them for each tap.
-    pub unsafe fn run(&self, simd: Simd, table: &[*const f32], channels: usize, to: &mut [f32]) {
-        let (taps, places) = (table.len() / PLACES, to.len() / channels);
+    pub unsafe fn run(&self, simd: Simd, table: &[*const f32], to: &mut [f32]) {
+        let (channels, taps) = (self.start.len(), table.len() / PLACES);
+        let places = to.len() / channels;
         assert!(taps * PLACES == table.len() && places <= PLACES && places * channels == to.len());
-        if let Self::Weighted { weights, biases, .. } = self {
-            assert!(weights.len() == taps * channels && biases.len() == channels);
-        }
+        assert!(self.step != Step::Weigh || self.weights.len() == taps * channels);
         simd.run(&Job { op: self, table: table.as_ptr(), taps, channels, to: to.as_mut_ptr(), places });
     }
 }
@@ -73,6 +94,7 @@ impl Work for Job<'_> {
     }
 }
 
+// No closures below: they would be functions of their own, without the vectors' instructions.
 impl Job<'_> {
     #[inline(always)]
     unsafe fn run_all<V: Vector>(&self) {
@@ -113,56 +135,43 @@ impl Job<'_> {
 
     #[inline(always)]
     unsafe fn tile<V: Vector, const ROWS: usize, const VECTORS: usize>(&self, first: usize, place: usize) {
-        // SAFETY: `channels` of everything are there to read: of biases, of each tap's weights, and behind each of the
-        // table's pointers; the vectors begin at `first` and end before them. `to` has a row of channels for each place.
+        // SAFETY: `channels` of everything are there to read: of what they start with, of each tap's weights, and behind
+        // each of the table's pointers; the vectors begin at `first` and end before them. `to` has a row of channels for
+        // each place.
         unsafe {
-            let vectors = |from: *const f32| -> [V; VECTORS] {
-                std::array::from_fn(|vector| V::load(from.add(first + vector * V::LANES)))
-            };
-            let rows = |tap: usize| -> [[V; VECTORS]; ROWS] {
-                let entries = self.table.add(tap * PLACES + place);
-                std::array::from_fn(|row| vectors(*entries.add(row)))
-            };
-            let taps = 0..self.taps;
-            let out = match self.op {
-                Channelwise::Weighted { weights, biases, limits } => {
-                    let [low, high] = limits.map(|limit| V::splat(limit));
-                    let mut sums = [vectors(biases.as_ptr()); ROWS];
-                    for tap in taps {
-                        let weights = vectors(weights.as_ptr().add(tap * self.channels));
-                        fold(&mut sums, &rows(tap), |sum, value, vector| value.mul_add(weights[vector], sum));
-                    }
-                    sums.map(|row| row.map(|sum| high.min(low.max(sum))))
-                }
-                Channelwise::Max => {
-                    let mut greatest = [[V::splat(f32::NEG_INFINITY); VECTORS]; ROWS];
-                    taps.for_each(|tap| fold(&mut greatest, &rows(tap), |greatest, value, _| greatest.max(value)));
-                    greatest
-                }
-                Channelwise::Sum => {
-                    let mut sums = [[V::splat(0.0); VECTORS]; ROWS];
-                    taps.for_each(|tap| fold(&mut sums, &rows(tap), |sum, value, _| sum.add(value)));
-                    sums
-                }
-            };
-            for (row, out) in out.iter().enumerate() {
-                let to = self.to.add((place + row) * self.channels + first);
-                out.iter().enumerate().for_each(|(vector, out)| out.store(to.add(vector * V::LANES)));
+            let zero = V::splat(0.0);
+            let mut start = [zero; VECTORS];
+            for vector in 0..VECTORS {
+                start[vector] = V::load(self.op.start.as_ptr().add(first + vector * V::LANES));
             }
-        }
-    }
-}
-
-/// Puts each value into the one at its place.
-#[inline(always)]
-fn fold<V: Vector, const ROWS: usize, const VECTORS: usize>(
-    into: &mut [[V; VECTORS]; ROWS],
-    values: &[[V; VECTORS]; ROWS],
-    by: impl Fn(V, V, usize) -> V,
-) {
-    for row in 0..ROWS {
-        for vector in 0..VECTORS {
-            into[row][vector] = by(into[row][vector], values[row][vector], vector);
+            let mut sums = [start; ROWS];
+            for tap in 0..self.taps {
+                let mut weights = [zero; VECTORS];
+                if self.op.step == Step::Weigh {
+                    for vector in 0..VECTORS {
+                        let from = tap * self.channels + first + vector * V::LANES;
+                        weights[vector] = V::load(self.op.weights.as_ptr().add(from));
+                    }
+                }
+                for row in 0..ROWS {
+                    let pixel = (*self.table.add(tap * PLACES + place + row)).add(first);
+                    for vector in 0..VECTORS {
+                        let (sum, value) = (sums[row][vector], V::load(pixel.add(vector * V::LANES)));
+                        sums[row][vector] = match self.op.step {
+                            Step::Weigh => value.mul_add(weights[vector], sum),
+                            Step::Add => sum.add(value),
+                            Step::Max => sum.max(value),
+                        };
+                    }
+                }
+            }
+            let (low, high) = (V::splat(self.op.limits[0]), V::splat(self.op.limits[1]));
+            for row in 0..ROWS {
+                let to = self.to.add((place + row) * self.channels + first);
+                for vector in 0..VECTORS {
+                    high.min(low.max(sums[row][vector])).store(to.add(vector * V::LANES));
+                }
+            }
         }
     }
 }

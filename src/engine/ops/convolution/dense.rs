@@ -4,6 +4,9 @@
 use super::vector::{Simd, Vector, Work};
 use super::window::PLACES;
 
+/// Floats of the widest vector.
+const WIDEST: usize = 16;
+
 /// Weights in the order in which they are read: blocks of output channels, each tap by tap, channel by channel.
 #[derive(Debug)]
 pub struct Dense {
@@ -125,6 +128,7 @@ impl Work for Job<'_> {
     }
 }
 
+// No closures below: they would be functions of their own, without the vectors' instructions.
 impl Job<'_> {
     /// As many places together as registers hold, then single ones.
     #[inline(always)]
@@ -155,14 +159,23 @@ impl Job<'_> {
         // all output channels for each place.
         unsafe {
             let mut weights = packed.as_ptr().add(block.start);
-            let biases: [V; VECTORS] = std::array::from_fn(|vector| V::load(weights.add(vector * V::LANES)));
+            let mut biases = [V::splat(0.0); VECTORS];
+            for vector in 0..VECTORS {
+                biases[vector] = V::load(weights.add(vector * V::LANES));
+            }
             weights = weights.add(VECTORS * V::LANES);
             let mut sums = [biases; ROWS];
             for tap in 0..*taps {
                 let entries = self.table.add(tap * PLACES + place);
-                let rows: [*const f32; ROWS] = std::array::from_fn(|row| (*entries.add(row)).add(block.input));
+                let mut rows = [std::ptr::null(); ROWS];
+                for row in 0..ROWS {
+                    rows[row] = (*entries.add(row)).add(block.input);
+                }
                 for channel in 0..*channels {
-                    let column: [V; VECTORS] = std::array::from_fn(|vector| V::load(weights.add(vector * V::LANES)));
+                    let mut column = biases;
+                    for vector in 0..VECTORS {
+                        column[vector] = V::load(weights.add(vector * V::LANES));
+                    }
                     for row in 0..ROWS {
                         let value = V::splat(*rows[row].add(channel));
                         for vector in 0..VECTORS {
@@ -172,20 +185,31 @@ impl Job<'_> {
                     weights = weights.add(VECTORS * V::LANES);
                 }
             }
-            let [low, high] = limits.map(|limit| V::splat(limit));
-            for (row, sums) in sums.iter().enumerate() {
-                let to = self.to.add((place + row) * outputs + block.output);
-                let mut left = block.size;
-                for (vector, sum) in sums.iter().enumerate() {
-                    let (to, sum) = (to.add(vector * V::LANES), high.min(low.max(*sum)));
-                    if left >= V::LANES {
-                        sum.store(to);
-                        left -= V::LANES;
-                    } else {
-                        let mut kept = [0.0; 16];
-                        sum.store(kept.as_mut_ptr());
-                        to.copy_from_nonoverlapping(kept.as_ptr(), left);
-                        left = 0;
+            let (low, high) = (V::splat(limits[0]), V::splat(limits[1]));
+            for row in 0..ROWS {
+                for vector in 0..VECTORS {
+                    sums[row][vector] = high.min(low.max(sums[row][vector]));
+                }
+            }
+            let to = self.to.add(place * outputs + block.output);
+            if block.size == VECTORS * V::LANES {
+                for row in 0..ROWS {
+                    for vector in 0..VECTORS {
+                        sums[row][vector].store(to.add(row * outputs + vector * V::LANES));
+                    }
+                }
+            } else {
+                let mut kept = [[[0.0; WIDEST]; VECTORS]; ROWS];
+                for row in 0..ROWS {
+                    for vector in 0..VECTORS {
+                        sums[row][vector].store(kept[row][vector].as_mut_ptr());
+                    }
+                }
+                for (row, vectors) in kept.iter().enumerate() {
+                    for (vector, values) in vectors.iter().enumerate() {
+                        let done = vector * V::LANES;
+                        let left = block.size.saturating_sub(done).min(V::LANES);
+                        to.add(row * outputs + done).copy_from_nonoverlapping(values.as_ptr(), left);
                     }
                 }
             }

@@ -8,6 +8,7 @@
 mod channels_last;
 mod channelwise;
 mod dense;
+mod pixels;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -22,7 +23,7 @@ pub use self::channels_last::convert;
 use self::channelwise::Channelwise;
 use self::dense::Dense;
 use self::vector::Simd;
-use self::window::{PLACES, Pixels, Window};
+use self::window::{Copied, PLACES, Pixels, Window};
 use super::kernel::{self, Kernel};
 
 /// What is computed at each place of a window.
@@ -31,7 +32,7 @@ enum What {
     Dense(Dense),
     Channelwise(Channelwise),
     /// The sum of the taps times a factor of the place: an average.
-    Average(Vec<f32>),
+    Average(Channelwise, Vec<f32>),
 }
 
 /// A convolution or pooling of images that have their channels last: batch, height and width, or batch and length.
@@ -39,6 +40,8 @@ enum What {
 struct Windowed {
     name: &'static str,
     window: Window,
+    /// For images that have their channels first: how they are copied to where the window sees them.
+    copied: Option<Copied>,
     what: What,
     /// The axes between the batch and the channels.
     axes: usize,
@@ -54,14 +57,24 @@ impl Windowed {
             What::Channelwise(what) => what.beside(),
             _ => 0.0,
         };
-        Self { name, window, what, axes, channels, beside: vec![beside; channels], simd }
+        Self { name, window, copied: None, what, axes, channels, beside: vec![beside; channels], simd }
     }
 
     fn typed(self) -> Box<dyn TypedOp> {
         kernel::typed(Arc::new(self))
     }
 
-    /// The axes of an image, without the batch.
+    /// The axes of an image that it takes, without the batch.
+    fn image(&self) -> TVec<usize> {
+        match &self.copied {
+            None => self.shape(self.window.image, self.channels),
+            Some(copied) => {
+                std::iter::once(self.channels).chain(copied.from[2 - self.axes..].iter().copied()).collect()
+            }
+        }
+    }
+
+    /// The axes of an image whose channels are last.
     fn shape(&self, sizes: [usize; 2], channels: usize) -> TVec<usize> {
         sizes[2 - self.axes..].iter().copied().chain([channels]).collect()
     }
@@ -75,22 +88,23 @@ impl Windowed {
 
     fn run(&self, values: &[f32], to: &mut [f32]) {
         let outputs = self.outputs();
+        let copy = self.copied.as_ref().map(|copied| copied.of(values));
+        let values = copy.as_deref().unwrap_or(values);
         let mut table = vec![std::ptr::null(); self.window.taps() * PLACES];
         let pixels = Pixels { values, channels: self.channels, beside: self.beside.as_ptr() };
         let end = to.len() / outputs;
         for (chunk, to) in to.chunks_mut(PLACES * outputs).enumerate() {
             let first = chunk * PLACES;
-            self.window.look_up(&mut table, first, end, pixels);
+            self.window.look_up(self.simd, &mut table, (first, end), pixels);
             // SAFETY: the table has `PLACES` entries for each tap, and each points to a pixel of the image or to the one
-            // beside it, which have all channels.
+            // beside it, which have all channels; in a copy to the first of a row's taps, which are all in the row.
             unsafe {
                 match &self.what {
                     What::Dense(dense) => dense.run(self.simd, &table, to),
-                    What::Channelwise(what) => what.run(self.simd, &table, self.channels, to),
-                    What::Average(_) => Channelwise::Sum.run(self.simd, &table, self.channels, to),
+                    What::Channelwise(what) | What::Average(what, _) => what.run(self.simd, &table, to),
                 }
             }
-            if let What::Average(factors) = &self.what {
+            if let What::Average(_, factors) = &self.what {
                 for (place, to) in to.chunks_mut(outputs).enumerate() {
                     let factor = factors[(first + place) % factors.len()];
                     to.iter_mut().for_each(|sum| *sum *= factor);
@@ -108,8 +122,8 @@ impl Kernel for Windowed {
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         ensure!(inputs.len() == 1, "{} inputs for {}", inputs.len(), self.name);
         let (images, image) = inputs[0].shape.split_first().context("images have axes")?;
-        let expected = self.shape(self.window.image, self.channels);
-        ensure!(image.iter().eq(expected.iter().map(|size| size.to_dim()).collect::<TVec<_>>().iter()));
+        let expected: TVec<TDim> = self.image().iter().map(|size| size.to_dim()).collect();
+        ensure!(*image == *expected, "an image of another shape");
         ensure!(inputs[0].datum_type == f32::datum_type());
         let shape = self.shape(self.window.places, self.outputs());
         let shape: TVec<TDim> = std::iter::once(images.clone()).chain(shape.iter().map(|size| size.to_dim())).collect();
@@ -118,7 +132,7 @@ impl Kernel for Windowed {
 
     fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
         let (images, image) = inputs[0].shape().split_first().context("images have axes")?;
-        ensure!(*image == *self.shape(self.window.image, self.channels), "an image of another shape");
+        ensure!(*image == *self.image(), "an image of another shape");
         let shape: TVec<usize> =
             std::iter::once(*images).chain(self.shape(self.window.places, self.outputs())).collect();
         // SAFETY: all of it is written below.
@@ -134,7 +148,7 @@ impl Kernel for Windowed {
         match &self.what {
             What::Dense(dense) => dense.held_bytes(),
             What::Channelwise(what) => what.held_bytes(),
-            What::Average(_) => 0,
+            What::Average(..) => 0,
         }
     }
 }

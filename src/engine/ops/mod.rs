@@ -16,6 +16,7 @@ mod celu;
 mod center_crop_pad;
 mod col2im;
 pub mod control;
+pub mod convolution;
 mod cum_prod;
 mod deform_conv;
 mod det;

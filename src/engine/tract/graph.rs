@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tract_onnx::Onnx;
 use tract_onnx::pb::ModelProto;
-use tract_onnx::prelude::{InferenceModel, InferenceModelExt, TValue, TVec, TypedSimplePlan};
+use tract_onnx::prelude::{InferenceModel, InferenceModelExt, TValue, TVec, TypedModel, TypedSimplePlan};
 use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::{
     DimFact, InferenceFact, IntoArcTensor, ShapeFactoid, TractResult, ensure, format_err,
@@ -19,6 +19,7 @@ use super::plan_key::PlanKey;
 use super::shared_weights::SharedWeights;
 use crate::engine::RunError;
 use crate::engine::ops::control::{Watch, eval};
+use crate::engine::ops::convolution;
 use crate::tensor::Tensor;
 
 /// A parsed file, and the weights that its plans share.
@@ -86,6 +87,7 @@ impl Graph {
                 check_sizes(&mut model)?;
             }
             model.inputs = taken.iter().map(|&input| model.inputs[input]).collect();
+            let model = convolution::convert(model.into_typed()?)?.into_optimized()?;
             Ok(Plan { taken: self.plans_by_values().then(|| taken.into()), ..self.plan(model)? })
         })
     }
@@ -106,12 +108,11 @@ impl Graph {
                 let fact = InferenceFact { shape: ShapeFactoid::closed(shape), ..fact };
                 model.set_input_fact(input, fact)?;
             }
-            self.plan(model)
+            self.plan(model.into_optimized()?)
         })
     }
 
-    fn plan(&self, model: InferenceModel) -> TractResult<Plan> {
-        let mut model = model.into_optimized()?;
+    fn plan(&self, mut model: TypedModel) -> TractResult<Plan> {
         self.weights.share(&mut model)?;
         Ok(Plan { runnable: TypedSimplePlan::new(model)?, taken: None })
     }

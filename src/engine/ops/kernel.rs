@@ -1,7 +1,9 @@
 //! Operators that are no more than a function from tensors to tensors: what they say of themselves is here made into
 //! what tract wants of an operator at each of its stages.
 
+use std::any::Any;
 use std::fmt::Debug;
+use std::sync::Weak;
 
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_core::ops::cast::cast;
@@ -11,7 +13,7 @@ use tract_onnx::tract_hir::internal::*;
 use super::Built;
 
 /// A function from tensors to tensors. It keeps nothing from one call to the next.
-pub trait Kernel: Debug + Send + Sync + 'static {
+pub trait Kernel: Any + Debug + Send + Sync {
     /// Its name in errors and plans: the operator's in ONNX.
     fn name(&self) -> &'static str;
 
@@ -49,6 +51,11 @@ pub trait Kernel: Debug + Send + Sync + 'static {
         0
     }
 
+    /// Whether another one is this one's equal, so that plans may hold one of them for both; asked of those that hold data.
+    fn is_same(&self, _other: &dyn Kernel) -> bool {
+        false
+    }
+
     /// Whether `facts` holds symbols of the operator's own.
     fn mints_symbols(&self) -> bool {
         false
@@ -72,6 +79,15 @@ pub fn held_bytes(op: &dyn TypedOp) -> Option<(usize, u64)> {
     let kernel = &op.downcast_ref::<KernelOp>()?.kernel;
     let bytes = kernel.held_bytes();
     (bytes > 0).then(|| (Arc::as_ptr(kernel).addr(), bytes))
+}
+
+/// Puts the equal of such an operator's data that is held already in the place of its own, or adds its own to what is held.
+pub fn hold_once(op: &mut dyn TypedOp, held: &mut Vec<Weak<dyn Kernel>>) {
+    let Some(op) = op.downcast_mut::<KernelOp>().filter(|op| op.kernel.held_bytes() > 0) else { return };
+    match held.iter().filter_map(Weak::upgrade).find(|held| op.kernel.is_same(&**held)) {
+        Some(equal) => op.kernel = equal,
+        None => held.push(Arc::downgrade(&op.kernel)),
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -48,6 +48,7 @@ use tract_onnx::model::OnnxOpRegister;
 use tract_onnx::tract_hir::internal::{InferenceOp, TractResult, TypedOp};
 
 pub use self::float8::Format as Format8;
+pub use self::kernel::{Kernel, hold_once};
 pub use self::ml::zip_map_classes;
 
 /// What tract wants from a builder: the operator, and the names it takes from the graph around it.

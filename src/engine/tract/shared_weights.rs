@@ -16,6 +16,8 @@ use tract_onnx::tract_core::prelude::tract_linalg::mmm::{
 };
 use tract_onnx::tract_hir::internal::TractResult;
 
+use crate::engine::ops::{self, Kernel};
+
 /// Smaller constants are not worth looking for.
 const WORTH_SHARING_BYTES: usize = 4096;
 
@@ -27,6 +29,7 @@ pub struct SharedWeights(Mutex<Known>);
 struct Known {
     tensors: Vec<Weak<Tensor>>,
     matrices: Vec<KnownMatrix>,
+    kernels: Vec<Weak<dyn Kernel>>,
 }
 
 /// A packed matrix without its bytes.
@@ -38,7 +41,7 @@ struct KnownMatrix {
 }
 
 impl SharedWeights {
-    /// Puts what earlier plans hold in the place of what is equal to it in this plan, bit by bit, and remembers the rest.
+    /// Puts what earlier plans hold in the place of what is equal to it in this plan and remembers the rest.
     ///
     /// # Errors
     /// tract's own, for a constant that it does not take back.
@@ -46,6 +49,7 @@ impl SharedWeights {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.tensors.retain(|tensor| tensor.strong_count() > 0);
         known.matrices.retain(|matrix| matrix.packed.strong_count() > 0);
+        known.kernels.retain(|kernel| kernel.strong_count() > 0);
         for node in &mut model.nodes {
             if let Some(constant) = node.op_as::<Const>() {
                 let held = known.tensor(constant.val());
@@ -56,6 +60,8 @@ impl SharedWeights {
                 node.op = Box::new(Const::new_with_opt_exotic_fact(held, exotic)?);
             } else if let Some(product) = node.op_as_mut::<OptMatMul>() {
                 product.micro_ops.iter_mut().for_each(|step| known.share_operands(step));
+            } else {
+                ops::hold_once(&mut *node.op, &mut known.kernels);
             }
         }
         Ok(())

@@ -4,7 +4,7 @@ use super::vector::{Simd, Vector, Work};
 use super::window::PLACES;
 
 /// What becomes of a channel's taps.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Channelwise {
     step: Step,
     /// What each channel starts with.

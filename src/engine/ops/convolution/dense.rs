@@ -8,7 +8,7 @@ use super::window::PLACES;
 const WIDEST: usize = 16;
 
 /// Weights in the order in which they are read: blocks of output channels, each tap by tap, channel by channel.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Dense {
     blocks: Vec<Block>,
     packed: Vec<f32>,
@@ -20,7 +20,7 @@ pub struct Dense {
 }
 
 /// Output channels that are computed together.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 struct Block {
     /// Its first input channel, its first output channel, and how many output channels it has.
     input: usize,

@@ -15,6 +15,7 @@ mod tests;
 mod vector;
 mod window;
 
+use std::any::Any;
 use std::sync::Arc;
 
 use tract_onnx::tract_hir::internal::*;
@@ -27,7 +28,7 @@ use self::window::{Copied, PLACES, Pixels, Window};
 use super::kernel::{self, Kernel};
 
 /// What is computed at each place of a window.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 enum What {
     Dense(Dense),
     Channelwise(Channelwise),
@@ -36,7 +37,7 @@ enum What {
 }
 
 /// A convolution or pooling of images that have their channels last: batch, height and width, or batch and length.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct Windowed {
     name: &'static str,
     window: Window,
@@ -142,6 +143,10 @@ impl Kernel for Windowed {
             output.try_as_plain_ram_mut()?.as_slice_mut::<f32>()?,
         );
         Ok(tvec![output])
+    }
+
+    fn is_same(&self, other: &dyn Kernel) -> bool {
+        (other as &dyn Any).downcast_ref::<Self>() == Some(self)
     }
 
     fn held_bytes(&self) -> u64 {

@@ -1,10 +1,11 @@
 //! `engine: auto` against the faster of both engines, on each model of the zoo.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use headgate::batching::{MeasureLimits, measure};
 use headgate::engine::auto::AutoEngine;
 use headgate::engine::{Engine, Model};
-use std::sync::Arc;
 
 use crate::rounds::{Ratio, micros, rounds};
 
@@ -57,15 +58,14 @@ pub fn auto(engine: &AutoEngine, zoo: &Path) {
 fn sizes(models: &[Arc<dyn Model>; 3]) -> Vec<(usize, Ratio, [f64; 2])> {
     let mut measured = vec![];
     let most = if models[0].signature().batch_axes().is_some() { usize::MAX } else { 1 };
+    // As a server does: it leaves the plans prepared that pay.
+    for model in models {
+        measure(model, None, &MeasureLimits::default());
+    }
     for rows in SIZES.into_iter().filter(|&rows| rows <= most) {
         let inputs = models[0].sample_inputs(rows);
-        // As a server does for the sizes that it runs often; an engine without plans has nothing to prepare.
-        let planned = models.each_ref().map(|model| model.prepare(&inputs).is_ok());
         let mut sessions: Vec<_> = models.iter().map(|model| model.clone().session()).collect();
         let times = rounds(ROUNDS, &mut sessions, std::slice::from_ref(&inputs));
-        for (model, _) in models.iter().zip(planned).filter(|(_, planned)| *planned) {
-            model.release(&inputs);
-        }
         let Ok(times) = times else { continue };
         let both = [micros(&times, 0), micros(&times, 1)];
         if both[0].min(both[1]) >= SHORT_US {

@@ -12,11 +12,11 @@ const MAX_ROWS: usize = 256;
 /// Of all runs and builds together; sizes that are left then run on what the last size runs on.
 const MAX_TIME: Duration = Duration::from_secs(2);
 /// Of one size on one engine, in each of the rounds.
-const TIME_PER_SIZE: Duration = Duration::from_millis(10);
+const TIME_PER_SIZE: Duration = Duration::from_millis(4);
 /// The engines take turns so often, so that a machine that was busy for a while does not look like a gain.
-const ROUNDS: usize = 2;
+const ROUNDS: usize = 5;
 /// Enough for the shortest to be near the truth.
-const MAX_RUNS: usize = 100;
+const MAX_RUNS: usize = 40;
 /// No size is tried whose run is likely to take longer.
 const MAX_RUN: Duration = Duration::from_millis(200);
 /// Of the inputs of one run.

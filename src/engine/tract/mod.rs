@@ -83,7 +83,7 @@ impl TractEngine {
         };
         let (inputs, outputs) = (specs(&facts.inputs)?, specs(&facts.outputs)?);
         let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
-        let deciding = deciding_inputs::positions(&proto, &names);
+        let deciding = deciding_inputs::deciding(&proto, &names);
         let graph = Graph::parse(&self.onnx, &proto, folder.to_str()).map_err(|fault| {
             let cause = external::without_folder(fault.into_cause("reading the graph"), folder);
             LoadError::Unsupported { engine: NAME, cause }

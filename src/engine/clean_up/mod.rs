@@ -8,6 +8,7 @@ mod edit;
 mod graphs;
 mod initial_states;
 mod inner_shapes;
+mod loop_sequences;
 mod lp_pool;
 mod quantised;
 mod random_like;
@@ -30,6 +31,7 @@ pub use self::sixteen_bits::looks_at_bits as keeps_sixteen_bits;
 pub fn apply(model: &mut ModelProto) {
     inner_shapes::apply(model);
     random_like::apply(model);
+    loop_sequences::apply(model);
     sequences::apply(model);
     sixteen_bits::widen(model);
     quantised::expand(model);

@@ -72,6 +72,7 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("Expand", at_run::build_expand);
     register.insert("Flatten", flatten::build);
     register.insert("HeadgateBarrier", for_passes::barrier);
+    register.insert("HeadgateJoin", for_passes::join);
     register.insert("HeadgateReverse", for_passes::reverse);
     register.insert("HeadgateRound16", for_passes::round_to);
     register.insert("HeadgateWidenBf16", for_passes::widen_bf16);

@@ -85,3 +85,75 @@ fn uses(graph: &GraphProto, name: &str) -> usize {
     };
     graph.output.iter().filter(|output| output.name == name).count() + graph.node.iter().map(inside).sum::<usize>()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::graphs::integers;
+    use super::super::testing::{info, run};
+    use super::*;
+    use tract_onnx::pb::attribute_proto::AttributeType;
+    use tract_onnx::pb::tensor_proto::DataType as OnnxType;
+    use tract_onnx::pb::{AttributeProto, OperatorSetIdProto};
+    use tract_onnx::tract_hir::internal::*;
+
+    /// Three turns that double `x` and append it to the sequence `sn`, and a node that makes `y` of it.
+    fn model(append: &[&str], last: NodeProto) -> ModelProto {
+        let untyped = |name: &str| ValueInfoProto { name: name.into(), ..Default::default() };
+        let body = GraphProto {
+            node: vec![
+                node("Identity", &["c"], &["on"]),
+                node("Add", &["h", "h"], &["h2"]),
+                node("SequenceInsert", append, &["s2"]),
+            ],
+            input: vec![
+                info("i", OnnxType::Int64),
+                info("c", OnnxType::Bool),
+                info("h", OnnxType::Float),
+                untyped("s"),
+            ],
+            output: vec![info("on", OnnxType::Bool), info("h2", OnnxType::Float), untyped("s2")],
+            ..Default::default()
+        };
+        let mut looped = node("Loop", &["n", "", "x", "s0"], &["hn", "sn"]);
+        let kind = AttributeType::Graph as i32;
+        looped.attribute.push(AttributeProto {
+            name: "body".into(),
+            g: Some(body),
+            r#type: kind,
+            ..Default::default()
+        });
+        let constants = [integers("n", &[3], &[]), integers("first", &[0], &[]), integers("last", &[-1], &[])];
+        let graph = GraphProto {
+            node: [&constants[..], &[node("SequenceEmpty", &[], &["s0"]), looped, last]].concat(),
+            input: vec![info("x", OnnxType::Float)],
+            output: vec![info("y", OnnxType::Float), info("hn", OnnxType::Float)],
+            ..Default::default()
+        };
+        let opset_import = vec![OperatorSetIdProto { domain: String::new(), version: 17 }];
+        ModelProto { graph: Some(graph), opset_import, ..Default::default() }
+    }
+
+    fn concat(axis: i64, new_axis: i64) -> NodeProto {
+        let concat = node("ConcatFromSequence", &["sn"], &["y"]);
+        with_integer(with_integer(concat, "axis", axis), "new_axis", new_axis)
+    }
+
+    #[test]
+    fn what_turns_append_is_stacked_joined_and_taken() {
+        let x = [tensor2(&[[1f32, 2.0]])];
+        let ran = |last| run(model(&["s", "h2"], last), &x).unwrap();
+        let all = ran(concat(0, 0));
+        assert_eq!(all, [tensor2(&[[2f32, 4.0], [4.0, 8.0], [8.0, 16.0]]), tensor2(&[[8f32, 16.0]])]);
+        assert_eq!(ran(concat(1, 0))[0], tensor2(&[[2f32, 4.0, 4.0, 8.0, 8.0, 16.0]]));
+        assert_eq!(ran(concat(-1, 1))[0], tensor3(&[[[2f32, 4.0, 8.0], [4.0, 8.0, 16.0]]]));
+        assert_eq!(ran(node("SequenceAt", &["sn", "last"], &["y"]))[0], tensor2(&[[8f32, 16.0]]));
+    }
+
+    #[test]
+    fn what_is_put_in_front_is_left_alone() {
+        let mut model = model(&["s", "h2", "first"], concat(0, 0));
+        let before = model.clone();
+        apply(&mut model);
+        assert_eq!(model, before);
+    }
+}

@@ -130,7 +130,7 @@ fn attribute(name: &str, kind: AttributeType) -> AttributeProto {
     AttributeProto { name: name.into(), r#type: kind as i32, ..AttributeProto::default() }
 }
 
-fn info(name: &str, kind: OnnxType) -> ValueInfoProto {
+pub fn info(name: &str, kind: OnnxType) -> ValueInfoProto {
     let tensor = type_proto::Tensor { elem_type: kind as i32, shape: None };
     let value = Some(type_proto::Value::TensorType(tensor));
     let r#type = Some(TypeProto { value, ..TypeProto::default() });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tract_onnx::Onnx;
 use tract_onnx::pb::ModelProto;
-use tract_onnx::prelude::{InferenceModel, InferenceModelExt, TValue, TVec, TypedModel, TypedSimplePlan};
+use tract_onnx::prelude::{InferenceModel, InferenceModelExt, TValue, TVec, TypedSimplePlan};
 use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::{
     DimFact, InferenceFact, IntoArcTensor, ShapeFactoid, TractResult, ensure, format_err,
@@ -17,7 +17,7 @@ use super::guard::{Fault, guarded};
 use super::memory::Memory;
 use super::plan_key::PlanKey;
 use crate::engine::RunError;
-use crate::engine::ops::control::{Watch, eval};
+use crate::engine::ops::control::{Watch, eval, plain_outputs};
 use crate::tensor::Tensor;
 
 /// A parsed file. Plans share its weights, as far as they don't pack them.
@@ -84,7 +84,7 @@ impl Graph {
                 check_sizes(&mut model)?;
             }
             model.inputs = taken.iter().map(|&input| model.inputs[input]).collect();
-            Ok(Plan { taken: self.plans_by_values().then(|| taken.into()), ..Plan::of(model.into_optimized()?)? })
+            Ok(Plan { taken: self.plans_by_values().then(|| taken.into()), ..Plan::of(model)? })
         })
     }
 
@@ -104,7 +104,7 @@ impl Graph {
                 let fact = InferenceFact { shape: ShapeFactoid::closed(shape), ..fact };
                 model.set_input_fact(input, fact)?;
             }
-            Plan::of(model.into_optimized()?)
+            Plan::of(model)
         })
     }
 }
@@ -136,8 +136,10 @@ pub struct Plan {
 }
 
 impl Plan {
-    fn of(model: TypedModel) -> TractResult<Self> {
-        Ok(Self { runnable: TypedSimplePlan::new(model)?, taken: None })
+    fn of(model: InferenceModel) -> TractResult<Self> {
+        let mut model = model.into_typed()?;
+        plain_outputs(&mut model)?;
+        Ok(Self { runnable: TypedSimplePlan::new(model.into_optimized()?)?, taken: None })
     }
 
     /// Counts what the plan holds.

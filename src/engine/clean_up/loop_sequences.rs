@@ -88,8 +88,9 @@ fn uses(graph: &GraphProto, name: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::ops::testing::info;
     use super::super::graphs::integers;
-    use super::super::testing::{info, run};
+    use super::super::testing::run;
     use super::*;
     use tract_onnx::pb::attribute_proto::AttributeType;
     use tract_onnx::pb::tensor_proto::DataType as OnnxType;

@@ -25,7 +25,6 @@ mod zip_map;
 use tract_onnx::pb::ModelProto;
 
 pub use self::edit::OWN_DOMAIN;
-pub use self::sixteen_bits::looks_at_bits as keeps_sixteen_bits;
 
 /// Changes the graph in place.
 pub fn apply(model: &mut ModelProto) {

@@ -37,7 +37,7 @@ mod space_to_depth;
 mod stand_in;
 mod tensor_scatter;
 #[cfg(test)]
-mod testing;
+pub mod testing;
 mod text;
 mod unique;
 mod wrap_pad;

@@ -10,6 +10,7 @@ mod initial_states;
 mod inner_shapes;
 mod loop_sequences;
 mod lp_pool;
+mod optionals;
 mod quantised;
 mod random_like;
 mod reversed;
@@ -30,6 +31,7 @@ pub use self::edit::OWN_DOMAIN;
 pub fn apply(model: &mut ModelProto) {
     inner_shapes::apply(model);
     random_like::apply(model);
+    optionals::apply(model);
     loop_sequences::apply(model);
     sequences::apply(model);
     sixteen_bits::widen(model);

@@ -15,6 +15,7 @@ mod bit_shift;
 mod celu;
 mod center_crop_pad;
 mod col2im;
+mod compress;
 pub mod control;
 mod cum_prod;
 mod deform_conv;
@@ -65,6 +66,7 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("Celu", celu::build);
     register.insert("CenterCropPad", center_crop_pad::build);
     register.insert("Col2Im", col2im::build);
+    register.insert("Compress", compress::build);
     register.insert("CumProd", cum_prod::build);
     register.insert("DeformConv", deform_conv::build);
     register.insert("Det", det::build);

@@ -1,20 +1,49 @@
 //! Which of a graph's inputs decide shapes by their values: the new shape of a Reshape, the axes of a sum, the sizes of a
-//! Resize, given by the client instead of written into the file.
+//! Resize, given by the client instead of written into the file. An integer or a BOOL that decides between branches, which
+//! may give other shapes, is one too.
 //!
 //! An engine that plans ahead needs such values when it plans. Found by reading the graph backwards from the inputs of
-//! operators that ONNX reads as shapes, axes, counts or sizes.
+//! operators that ONNX reads as shapes, axes, counts or sizes, and from conditions.
 
 use std::collections::{HashMap, HashSet};
 
-use tract_onnx::pb::{GraphProto, ModelProto, NodeProto};
+use tract_onnx::pb::tensor_proto::DataType as OnnxType;
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, ValueInfoProto, type_proto};
 
 use crate::tensor::{DataType, Tensor, element_count};
 
-/// Positions, among `names`, of the inputs whose values may decide shapes.
-pub fn positions(proto: &ModelProto, names: &[&str]) -> Vec<usize> {
-    let Some(graph) = &proto.graph else { return vec![] };
-    let deciding = values(graph);
-    names.iter().enumerate().filter(|(_, name)| deciding.contains(*name)).map(|(position, _)| position).collect()
+/// The inputs of a graph whose values may decide shapes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Deciding {
+    /// Where they are among the names of all.
+    pub positions: Vec<usize>,
+    /// Whether one of them chooses a branch: what holds of the outputs for one value may not hold for another.
+    pub chooses: bool,
+}
+
+/// Those among `names` that may decide.
+pub fn deciding(proto: &ModelProto, names: &[&str]) -> Deciding {
+    let Some(graph) = &proto.graph else { return Deciding::default() };
+    let (shapes, choices) = (values(graph, shaping), values(graph, choosing));
+    // Floats are data: they hardly come twice, and each plan would be for one request.
+    let is_float = |name: &str| {
+        let input = graph.input.iter().find(|input| input.name == name);
+        input.is_some_and(|input| elem_type(input).is_none_or(|elem_type| !NO_FLOATS.contains(&elem_type)))
+    };
+    let chooses = |name: &str| choices.contains(name) && !is_float(name);
+    let decides = |name: &str| shapes.contains(name) || chooses(name);
+    Deciding {
+        positions: names.iter().enumerate().filter(|(_, name)| decides(name)).map(|(position, _)| position).collect(),
+        chooses: names.iter().any(|name| chooses(name)),
+    }
+}
+
+/// Types of values that choose.
+const NO_FLOATS: [OnnxType; 3] = [OnnxType::Bool, OnnxType::Int32, OnnxType::Int64];
+
+fn elem_type(input: &ValueInfoProto) -> Option<OnnxType> {
+    let type_proto::Value::TensorType(tensor) = input.r#type.as_ref()?.value.as_ref()?;
+    OnnxType::try_from(tensor.elem_type).ok()
 }
 
 /// What a client may give for such an input, tried when a model is loaded: one of these fits most operators.
@@ -59,11 +88,11 @@ impl Guess {
     }
 }
 
-/// The values of the graph that decide shapes, from the operators back to where they come from.
-fn values(graph: &GraphProto) -> HashSet<&str> {
+/// The values that the operators take at the places that `of` says, and those that they come from.
+fn values<'a>(graph: &'a GraphProto, of: fn(&'a NodeProto) -> Vec<&'a str>) -> HashSet<&'a str> {
     let producers: HashMap<&str, &NodeProto> =
         graph.node.iter().flat_map(|node| node.output.iter().map(move |output| (output.as_str(), node))).collect();
-    let mut open: Vec<&str> = graph.node.iter().flat_map(deciding).collect();
+    let mut open: Vec<&str> = graph.node.iter().flat_map(of).collect();
     let mut found = HashSet::new();
     while let Some(value) = open.pop() {
         if value.is_empty() || !found.insert(value) {
@@ -79,7 +108,7 @@ fn values(graph: &GraphProto) -> HashSet<&str> {
 }
 
 /// The inputs of a node that are read as shapes, axes, counts or sizes.
-fn deciding(node: &NodeProto) -> Vec<&str> {
+fn shaping(node: &NodeProto) -> Vec<&str> {
     let positions: &[usize] = match node.op_type.as_str() {
         "ConstantOfShape" | "HannWindow" | "HammingWindow" | "BlackmanWindow" | "RandomUniform" => &[0],
         "AffineGrid" | "CenterCropPad" | "CumProd" | "CumSum" | "Expand" | "OneHot" | "Reshape" | "Split"
@@ -96,9 +125,16 @@ fn deciding(node: &NodeProto) -> Vec<&str> {
     positions.iter().filter_map(|&position| node.input.get(position)).map(String::as_str).collect()
 }
 
+/// The condition of a node that chooses.
+fn choosing(node: &NodeProto) -> Vec<&str> {
+    let condition = node.input.first().filter(|_| node.op_type == "If");
+    condition.map(String::as_str).into_iter().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tract_onnx::pb::TypeProto;
 
     fn node(op_type: &str, input: &[&str], output: &str) -> NodeProto {
         let input = input.iter().map(|name| (*name).to_owned()).collect();
@@ -106,8 +142,19 @@ mod tests {
     }
 
     fn found(nodes: Vec<NodeProto>) -> Vec<usize> {
-        let graph = GraphProto { node: nodes, ..Default::default() };
-        positions(&ModelProto { graph: Some(graph), ..Default::default() }, &["x", "s"])
+        let input = [("x", OnnxType::Float), ("s", OnnxType::Int64)].map(|(name, elem_type)| ValueInfoProto {
+            name: name.into(),
+            r#type: Some(TypeProto {
+                value: Some(type_proto::Value::TensorType(type_proto::Tensor {
+                    elem_type: elem_type as i32,
+                    shape: None,
+                })),
+                ..Default::default()
+            }),
+            ..Default::default()
+        });
+        let graph = GraphProto { node: nodes, input: input.into(), ..Default::default() };
+        deciding(&ModelProto { graph: Some(graph), ..Default::default() }, &["x", "s"]).positions
     }
 
     #[test]
@@ -116,6 +163,13 @@ mod tests {
         assert_eq!(found(vec![node("ReduceSum", &["x", "s"], "y")]), [1]);
         let computed = vec![node("Add", &["s", "one"], "t"), node("Expand", &["x", "t"], "y")];
         assert_eq!(found(computed), [1]);
+    }
+
+    #[test]
+    fn an_integer_that_chooses_a_branch_decides_and_data_does_not() {
+        let choice = |of: &str| vec![node("Greater", &[of, "zero"], "c"), node("If", &["c"], "y")];
+        assert_eq!(found(choice("s")), [1]);
+        assert!(found(choice("x")).is_empty());
     }
 
     #[test]

@@ -200,9 +200,6 @@ pub enum LoadError {
         missing_text(missing)
     )]
     MissingOperators { engine: &'static str, missing: Vec<MissingOperator> },
-    /// A pattern this engine is known to compute wrongly, refused by name.
-    #[error("refused, because the {engine} engine is known to compute it wrongly: {pattern}. {advice}")]
-    KnownWrong { engine: &'static str, pattern: String, advice: &'static str },
     #[error("the {engine} engine can't prepare the graph: {cause}")]
     Unsupported { engine: &'static str, cause: String },
     #[error("the warm-up run failed: {0}")]

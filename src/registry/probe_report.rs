@@ -25,7 +25,6 @@ pub enum ProbeReport {
 #[serde(rename_all = "snake_case")]
 pub enum RefusalKind {
     MissingOperators,
-    KnownWrong,
     Invalid,
     Unreadable,
     Unsupported,
@@ -38,7 +37,6 @@ impl From<&LoadError> for RefusalKind {
             LoadError::Unreadable(_) => Self::Unreadable,
             LoadError::Invalid(_) => Self::Invalid,
             LoadError::MissingOperators { .. } => Self::MissingOperators,
-            LoadError::KnownWrong { .. } => Self::KnownWrong,
             LoadError::Unsupported { .. } | LoadError::EngineAbsent(_) => Self::Unsupported,
             LoadError::WarmUp(_) => Self::WarmUp,
             LoadError::NoEngine { tract, .. } => Self::from(&**tract),

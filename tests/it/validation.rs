@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use crate::support::infer::{Call, Encoding, Wires};
-use crate::support::onnx::{celu_beside_bits, ones_matrix};
+use crate::support::onnx::ones_matrix;
 use crate::support::repository::{Manifest, TempDir, model_files};
 use crate::support::server::Server;
 use crate::support::zoo;
@@ -106,16 +106,6 @@ async fn recorded_examples_are_held() {
         Manifest::None,
     );
     server.answers("digits", 3).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_known_to_be_computed_wrongly_is_refused_by_name() {
-    let (repository, server, wires) = start(&[]).await;
-    let celu = vec![("model.onnx".to_owned(), celu_beside_bits())];
-    repository.add_files("digits", 2, &celu, Manifest::None);
-    let reason = server.reaches("digits", 2, "failed").await;
-    assert!(reason.contains("a Celu in a model with FLOAT16 and a BitCast"), "{reason}");
-    nothing_else_changed(&server, &wires, 2, &reason).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,7 +9,9 @@ mod eight_bits;
 mod graphs;
 mod initial_states;
 mod inner_shapes;
+mod loop_sequences;
 mod lp_pool;
+mod optionals;
 mod quantised;
 mod random_like;
 mod reversed;
@@ -25,12 +27,13 @@ mod zip_map;
 use tract_onnx::pb::ModelProto;
 
 pub use self::edit::OWN_DOMAIN;
-pub use self::sixteen_bits::looks_at_bits as keeps_sixteen_bits;
 
 /// Changes the graph in place.
 pub fn apply(model: &mut ModelProto) {
     inner_shapes::apply(model);
     random_like::apply(model);
+    optionals::apply(model);
+    loop_sequences::apply(model);
     sequences::apply(model);
     sixteen_bits::widen(model);
     eight_bits::widen(model);

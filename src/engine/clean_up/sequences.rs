@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto};
 
+use super::edit::OWN_DOMAIN;
 use super::graphs::{
     attribute, each_graph, input, integer, integers, is_onnx, node, opset, small_integers, with_integer, with_integers,
 };
@@ -21,7 +22,8 @@ const MAX_ITEMS_IN_ALL: usize = 1 << 16;
 pub fn apply(model: &mut ModelProto) {
     let opset = opset(model);
     each_graph(model, &mut |graph| {
-        if let Some(nodes) = graph.node.iter().any(makes_sequence).then(|| followed(graph, opset)).flatten() {
+        let trail = Trail { opset, known: HashMap::new(), sequences: HashMap::new(), items_in_all: 0, nodes: vec![] };
+        if let Some(nodes) = graph.node.iter().any(makes_sequence).then(|| trail.followed(graph)).flatten() {
             graph.node = nodes;
         }
     });
@@ -29,20 +31,6 @@ pub fn apply(model: &mut ModelProto) {
 
 fn makes_sequence(node: &NodeProto) -> bool {
     ["SequenceConstruct", "SequenceEmpty", "SplitToSequence"].iter().any(|op_type| is_onnx(node, op_type))
-}
-
-/// The graph's nodes without sequences; `None` where one can't be followed.
-fn followed(graph: &GraphProto, opset: i64) -> Option<Vec<NodeProto>> {
-    let mut trail = Trail { opset, known: HashMap::new(), sequences: HashMap::new(), items_in_all: 0, nodes: vec![] };
-    trail
-        .known
-        .extend(graph.initializer.iter().filter_map(|tensor| Some((tensor.name.clone(), small_integers(tensor)?))));
-    for node in &graph.node {
-        trail.follow(node)?;
-    }
-    let is_sequence = |name: &str| trail.sequences.contains_key(name);
-    let leaves = graph.output.iter().any(|output| is_sequence(&output.name));
-    (!leaves && !trail.nodes.iter().any(|node| uses(node, &is_sequence))).then_some(trail.nodes)
 }
 
 /// Whether the node, or a graph inside it, takes one of these values.
@@ -74,6 +62,18 @@ struct Trail {
 }
 
 impl Trail {
+    /// The graph's nodes without sequences; `None` where one can't be followed.
+    fn followed(mut self, graph: &GraphProto) -> Option<Vec<NodeProto>> {
+        let constants = graph.initializer.iter();
+        self.known.extend(constants.filter_map(|tensor| Some((tensor.name.clone(), small_integers(tensor)?))));
+        for node in &graph.node {
+            self.follow(node)?;
+        }
+        let is_sequence = |name: &str| self.sequences.contains_key(name);
+        let leaves = graph.output.iter().any(|output| is_sequence(&output.name));
+        (!leaves && !self.nodes.iter().any(|node| uses(node, &is_sequence))).then_some(self.nodes)
+    }
+
     fn follow(&mut self, node: &NodeProto) -> Option<()> {
         let output = node.output.first().cloned().unwrap_or_default();
         let sequence = match node.op_type.as_str() {
@@ -105,8 +105,20 @@ impl Trail {
         {
             self.known.insert(output.clone(), value);
         }
-        self.nodes.push(node.clone());
+        let mut node = node.clone();
+        if uses(&node, &|name| self.sequences.contains_key(name)) {
+            for graph in node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut()) {
+                graph.node = self.inside().followed(graph)?;
+            }
+        }
+        self.nodes.push(node);
         Some(())
+    }
+
+    /// What a graph inside a node sees.
+    fn inside(&self) -> Self {
+        let (known, sequences) = (self.known.clone(), self.sequences.clone());
+        Self { opset: self.opset, known, sequences, items_in_all: self.items_in_all, nodes: vec![] }
     }
 
     fn items(&self, node: &NodeProto) -> Option<&Vec<String>> {
@@ -177,6 +189,13 @@ impl Trail {
                 let place = self.place(at, 1, items.len())?;
                 vec![node("Identity", &[items.get(place)?], &[output])]
             }
+            Sequence::Pieces { tensor, axis, size: 1, keeps_axis } if self.number(input(at, 1)?).is_none() => {
+                let (place, one) = (format!("{output}.place"), format!("{output}.one"));
+                // An index that is a list of one keeps the axis.
+                let dims = if keeps_axis { integers(&one, &[1], &[1]) } else { integers(&one, &[], &[0]) };
+                let gather = node("Gather", &[&tensor, &place], &[output]);
+                vec![dims, node("Reshape", &[input(at, 1)?, &one], &[&place]), with_integer(gather, "axis", axis)]
+            }
             Sequence::Pieces { tensor, axis, size, keeps_axis } => {
                 let position = self.number(input(at, 1)?)?;
                 let [from, to, along] = ["from", "to", "along"].map(|part| format!("{output}.{part}"));
@@ -230,6 +249,11 @@ impl Trail {
                 if of == axis && axis >= 0 && keeps_axis != is_new =>
             {
                 self.nodes.push(node("Identity", &[&tensor], &[output]));
+                return Some(());
+            }
+            Sequence::Pieces { tensor, axis: 0, keeps_axis: false, .. } => {
+                let joined = NodeProto { domain: OWN_DOMAIN.into(), ..node("HeadgateJoin", &[&tensor], &[output]) };
+                self.nodes.push(with_integer(with_integer(joined, "axis", axis), "new_axis", i64::from(is_new)));
                 return Some(());
             }
             _ => return None,

@@ -36,7 +36,7 @@ pub fn widen(model: &mut ModelProto) {
 }
 
 /// Whether a BitCast may see how wide values of these types are: what it makes is as wide as what it takes.
-pub fn looks_at_bits(model: &ModelProto) -> bool {
+fn looks_at_bits(model: &ModelProto) -> bool {
     let sixteen_bits = [OnnxType::Float16, OnnxType::Bfloat16, OnnxType::Int16, OnnxType::Uint16];
     let makes_some = |node: &&NodeProto| {
         let to = edit::int_of(node, "to");

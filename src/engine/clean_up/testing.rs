@@ -2,13 +2,10 @@
 
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::DataType as OnnxType;
-use tract_onnx::pb::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TypeProto, ValueInfoProto,
-    type_proto,
-};
+use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto};
 use tract_onnx::tract_hir::internal::*;
 
-use super::super::ops;
+use super::super::ops::testing::{attribute, elem_type, info, run_model};
 
 /// A graph in the making; attributes go to the node added last.
 #[derive(Default)]
@@ -108,15 +105,7 @@ impl Graph {
 /// Runs a model through the passes.
 pub fn run(mut model: ModelProto, inputs: &[Tensor]) -> TractResult<Vec<Tensor>> {
     super::apply(&mut model);
-    let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
-    ops::register(&mut onnx.op_register);
-    let mut model = onnx.parse(&model, None)?.model;
-    for (index, input) in inputs.iter().enumerate() {
-        model.set_input_fact(index, InferenceFact::dt_shape(input.datum_type(), input.shape()))?;
-    }
-    let plan = model.into_optimized()?.into_runnable()?;
-    let inputs = inputs.iter().map(|input| input.clone().into_tvalue()).collect();
-    Ok(plan.run(inputs)?.into_iter().map(TValue::into_tensor).collect())
+    run_model(&model, inputs)
 }
 
 /// A tensor's values as floats.
@@ -129,32 +118,4 @@ pub fn close(got: &[f32], expected: &[f32], tolerance: f32) {
     assert_eq!(got.len(), expected.len(), "{got:?} instead of {expected:?}");
     let is_close = |(got, expected): (&f32, &f32)| (got - expected).abs() <= tolerance || got == expected;
     assert!(got.iter().zip(expected).all(is_close), "{got:?} instead of {expected:?}");
-}
-
-fn attribute(name: &str, kind: AttributeType) -> AttributeProto {
-    AttributeProto { name: name.into(), r#type: kind as i32, ..AttributeProto::default() }
-}
-
-fn info(name: &str, kind: OnnxType) -> ValueInfoProto {
-    let tensor = type_proto::Tensor { elem_type: kind as i32, shape: None };
-    let value = Some(type_proto::Value::TensorType(tensor));
-    let r#type = Some(TypeProto { value, ..TypeProto::default() });
-    ValueInfoProto { name: name.into(), r#type, ..ValueInfoProto::default() }
-}
-
-fn elem_type(kind: DatumType) -> OnnxType {
-    match kind {
-        DatumType::U8 => OnnxType::Uint8,
-        DatumType::I8 => OnnxType::Int8,
-        DatumType::U16 => OnnxType::Uint16,
-        DatumType::U32 => OnnxType::Uint32,
-        DatumType::U64 => OnnxType::Uint64,
-        DatumType::I32 => OnnxType::Int32,
-        DatumType::I64 => OnnxType::Int64,
-        DatumType::Bool => OnnxType::Bool,
-        DatumType::F16 => OnnxType::Float16,
-        DatumType::F32 => OnnxType::Float,
-        DatumType::F64 => OnnxType::Double,
-        other => panic!("no test has needed {other:?} yet"),
-    }
 }

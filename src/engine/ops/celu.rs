@@ -76,6 +76,14 @@ mod tests {
     }
 
     #[test]
+    fn halves_are_computed_as_halves() {
+        let halves = |values: &[f32]| tensor1(&values.iter().map(|x| f16::from_f32(*x)).collect::<Vec<f16>>());
+        let y = run(Node::new("Celu").float("alpha", 2.0), &[halves(&[-3.0, -0.5, 0.0, 0.5])], 1).unwrap();
+        // NumPy's, rounded
+        assert_close(&y[0].cast_to::<f32>().unwrap(), &[-1.5537109, -0.4423828, 0.0, 0.5]);
+    }
+
+    #[test]
     fn integers_are_refused() {
         assert!(run(Node::new("Celu"), &[tensor1(&[1i64])], 1).is_err());
     }

@@ -7,7 +7,7 @@ use tract_onnx::pb::tensor_proto::DataType as OnnxType;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
-use super::inputs::exactly;
+use super::inputs::{axis_of, exactly};
 use super::kernel::{Kernel, built};
 
 /// Gives its input as it is. tract's optimisations don't see through it, but for a constant; a second input that is none
@@ -40,6 +40,13 @@ pub fn widen_bf16(_: &ParsingContext, node: &NodeProto) -> Built {
 /// Zeros for the initial state of a recurrence, from its inputs X and R and its `layout`.
 pub fn zero_state(_: &ParsingContext, node: &NodeProto) -> Built {
     built(node, ZeroState { rows_first: node.get_attr::<i64>("layout")? != 0 })
+}
+
+/// Joins the slices of a tensor along its first axis as ConcatFromSequence joins the tensors of a sequence, by its attributes
+/// `axis` and `new_axis`.
+pub fn join(_: &ParsingContext, node: &NodeProto) -> Built {
+    let is_new = node.get_attr_opt::<i64>("new_axis")?.unwrap_or(0) != 0;
+    built(node, Join { axis: node.get_attr("axis")?, is_new })
 }
 
 #[derive(Debug)]
@@ -154,6 +161,50 @@ impl Kernel for ZeroState {
     }
 }
 
+#[derive(Debug)]
+struct Join {
+    axis: i64,
+    is_new: bool,
+}
+
+impl Join {
+    /// Where the first axis goes.
+    fn axis(&self, rank: usize) -> TractResult<usize> {
+        ensure!(rank > 0, "slices of a scalar");
+        axis_of(self.axis, if self.is_new { rank } else { rank - 1 }).context("attribute 'axis'")
+    }
+}
+
+impl Kernel for Join {
+    fn name(&self) -> &'static str {
+        "ConcatFromSequence"
+    }
+
+    fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        let [input] = exactly(inputs)?;
+        let axis = self.axis(input.rank())?;
+        let mut shape = input.shape.to_tvec();
+        let slices = shape.remove(0);
+        match self.is_new {
+            true => shape.insert(axis, slices),
+            false => shape[axis] = slices * shape[axis].clone(),
+        }
+        Ok(tvec!(input.datum_type.fact(shape)))
+    }
+
+    fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
+        let axis = self.axis(inputs[0].rank())?;
+        let moved = inputs[0].clone().into_tensor().move_axis(0, axis)?;
+        if self.is_new {
+            return Ok(tvec!(moved));
+        }
+        let mut shape = TVec::from_slice(moved.shape());
+        let slices = shape.remove(axis);
+        shape[axis] *= slices;
+        Ok(tvec!(moved.into_shape(&shape)?))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::{Node, run};
@@ -163,6 +214,18 @@ mod tests {
     fn the_bits_of_bfloat16_become_floats() {
         let y = run(Node::new("HeadgateWidenBf16"), &[tensor1(&[0x3f80u16, 0xc040])], 1).unwrap();
         assert_eq!(y, [tensor1(&[1.0f32, -3.0])]);
+    }
+
+    #[test]
+    fn slices_are_joined_along_any_axis() {
+        let x = tensor3(&[[[1f32, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]]]);
+        let join =
+            |axis, is_new| run(Node::new("HeadgateJoin").int("axis", axis).int("new_axis", is_new), &[x.clone()], 1);
+        assert_eq!(join(0, 0).unwrap(), [tensor2(&[[1f32, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]])]);
+        assert_eq!(join(-1, 0).unwrap(), [tensor2(&[[1f32, 2.0, 5.0, 6.0], [3.0, 4.0, 7.0, 8.0]])]);
+        assert_eq!(join(2, 1).unwrap(), [tensor3(&[[[1f32, 5.0], [2.0, 6.0]], [[3.0, 7.0], [4.0, 8.0]]])]);
+        assert!(join(2, 0).is_err());
+        assert!(join(3, 1).is_err());
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod bit_shift;
 mod celu;
 mod center_crop_pad;
 mod col2im;
+mod compress;
 pub mod control;
 pub mod convolution;
 mod cum_prod;
@@ -39,7 +40,7 @@ mod space_to_depth;
 mod stand_in;
 mod tensor_scatter;
 #[cfg(test)]
-mod testing;
+pub mod testing;
 mod text;
 mod unique;
 mod wrap_pad;
@@ -69,6 +70,7 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("Celu", celu::build);
     register.insert("CenterCropPad", center_crop_pad::build);
     register.insert("Col2Im", col2im::build);
+    register.insert("Compress", compress::build);
     register.insert("CumProd", cum_prod::build);
     register.insert("DeformConv", deform_conv::build);
     register.insert("Det", det::build);
@@ -76,6 +78,7 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("Expand", at_run::build_expand);
     register.insert("Flatten", flatten::build);
     register.insert("HeadgateBarrier", for_passes::barrier);
+    register.insert("HeadgateJoin", for_passes::join);
     register.insert("HeadgateReverse", for_passes::reverse);
     register.insert("HeadgateRound16", for_passes::round_to);
     register.insert("HeadgateRound8", float8::round);

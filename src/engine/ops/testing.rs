@@ -76,19 +76,11 @@ impl Node {
     pub fn into_graph_with(self, inputs: &[Tensor], known: &[Tensor], outputs: usize) -> GraphProto {
         let named = |prefix: &str, count: usize| (0..count).map(|i| format!("{prefix}{i}")).collect::<Vec<_>>();
         let (input_names, output_names) = (named("x", inputs.len()), named("y", outputs));
-        let info = |name: &String, elem_type: i32| ValueInfoProto {
-            name: name.clone(),
-            r#type: Some(TypeProto {
-                value: Some(type_proto::Value::TensorType(type_proto::Tensor { elem_type, shape: None })),
-                ..Default::default()
-            }),
-            ..Default::default()
-        };
         let known_names = named("k", known.len());
         let constant = |(name, value): (&String, &Tensor)| TensorProto {
             name: name.clone(),
             dims: value.shape().iter().map(|&side| side as i64).collect(),
-            data_type: elem_type(value),
+            data_type: elem_type(value.datum_type()) as i32,
             raw_data: value.as_bytes().to_vec(),
             ..Default::default()
         };
@@ -99,8 +91,12 @@ impl Node {
                 output: output_names.clone(),
                 ..self.0
             }],
-            input: input_names.iter().zip(inputs).map(|(name, input)| info(name, elem_type(input))).collect(),
-            output: output_names.iter().map(|name| info(name, OnnxType::Float as i32)).collect(),
+            input: input_names
+                .iter()
+                .zip(inputs)
+                .map(|(name, input)| info(name, elem_type(input.datum_type())))
+                .collect(),
+            output: output_names.iter().map(|name| info(name, OnnxType::Float)).collect(),
             ..Default::default()
         }
     }
@@ -125,14 +121,26 @@ pub fn run_known(node: Node, inputs: &[Tensor], known: &[Tensor], outputs: usize
 
 /// The outputs of a graph for these inputs.
 pub fn run_graph(graph: GraphProto, inputs: &[Tensor]) -> TractResult<Vec<Tensor>> {
-    let plan = planned(graph, inputs)?;
+    run_plan(&planned(graph, inputs)?, inputs)
+}
+
+/// The outputs of a model for these inputs.
+pub fn run_model(model: &ModelProto, inputs: &[Tensor]) -> TractResult<Vec<Tensor>> {
+    run_plan(&planned_model(model, inputs)?, inputs)
+}
+
+fn run_plan(plan: &Arc<TypedSimplePlan>, inputs: &[Tensor]) -> TractResult<Vec<Tensor>> {
     let inputs = inputs.iter().map(|input| input.clone().into_tvalue()).collect();
     Ok(plan.run(inputs)?.into_iter().map(TValue::into_tensor).collect())
 }
 
 /// A plan of a graph for inputs of these shapes.
 pub fn planned(graph: GraphProto, inputs: &[Tensor]) -> TractResult<Arc<TypedSimplePlan>> {
-    let mut model = parsed(graph)?;
+    planned_model(&model(graph), inputs)
+}
+
+fn planned_model(model: &ModelProto, inputs: &[Tensor]) -> TractResult<Arc<TypedSimplePlan>> {
+    let mut model = parsed(model)?;
     for (index, input) in inputs.iter().enumerate() {
         model.set_input_fact(index, InferenceFact::dt_shape(input.datum_type(), input.shape()))?;
     }
@@ -141,7 +149,7 @@ pub fn planned(graph: GraphProto, inputs: &[Tensor]) -> TractResult<Arc<TypedSim
 
 /// The shapes that tract expects of the outputs where the first dimension of every input is a symbol, as texts.
 pub fn shapes_for_any_rows(node: Node, inputs: &[Tensor], outputs: usize) -> TractResult<Vec<String>> {
-    let mut model = parsed(node.into_graph(inputs, outputs))?;
+    let mut model = parsed(&model(node.into_graph(inputs, outputs)))?;
     let rows = model.symbols.sym("N").to_dim();
     for (index, input) in inputs.iter().enumerate() {
         let mut shape: TVec<TDim> = input.shape().iter().map(|dim| dim.to_dim()).collect();
@@ -152,13 +160,16 @@ pub fn shapes_for_any_rows(node: Node, inputs: &[Tensor], outputs: usize) -> Tra
     (0..outputs).map(|output| Ok(format!("{:?}", model.output_fact(output)?.shape))).collect()
 }
 
-fn parsed(graph: GraphProto) -> TractResult<InferenceModel> {
+fn model(graph: GraphProto) -> ModelProto {
     let opset = |domain: &str, version| OperatorSetIdProto { domain: domain.into(), version };
     let opset_import = vec![opset("", 17), opset("ai.onnx.ml", 4)];
-    let model = ModelProto { graph: Some(graph), opset_import, ..Default::default() };
+    ModelProto { graph: Some(graph), opset_import, ..Default::default() }
+}
+
+fn parsed(model: &ModelProto) -> TractResult<InferenceModel> {
     let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
     super::register(&mut onnx.op_register);
-    Ok(onnx.parse(&model, None)?.model)
+    Ok(onnx.parse(model, None)?.model)
 }
 
 /// Checks FP32 values against those of ONNX Runtime, which adds in another order.
@@ -169,22 +180,31 @@ pub fn assert_close(got: &Tensor, expected: &[f32]) {
     assert!(close, "{got:?} instead of {expected:?}");
 }
 
-fn attribute(name: &str, kind: AttributeType) -> AttributeProto {
+pub fn attribute(name: &str, kind: AttributeType) -> AttributeProto {
     AttributeProto { name: name.into(), r#type: kind as i32, ..Default::default() }
 }
 
-fn elem_type(tensor: &Tensor) -> i32 {
-    let known = match tensor.datum_type() {
-        DatumType::F32 => OnnxType::Float,
-        DatumType::F64 => OnnxType::Double,
+/// A tensor of this type and any shape.
+pub fn info(name: &str, elem_type: OnnxType) -> ValueInfoProto {
+    let tensor = type_proto::Tensor { elem_type: elem_type as i32, shape: None };
+    let value = Some(type_proto::Value::TensorType(tensor));
+    ValueInfoProto { name: name.into(), r#type: Some(TypeProto { value, ..Default::default() }), ..Default::default() }
+}
+
+pub fn elem_type(dt: DatumType) -> OnnxType {
+    match dt {
         DatumType::Bool => OnnxType::Bool,
         DatumType::U8 => OnnxType::Uint8,
+        DatumType::I8 => OnnxType::Int8,
         DatumType::U16 => OnnxType::Uint16,
+        DatumType::U32 => OnnxType::Uint32,
         DatumType::U64 => OnnxType::Uint64,
         DatumType::I32 => OnnxType::Int32,
         DatumType::I64 => OnnxType::Int64,
+        DatumType::F16 => OnnxType::Float16,
+        DatumType::F32 => OnnxType::Float,
+        DatumType::F64 => OnnxType::Double,
         DatumType::String => OnnxType::String,
         other => panic!("no test has needed {other:?} yet"),
-    };
-    known as i32
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tract_onnx::Onnx;
 use tract_onnx::pb::ModelProto;
-use tract_onnx::prelude::{InferenceModel, InferenceModelExt, TValue, TVec, TypedModel, TypedSimplePlan};
+use tract_onnx::prelude::{InferenceModel, InferenceModelExt, TValue, TVec, TypedSimplePlan};
 use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::{
     DimFact, InferenceFact, IntoArcTensor, ShapeFactoid, TractResult, ensure, format_err,
@@ -18,7 +18,7 @@ use super::memory::Memory;
 use super::plan_key::PlanKey;
 use super::shared_weights::SharedWeights;
 use crate::engine::RunError;
-use crate::engine::ops::control::{Watch, eval};
+use crate::engine::ops::control::{Watch, eval, plain_outputs};
 use crate::engine::ops::convolution;
 use crate::tensor::Tensor;
 
@@ -87,7 +87,7 @@ impl Graph {
                 check_sizes(&mut model)?;
             }
             model.inputs = taken.iter().map(|&input| model.inputs[input]).collect();
-            let model = convolution::convert(model.into_typed()?)?.into_optimized()?;
+            let model = convolution::convert(model.into_typed()?)?;
             Ok(Plan { taken: self.plans_by_values().then(|| taken.into()), ..self.plan(model)? })
         })
     }
@@ -108,11 +108,13 @@ impl Graph {
                 let fact = InferenceFact { shape: ShapeFactoid::closed(shape), ..fact };
                 model.set_input_fact(input, fact)?;
             }
-            self.plan(model.into_optimized()?)
+            self.plan(model.into_typed()?)
         })
     }
 
     fn plan(&self, mut model: TypedModel) -> TractResult<Plan> {
+        plain_outputs(&mut model)?;
+        let mut model = model.into_optimized()?;
         self.weights.share(&mut model)?;
         Ok(Plan { runnable: TypedSimplePlan::new(model)?, taken: None })
     }

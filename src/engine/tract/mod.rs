@@ -2,14 +2,13 @@
 //!
 //! What must not be forgotten when this is changed: a run state keeps the hidden state of recurrent operators, so each
 //! run gets its own; a plan for concrete shapes is faster than a symbolic one; tract may panic on a client's data; it may
-//! give INT64 outputs as its own symbolic type; and some patterns it computes wrongly without any error, which
-//! `known_wrong` refuses.
+//! give INT64 outputs as its own symbolic type; and some patterns it computes wrongly without any error: those that are known
+//! have an operator of ours in their place, or a pass that writes them otherwise.
 
 mod builder;
 mod convert;
 mod graph;
 mod guard;
-mod known_wrong;
 mod memory;
 mod model;
 mod plan_key;
@@ -76,7 +75,6 @@ impl TractEngine {
         // Of what is left: some operators are cleaned away.
         support::operators(&onnx::facts(&proto), &self.onnx.op_register)?;
         support::datatypes(&proto)?;
-        known_wrong::check(&proto)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         external::check(&proto, folder)?;
         let specs = |declared: &[onnx::Declared]| -> Result<Vec<TensorSpec>, LoadError> {
@@ -84,7 +82,7 @@ impl TractEngine {
         };
         let (inputs, outputs) = (specs(&facts.inputs)?, specs(&facts.outputs)?);
         let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
-        let deciding = deciding_inputs::positions(&proto, &names);
+        let deciding = deciding_inputs::deciding(&proto, &names);
         let graph = Graph::parse(&self.onnx, &proto, folder.to_str()).map_err(|fault| {
             let cause = external::without_folder(fault.into_cause("reading the graph"), folder);
             LoadError::Unsupported { engine: NAME, cause }

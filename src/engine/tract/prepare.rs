@@ -10,7 +10,7 @@ use super::guard::Fault;
 use super::model::{TractModel, declared_outputs, engine_inputs};
 use super::plans::{PlanUse, Plans};
 use crate::engine::closeness::is_close;
-use crate::engine::deciding_inputs::GUESSES;
+use crate::engine::deciding_inputs::{Deciding, GUESSES};
 use crate::engine::sample::{self, Sizes, Style};
 use crate::engine::warm_up::{self, Sample, shapes};
 use crate::engine::{LoadError, RunError};
@@ -28,15 +28,15 @@ const SYMBOLIC_TOLERANCE: f64 = 1e-3;
 pub fn prepare(
     graph: Graph,
     (inputs, outputs): (Vec<TensorSpec>, Vec<TensorSpec>),
-    deciding: Vec<usize>,
+    deciding: Deciding,
     builder: &Arc<Builder>,
 ) -> Result<TractModel, LoadError> {
     let signature = Signature { inputs, outputs, batching: Batching::Unproven("not looked for yet".into()) };
     let mut workshop = Workshop { axes: warm_up::likely_axes(&signature.inputs), signature, graph };
     let start = match workshop.start() {
-        Err(refused) if !deciding.is_empty() => {
-            workshop.graph.plan_by_values(deciding.clone());
-            workshop.start_by_values(&deciding).ok_or(refused)?
+        Err(refused) if !deciding.positions.is_empty() => {
+            workshop.graph.plan_by_values(deciding.positions.clone());
+            workshop.start_by_values(&deciding.positions).ok_or(refused)?
         }
         start => start?,
     };
@@ -47,12 +47,16 @@ pub fn prepare(
         notes.push(warm_up::NOT_WARMED_UP.into());
     }
     let Workshop { graph, signature, axes } = workshop;
+    let is_chosen = deciding.chooses && graph.plans_by_values();
     let key = |inputs: &[Tensor]| graph.key(inputs).ok();
     let first = start.plan.as_ref().and_then(|(cost, plan)| Some((key(&start.inputs)?, *cost, plan.clone())));
     let plans = Plans::new(graph, first, symbolic, builder);
     let sample = Sample { axes, other: start.sizes.other, style: start.style };
     let mut model = TractModel { signature, notes, sample, plans };
-    prove_batch_axis(&mut model, &start);
+    match is_chosen {
+        true => model.signature.batching = Batching::Unproven("an input chooses what is computed".into()),
+        false => prove_batch_axis(&mut model, &start),
+    }
     Ok(model)
 }
 

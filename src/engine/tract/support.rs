@@ -82,7 +82,7 @@ fn has_datatype(elem_type: i32) -> bool {
 }
 
 /// Every element type that a graph names: of its inputs and outputs, its weights and its casts.
-pub fn elem_types(graph: &GraphProto) -> Vec<i32> {
+fn elem_types(graph: &GraphProto) -> Vec<i32> {
     let infos = graph.input.iter().chain(&graph.output);
     let declared = infos.filter_map(|info| match info.r#type.as_ref()?.value.as_ref()? {
         type_proto::Value::TensorType(tensor) => Some(tensor.elem_type),

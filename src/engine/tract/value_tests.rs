@@ -4,13 +4,16 @@ use std::fs;
 use std::sync::Arc;
 
 use prost::Message;
+use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension::Value};
 use tract_onnx::pb::{
-    GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto,
+    ValueInfoProto, type_proto,
 };
 
 use super::TractEngine;
 use crate::engine::{Engine, Model};
+use crate::signature::Batching;
 use crate::tensor::{DataType, Tensor};
 
 fn info(name: &str, elem_type: i32, dims: &[i64]) -> ValueInfoProto {
@@ -20,16 +23,24 @@ fn info(name: &str, elem_type: i32, dims: &[i64]) -> ValueInfoProto {
     ValueInfoProto { name: name.into(), r#type: Some(TypeProto { value, ..Default::default() }), ..Default::default() }
 }
 
+fn node(op_type: &str, inputs: &[&str], output: &str) -> NodeProto {
+    let input = inputs.iter().map(|name| (*name).to_owned()).collect();
+    NodeProto { op_type: op_type.into(), input, output: vec![output.into()], ..Default::default() }
+}
+
 /// `y = op(x, s)` with `x` FP32 `[2, 6]` and `s` INT64 `[2]`.
 fn model(op_type: &str) -> Arc<dyn Model> {
+    model_of(vec![node(op_type, &["x", "s"], "y")])
+}
+
+/// The same of several nodes; `zero` is INT64 `[1]`.
+fn model_of(nodes: Vec<NodeProto>) -> Arc<dyn Model> {
+    let zero =
+        TensorProto { name: "zero".into(), dims: vec![1], data_type: 7, int64_data: vec![0], ..Default::default() };
     let graph = GraphProto {
         name: "g".into(),
-        node: vec![NodeProto {
-            op_type: op_type.into(),
-            input: vec!["x".into(), "s".into()],
-            output: vec!["y".into()],
-            ..Default::default()
-        }],
+        node: nodes,
+        initializer: vec![zero],
         input: vec![info("x", 1, &[2, 6]), info("s", 7, &[2])],
         output: vec![ValueInfoProto { r#type: info("y", 1, &[]).r#type, name: "y".into(), ..Default::default() }],
         ..Default::default()
@@ -73,4 +84,20 @@ fn values_that_fit_nothing_fail_that_request_alone() {
         }
         assert_eq!(run(&grows, [2, 1]).unwrap().shape()[0], if op_type == "Tile" { 4 } else { 2 });
     }
+}
+
+#[test]
+fn a_value_chooses_between_branches_of_different_rank() {
+    let branch = |name: &str, node: NodeProto| {
+        let output = vec![info(&node.output[0], 1, &[])];
+        let graph = GraphProto { name: "b".into(), node: vec![node], output, ..Default::default() };
+        AttributeProto { name: name.into(), r#type: AttributeType::Graph as i32, g: Some(graph), ..Default::default() }
+    };
+    let mut choice = node("If", &["c"], "y");
+    choice.attribute.push(branch("then_branch", node("Unsqueeze", &["x", "zero"], "t")));
+    choice.attribute.push(branch("else_branch", node("Identity", &["x"], "e")));
+    let model = model_of(vec![node("ReduceMax", &["s"], "m"), node("Greater", &["m", "zero"], "c"), choice]);
+    assert_eq!(run(&model, [1, 0]).unwrap().shape(), [1, 2, 6]);
+    assert_eq!(run(&model, [0, -1]).unwrap().shape(), [2, 6]);
+    assert!(matches!(&model.signature().batching, Batching::Unproven(cause) if cause.contains("chooses")));
 }

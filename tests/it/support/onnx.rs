@@ -30,9 +30,7 @@ impl Message {
 }
 
 const FLOAT: u64 = 1;
-const INT16: u64 = 5;
 const INT64: u64 = 7;
-const FLOAT16: u64 = 10;
 
 /// y = x + the corner of a matrix of ones, `side` by `side`, multiplied with itself `products` times. The file is small
 /// whatever the numbers say.
@@ -47,13 +45,6 @@ pub fn ones_matrix(side: u64, products: usize) -> Vec<u8> {
     let shape = [side, side].into_iter().flat_map(u64::to_le_bytes).collect::<Vec<u8>>();
     let shape = Message::default().number(1, 2).number(2, INT64).bytes(8, "shape").bytes(9, shape);
     model(&nodes, &[shape.0])
-}
-
-/// A Celu in a model of FLOAT16 that looks at its bits, which the engine is known to compute wrongly.
-pub fn celu_beside_bits() -> Vec<u8> {
-    let half = Message::default().number(1, 1).number(2, FLOAT16).bytes(8, "half").bytes(9, [0, 0]);
-    let bits = node("BitCast", &["half"], "bits", &[integer_attribute("to", INT16)]);
-    model(&[bits, node("Celu", &["x"], "y", &[])], &[half.0])
 }
 
 /// y = an operator of ONNX that reads image files, which no engine here has.

@@ -67,15 +67,7 @@ impl Body {
         let facts: Vec<InferenceFact> = inputs.iter().map(InferenceFact::from).collect();
         let (model, kept) = self.with_inputs(&facts)?;
         let mut model = model.into_typed()?.into_decluttered()?;
-        let outputs = model.outputs.clone();
-        let plain = |(index, outlet): (usize, OutletId)| -> TractResult<OutletId> {
-            if !model.outlet_fact(outlet)?.datum_type.is_tdim() {
-                return Ok(outlet);
-            }
-            Ok(model.wire_node(format!("output{index}.plain"), cast(i64::datum_type()), &[outlet])?[0])
-        };
-        let outputs = outputs.into_iter().enumerate().map(plain).collect::<TractResult<Vec<_>>>()?;
-        model.select_output_outlets(&outputs)?;
+        plain_outputs(&mut model)?;
         Ok(Nested::new(kept, model))
     }
 
@@ -98,4 +90,15 @@ impl Body {
         }
         Ok((model, kept))
     }
+}
+
+/// Makes plain integers of outputs that are tract's symbolic ones: outside nothing knows what their symbols stand for.
+pub fn plain_outputs(model: &mut TypedModel) -> TractResult<()> {
+    let mut outputs = model.outputs.clone();
+    for (index, output) in outputs.iter_mut().enumerate() {
+        if model.outlet_fact(*output)?.datum_type.is_tdim() {
+            *output = model.wire_node(format!("output{index}.plain"), cast(i64::datum_type()), &[*output])?[0];
+        }
+    }
+    model.select_output_outlets(&outputs)
 }

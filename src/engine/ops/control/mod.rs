@@ -18,6 +18,7 @@ mod testing;
 mod turns;
 mod watch;
 
+pub use self::body::plain_outputs;
 pub use self::watch::{Watch, eval};
 
 use tract_onnx::tract_hir::internal::{InferenceModel, InferenceOp, TypedModel, TypedOp};

@@ -2,7 +2,7 @@
 
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::DataType as OnnxType;
-use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, TensorProto, TypeProto, ValueInfoProto, type_proto};
+use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, TensorProto};
 
 /// A node written as `y z = Operator(a, b, )`, where an input left out is nothing between commas.
 pub fn node(text: &str) -> NodeProto {
@@ -34,13 +34,7 @@ pub fn graph(inputs: &str, nodes: Vec<NodeProto>, outputs: &str) -> GraphProto {
             "b" => OnnxType::Bool,
             _ => OnnxType::Float,
         };
-        let tensor = type_proto::Tensor { elem_type: elem_type as i32, shape: None };
-        let value = Some(type_proto::Value::TensorType(tensor));
-        ValueInfoProto {
-            name: name.into(),
-            r#type: Some(TypeProto { value, ..Default::default() }),
-            ..Default::default()
-        }
+        super::super::testing::info(name, elem_type)
     };
     let infos = |texts: &str| texts.split_whitespace().map(info).collect();
     GraphProto { node: nodes, input: infos(inputs), output: infos(outputs), ..Default::default() }

@@ -12,6 +12,7 @@ use tract_onnx::tract_core::ops::cnn::{Conv, KernelFormat, MaxPool, SumPool};
 use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_core::ops::math::Mul;
 use tract_onnx::tract_core::ops::nn::{Reduce, Reducer};
+use tract_onnx::tract_core::ops::quant::DequantizeLinearF32;
 use tract_onnx::tract_hir::internal::*;
 
 use super::channelwise::Channelwise;
@@ -149,7 +150,7 @@ impl<'a> Rewrite<'a> {
             return Ok(false);
         }
         let rank = source.outlet_fact(node.inputs[0])?.rank();
-        let op: Box<dyn TypedOp> = if node.op_is::<TypedBinOp>() || node.op_is::<ElementWiseOp>() {
+        let op: Box<dyn TypedOp> = if goes_element_by_element(node) {
             node.op.clone()
         } else if node.op_as::<TypedConcat>().is_some_and(|op| op.axis == 1) {
             Box::new(TypedConcat { axis: rank - 1 })
@@ -215,6 +216,10 @@ impl<'a> Rewrite<'a> {
         self.plain.extend(slots.map(|slot| (OutletId::new(node.id, slot), OutletId::new(id, slot))));
         Ok(())
     }
+}
+
+fn goes_element_by_element(node: &TypedNode) -> bool {
+    node.op_is::<TypedBinOp>() || node.op_is::<ElementWiseOp>() || node.op_is::<DequantizeLinearF32>()
 }
 
 /// Ours for a convolution, with what follows it.

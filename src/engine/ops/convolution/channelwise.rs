@@ -1,7 +1,7 @@
 //! What is computed of each channel alone: depthwise convolution and pooling.
 
 use super::vector::{Simd, Vector, Work};
-use super::window::PLACES;
+use super::window::{PLACES, Table};
 
 /// What becomes of a channel's taps.
 #[derive(Debug, PartialEq)]
@@ -57,15 +57,13 @@ impl Channelwise {
     }
 
     /// Computes places whose taps are in the table; `to` holds as many rows of all channels, at most [`PLACES`].
-    ///
-    /// # Safety
-    /// Every pointer in the table has all channels to read, and the table [`PLACES`] of them for each tap.
-    pub unsafe fn run(&self, simd: Simd, table: &[*const f32], to: &mut [f32]) {
-        let (channels, taps) = (self.start.len(), table.len() / PLACES);
+    pub fn run(&self, simd: Simd, table: &Table<'_>, to: &mut [f32]) {
+        let (channels, taps) = (self.start.len(), table.taps());
         let places = to.len() / channels;
-        assert!(taps * PLACES == table.len() && places <= PLACES && places * channels == to.len());
+        assert!(channels <= table.readable() && places <= PLACES && places * channels == to.len());
         assert!(self.step != Step::Weigh || self.weights.len() == taps * channels);
-        simd.run(&Job { op: self, table: table.as_ptr(), taps, channels, to: to.as_mut_ptr(), places });
+        let table = table.pointers().as_ptr();
+        simd.run(&Job { op: self, table, taps, channels, to: to.as_mut_ptr(), places });
     }
 }
 
@@ -141,24 +139,25 @@ impl Job<'_> {
         unsafe {
             let zero = V::splat(0.0);
             let mut start = [zero; VECTORS];
-            for vector in 0..VECTORS {
-                start[vector] = V::load(self.op.start.as_ptr().add(first + vector * V::LANES));
+            for (vector, start) in start.iter_mut().enumerate() {
+                *start = V::load(self.op.start.as_ptr().add(first + vector * V::LANES));
             }
             let mut sums = [start; ROWS];
             for tap in 0..self.taps {
                 let mut weights = [zero; VECTORS];
                 if self.op.step == Step::Weigh {
-                    for vector in 0..VECTORS {
+                    for (vector, weight) in weights.iter_mut().enumerate() {
                         let from = tap * self.channels + first + vector * V::LANES;
-                        weights[vector] = V::load(self.op.weights.as_ptr().add(from));
+                        *weight = V::load(self.op.weights.as_ptr().add(from));
                     }
                 }
-                for row in 0..ROWS {
-                    let pixel = (*self.table.add(tap * PLACES + place + row)).add(first);
-                    for vector in 0..VECTORS {
-                        let (sum, value) = (sums[row][vector], V::load(pixel.add(vector * V::LANES)));
-                        sums[row][vector] = match self.op.step {
-                            Step::Weigh => value.mul_add(weights[vector], sum),
+                let entries = self.table.add(tap * PLACES + place);
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let pixel = (*entries.add(row)).add(first);
+                    for (vector, (sum, weight)) in sums.iter_mut().zip(weights).enumerate() {
+                        let value = V::load(pixel.add(vector * V::LANES));
+                        *sum = match self.op.step {
+                            Step::Weigh => value.mul_add(weight, *sum),
                             Step::Add => sum.add(value),
                             Step::Max => sum.max(value),
                         };
@@ -166,10 +165,10 @@ impl Job<'_> {
                 }
             }
             let (low, high) = (V::splat(self.op.limits[0]), V::splat(self.op.limits[1]));
-            for row in 0..ROWS {
+            for (row, sums) in sums.iter().enumerate() {
                 let to = self.to.add((place + row) * self.channels + first);
-                for vector in 0..VECTORS {
-                    high.min(low.max(sums[row][vector])).store(to.add(vector * V::LANES));
+                for (vector, sum) in sums.iter().enumerate() {
+                    high.min(low.max(*sum)).store(to.add(vector * V::LANES));
                 }
             }
         }

@@ -2,7 +2,7 @@
 //! output channels. Nothing is copied together for it: a row is, for each tap, a pointer to that tap's pixel.
 
 use super::vector::{Simd, Vector, Work};
-use super::window::PLACES;
+use super::window::{PLACES, Table};
 
 /// Floats of the widest vector.
 const WIDEST: usize = 16;
@@ -12,6 +12,7 @@ const WIDEST: usize = 16;
 pub struct Dense {
     blocks: Vec<Block>,
     packed: Vec<f32>,
+    groups: usize,
     /// Input channels of a group.
     channels: usize,
     outputs: usize,
@@ -65,7 +66,7 @@ impl Dense {
                 done += size;
             }
         }
-        Self { blocks, packed, channels, outputs, taps: filters.taps, limits: filters.limits }
+        Self { blocks, packed, groups: filters.groups, channels, outputs, taps: filters.taps, limits: filters.limits }
     }
 
     pub fn held_bytes(&self) -> u64 {
@@ -77,14 +78,11 @@ impl Dense {
     }
 
     /// Computes places whose taps are in the table; `to` holds as many rows of all output channels, at most [`PLACES`].
-    ///
-    /// # Safety
-    /// Every pointer in the table has all input channels to read, and the table [`PLACES`] of them for each tap.
-    pub unsafe fn run(&self, simd: Simd, table: &[*const f32], to: &mut [f32]) {
-        assert_eq!(table.len(), self.taps * PLACES);
+    pub fn run(&self, simd: Simd, table: &Table<'_>, to: &mut [f32]) {
+        assert!(table.taps() == self.taps && self.groups * self.channels <= table.readable());
         let places = to.len() / self.outputs;
         assert!(places <= PLACES && places * self.outputs == to.len());
-        simd.run(&Job { dense: self, table: table.as_ptr(), to: to.as_mut_ptr(), places });
+        simd.run(&Job { dense: self, table: table.pointers().as_ptr(), to: to.as_mut_ptr(), places });
     }
 }
 
@@ -160,50 +158,46 @@ impl Job<'_> {
         unsafe {
             let mut weights = packed.as_ptr().add(block.start);
             let mut biases = [V::splat(0.0); VECTORS];
-            for vector in 0..VECTORS {
-                biases[vector] = V::load(weights.add(vector * V::LANES));
+            for (vector, bias) in biases.iter_mut().enumerate() {
+                *bias = V::load(weights.add(vector * V::LANES));
             }
             weights = weights.add(VECTORS * V::LANES);
             let mut sums = [biases; ROWS];
             for tap in 0..*taps {
                 let entries = self.table.add(tap * PLACES + place);
                 let mut rows = [std::ptr::null(); ROWS];
-                for row in 0..ROWS {
-                    rows[row] = (*entries.add(row)).add(block.input);
+                for (row, pixel) in rows.iter_mut().enumerate() {
+                    *pixel = (*entries.add(row)).add(block.input);
                 }
                 for channel in 0..*channels {
                     let mut column = biases;
-                    for vector in 0..VECTORS {
-                        column[vector] = V::load(weights.add(vector * V::LANES));
+                    for (vector, weight) in column.iter_mut().enumerate() {
+                        *weight = V::load(weights.add(vector * V::LANES));
                     }
-                    for row in 0..ROWS {
-                        let value = V::splat(*rows[row].add(channel));
-                        for vector in 0..VECTORS {
-                            sums[row][vector] = value.mul_add(column[vector], sums[row][vector]);
+                    for (sums, pixel) in sums.iter_mut().zip(rows) {
+                        let value = V::splat(*pixel.add(channel));
+                        for (sum, weight) in sums.iter_mut().zip(column) {
+                            *sum = value.mul_add(weight, *sum);
                         }
                     }
                     weights = weights.add(VECTORS * V::LANES);
                 }
             }
             let (low, high) = (V::splat(limits[0]), V::splat(limits[1]));
-            for row in 0..ROWS {
-                for vector in 0..VECTORS {
-                    sums[row][vector] = high.min(low.max(sums[row][vector]));
-                }
+            for sum in sums.as_flattened_mut() {
+                *sum = high.min(low.max(*sum));
             }
             let to = self.to.add(place * outputs + block.output);
             if block.size == VECTORS * V::LANES {
-                for row in 0..ROWS {
-                    for vector in 0..VECTORS {
-                        sums[row][vector].store(to.add(row * outputs + vector * V::LANES));
+                for (row, sums) in sums.iter().enumerate() {
+                    for (vector, sum) in sums.iter().enumerate() {
+                        sum.store(to.add(row * outputs + vector * V::LANES));
                     }
                 }
             } else {
                 let mut kept = [[[0.0; WIDEST]; VECTORS]; ROWS];
-                for row in 0..ROWS {
-                    for vector in 0..VECTORS {
-                        sums[row][vector].store(kept[row][vector].as_mut_ptr());
-                    }
+                for (sum, kept) in sums.as_flattened().iter().zip(kept.as_flattened_mut()) {
+                    sum.store(kept.as_mut_ptr());
                 }
                 for (row, vectors) in kept.iter().enumerate() {
                     for (vector, values) in vectors.iter().enumerate() {

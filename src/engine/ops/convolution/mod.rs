@@ -24,7 +24,7 @@ pub use self::channels_last::convert;
 use self::channelwise::Channelwise;
 use self::dense::Dense;
 use self::vector::Simd;
-use self::window::{Copied, PLACES, Pixels, Window};
+use self::window::{Copied, PLACES, Table, Window};
 use super::kernel::{self, Kernel};
 
 /// What is computed at each place of a window.
@@ -47,7 +47,7 @@ struct Windowed {
     /// The axes between the batch and the channels.
     axes: usize,
     channels: usize,
-    /// A pixel beside the image.
+    /// The pixels that a tap beside the image sees.
     beside: Vec<f32>,
     simd: Simd,
 }
@@ -58,7 +58,8 @@ impl Windowed {
             What::Channelwise(what) => what.beside(),
             _ => 0.0,
         };
-        Self { name, window, copied: None, what, axes, channels, beside: vec![beside; channels], simd }
+        let beside = vec![beside; window.run() * channels];
+        Self { name, window, copied: None, what, axes, channels, beside, simd }
     }
 
     fn typed(self) -> Box<dyn TypedOp> {
@@ -91,19 +92,14 @@ impl Windowed {
         let outputs = self.outputs();
         let copy = self.copied.as_ref().map(|copied| copied.of(values));
         let values = copy.as_deref().unwrap_or(values);
-        let mut table = vec![std::ptr::null(); self.window.taps() * PLACES];
-        let pixels = Pixels { values, channels: self.channels, beside: self.beside.as_ptr() };
+        let mut table = Table::new(&self.window, values, &self.beside);
         let end = to.len() / outputs;
         for (chunk, to) in to.chunks_mut(PLACES * outputs).enumerate() {
             let first = chunk * PLACES;
-            self.window.look_up(self.simd, &mut table, (first, end), pixels);
-            // SAFETY: the table has `PLACES` entries for each tap, and each points to a pixel of the image or to the one
-            // beside it, which have all channels; in a copy to the first of a row's taps, which are all in the row.
-            unsafe {
-                match &self.what {
-                    What::Dense(dense) => dense.run(self.simd, &table, to),
-                    What::Channelwise(what) | What::Average(what, _) => what.run(self.simd, &table, to),
-                }
+            table.look_up(self.simd, first, end);
+            match &self.what {
+                What::Dense(dense) => dense.run(self.simd, &table, to),
+                What::Channelwise(what) | What::Average(what, _) => what.run(self.simd, &table, to),
             }
             if let What::Average(_, factors) = &self.what {
                 for (place, to) in to.chunks_mut(outputs).enumerate() {
@@ -136,7 +132,7 @@ impl Kernel for Windowed {
         ensure!(*image == *self.image(), "an image of another shape");
         let shape: TVec<usize> =
             std::iter::once(*images).chain(self.shape(self.window.places, self.outputs())).collect();
-        // SAFETY: all of it is written below.
+        // SAFETY: the window's places are all that it has, and each is written.
         let mut output = unsafe { Tensor::uninitialized::<f32>(&shape)? };
         self.run(
             inputs[0].try_as_plain_ram()?.as_slice::<f32>()?,

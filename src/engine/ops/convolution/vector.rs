@@ -81,6 +81,8 @@ impl Simd {
 
     /// Does the work with this vector.
     pub fn run(self, work: &impl Work) {
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = work;
         match self {
             // SAFETY: only `all` makes these, having found the instructions that the functions are compiled for.
             #[cfg(target_arch = "x86_64")]
@@ -88,8 +90,6 @@ impl Simd {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => unsafe { on_avx2(work) },
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = work;
     }
 }
 

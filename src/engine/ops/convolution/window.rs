@@ -1,4 +1,4 @@
-//! Which elements of an image a window sees at each of its places.
+//! Which pixels of an image a window sees at each of its places.
 
 use std::cell::Cell;
 
@@ -29,6 +29,8 @@ pub struct Window {
     /// Padding before the image.
     before: [usize; 2],
     is_padded: bool,
+    /// Pixels that are read for each tap: more than one where a row's taps are one.
+    run: usize,
 }
 
 impl Window {
@@ -52,6 +54,7 @@ impl Window {
             dilations: pair(&|axis| spec.dilation(axis), 1),
             before: pair(&|axis| padding[axis].pad_before, 0),
             is_padded: false,
+            run: 1,
         };
         let reaches = [0, 1].map(|axis| window.reach(axis));
         let is_padded = (0..2).any(|axis| window.before[axis] > 0 || reaches[axis] > Some(window.image[axis]));
@@ -83,11 +86,17 @@ impl Window {
         }
         let copied = Copied { from: self.image, size, before: self.before, channels };
         let taps = [self.taps[0], 1];
-        Some((Self { image: size, taps, before: [0, 0], is_padded: false, ..self.clone() }, copied))
+        let run = self.taps[1];
+        Some((Self { image: size, taps, before: [0, 0], is_padded: false, run, ..self.clone() }, copied))
     }
 
     pub fn taps(&self) -> usize {
         self.taps[0] * self.taps[1]
+    }
+
+    /// Pixels that are read for each tap.
+    pub fn run(&self) -> usize {
+        self.run
     }
 
     /// Whether some place sees what is beside the image.
@@ -103,18 +112,6 @@ impl Window {
     /// Pixels of one image.
     pub fn pixels(&self) -> usize {
         self.image[0] * self.image[1]
-    }
-
-    /// Fills the table, tap by tap, with where the channels of a tap's pixel lie, for [`PLACES`] places from `first` on:
-    /// places are counted through all images. Beyond `end` the last is repeated. What lies beside the image is `beside`,
-    /// and all other pointers are to a pixel of `values`.
-    pub fn look_up(&self, simd: Simd, table: &mut [*const f32], (first, end): (usize, usize), pixels: Pixels<'_>) {
-        assert!(table.len() == self.taps() * PLACES && first < end);
-        let images = pixels.values.len() / (self.pixels() * pixels.channels);
-        assert!(end <= images * self.area(), "places beyond the images");
-        let corners = self.corners(first, end, pixels.channels);
-        let table = Cell::from_mut(table).as_slice_of_cells();
-        simd.run(&LookUp { window: self, table, corners: &corners, pixels });
     }
 
     /// Where the windows of [`PLACES`] places begin, the padding before the image counted.
@@ -152,15 +149,6 @@ impl Window {
         };
         along(0, place / self.places[1]) * along(1, place % self.places[1])
     }
-}
-
-/// Images whose pixels have their channels beside one another, and the pixel that is beside them all.
-#[derive(Clone, Copy)]
-pub struct Pixels<'a> {
-    pub values: &'a [f32],
-    pub channels: usize,
-    /// As many floats as there are channels.
-    pub beside: *const f32,
 }
 
 /// How images that have their channels first are copied to where their padding is and their channels are last.
@@ -202,28 +190,76 @@ struct Corner {
     column: usize,
 }
 
+/// Where the taps of [`PLACES`] places lie.
+pub struct Table<'a> {
+    window: &'a Window,
+    images: &'a [f32],
+    beside: &'a [f32],
+    /// Tap by tap, a pointer for each place: to the images or to `beside`, with [`Self::readable`] floats there.
+    pointers: Vec<*const f32>,
+}
+
+impl<'a> Table<'a> {
+    /// For images whose pixels have their channels beside one another. `beside` are the pixels that are read for a tap
+    /// beside the image.
+    pub fn new(window: &'a Window, images: &'a [f32], beside: &'a [f32]) -> Self {
+        let pointers = vec![beside.as_ptr(); window.taps() * PLACES];
+        Self { window, images, beside, pointers }
+    }
+
+    pub fn taps(&self) -> usize {
+        self.window.taps()
+    }
+
+    /// Floats behind each pointer.
+    pub fn readable(&self) -> usize {
+        self.beside.len()
+    }
+
+    /// Tap by tap, a pointer for each of [`PLACES`] places.
+    pub fn pointers(&self) -> &[*const f32] {
+        &self.pointers
+    }
+
+    /// Looks up [`PLACES`] places from `first` on: places are counted through all images. From `end` on, the last before it
+    /// is repeated.
+    pub fn look_up(&mut self, simd: Simd, first: usize, end: usize) {
+        let channels = self.beside.len() / self.window.run;
+        let images = self.images.len() / (self.window.pixels() * channels);
+        assert!(first < end && end <= images * self.window.area(), "places beyond the images");
+        let corners = self.window.corners(first, end, channels);
+        let Self { window, images, beside, .. } = *self;
+        let pointers = Cell::from_mut(&mut *self.pointers).as_slice_of_cells();
+        simd.run(&LookUp { window, images, beside, pointers, corners: &corners });
+    }
+}
+
 struct LookUp<'a> {
     window: &'a Window,
-    table: &'a [Cell<*const f32>],
+    images: &'a [f32],
+    beside: &'a [f32],
+    pointers: &'a [Cell<*const f32>],
     corners: &'a [Corner; PLACES],
-    pixels: Pixels<'a>,
 }
 
 impl Work for LookUp<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(&self) {
-        let Window { image: [height, width], taps, dilations, before, .. } = *self.window;
-        let mut entries = self.table.chunks_exact(PLACES);
+        let Window { image: [height, width], taps, dilations, before, run, .. } = *self.window;
+        // A tap's pixels are all in the image or none is read.
+        let (channels, width_of_firsts) = (self.beside.len() / run, (width + 1).saturating_sub(run));
+        let mut pointers = self.pointers.chunks_exact(PLACES);
         for y in 0..taps[0] {
             for x in 0..taps[1] {
                 let y = (y * dilations[0]).wrapping_sub(before[0]);
                 let x = (x * dilations[1]).wrapping_sub(before[1]);
-                let further = y.wrapping_mul(width).wrapping_add(x).wrapping_mul(self.pixels.channels);
-                let Some(entries) = entries.next() else { return };
-                for (entry, corner) in entries.iter().zip(self.corners) {
-                    let at = self.pixels.values.as_ptr().wrapping_add(corner.at.wrapping_add(further));
-                    let within = (corner.row.wrapping_add(y) < height) & (corner.column.wrapping_add(x) < width);
-                    entry.set(if within { at } else { self.pixels.beside });
+                let further = y.wrapping_mul(width).wrapping_add(x).wrapping_mul(channels);
+                let Some(pointers) = pointers.next() else { return };
+                for (pointer, corner) in pointers.iter().zip(self.corners) {
+                    let at = self.images.as_ptr().wrapping_add(corner.at.wrapping_add(further));
+                    let (row, column) = (corner.row.wrapping_add(y), corner.column.wrapping_add(x));
+                    let is_within = (row < height) & (column < width_of_firsts);
+                    pointer.set(if is_within { at } else { self.beside.as_ptr() });
                 }
             }
         }

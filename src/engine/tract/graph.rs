@@ -17,6 +17,7 @@ use super::guard::{Fault, guarded};
 use super::memory::Memory;
 use super::plan_key::PlanKey;
 use crate::engine::RunError;
+use crate::engine::ops::bounded;
 use crate::engine::ops::control::{Watch, eval};
 use crate::tensor::Tensor;
 
@@ -25,19 +26,22 @@ pub struct Graph {
     model: InferenceModel,
     /// Positions of the inputs whose values plans have built in.
     deciding: Vec<usize>,
+    /// Most bytes of a tensor that is made of constants, and of any tensor of a run on made-up inputs.
+    limit: usize,
 }
 
 impl Graph {
-    /// Parses a model. External data is looked for below `directory` and nowhere else.
-    pub fn parse(onnx: &Onnx, proto: &ModelProto, directory: Option<&str>) -> Result<Self, Fault> {
+    /// Parses a model. External data is looked for below `directory` and nowhere else. `limit` is for tensors that it makes
+    /// of constants, and those of runs on made-up inputs, in bytes.
+    pub fn parse(onnx: &Onnx, proto: &ModelProto, directory: Option<&str>, limit: usize) -> Result<Self, Fault> {
         guarded(|| {
-            let parsed = onnx.parse(proto, directory)?;
+            let parsed = bounded::within(limit, || onnx.parse(proto, directory))?;
             ensure!(
                 parsed.unresolved_inputs.is_empty(),
                 "nothing in the graph gives '{}'",
                 parsed.unresolved_inputs.join("', '")
             );
-            Ok(Self { model: parsed.model, deciding: vec![] })
+            Ok(Self { model: parsed.model, deciding: vec![], limit })
         })
     }
 
@@ -66,6 +70,17 @@ impl Graph {
 
     /// A plan for exactly these shapes and values. Blocks for 1 to 500 ms, by the model's size.
     pub fn concrete(&self, key: &PlanKey) -> Result<Plan, Fault> {
+        let largest = if self.plans_by_values() { MAX_DECIDED_BYTES } else { usize::MAX };
+        self.concrete_within(key, largest)
+    }
+
+    /// The same for made-up inputs, which no client answers for: it is an error if a run would make tensors beyond all reason.
+    pub fn concrete_for_made_up(&self, key: &PlanKey) -> Result<Plan, Fault> {
+        self.concrete_within(key, self.limit)
+    }
+
+    /// `largest` is how many bytes a tensor of a run may take.
+    fn concrete_within(&self, key: &PlanKey, largest: usize) -> Result<Plan, Fault> {
         guarded(|| {
             let (mut model, shapes) = (self.model.clone(), key.shapes());
             ensure!(model.inputs.len() == shapes.len(), "{} inputs for {}", shapes.len(), model.inputs.len());
@@ -80,10 +95,9 @@ impl Graph {
                 model.node_mut(node).op = Box::new(Const::new(value)?);
             }
             let taken: Vec<usize> = (0..shapes.len()).filter(|input| !self.deciding.contains(input)).collect();
-            if self.plans_by_values() {
-                check_sizes(&mut model)?;
-            }
             model.inputs = taken.iter().map(|&input| model.inputs[input]).collect();
+            let model = model.into_typed()?;
+            check_sizes(&model, largest)?;
             Ok(Plan { taken: self.plans_by_values().then(|| taken.into()), ..Plan::of(model.into_optimized()?)? })
         })
     }
@@ -112,17 +126,14 @@ impl Graph {
 /// Most bytes of a tensor whose size a client's values decide.
 const MAX_DECIDED_BYTES: usize = 256 << 20;
 
-/// Refuses values that ask for tensors beyond all reason, before anything of their size is made.
-fn check_sizes(model: &mut InferenceModel) -> TractResult<()> {
-    model.analyse(false)?;
-    for fact in model.nodes.iter().flat_map(|node| &node.outputs).map(|output| &output.fact) {
-        let Some(shape) = fact.shape.as_concrete_finite()? else { continue };
-        let width = fact.datum_type.concretize().map_or(1, |datum_type| datum_type.size_of());
-        let bytes = shape.iter().try_fold(width, |bytes, &size| bytes.checked_mul(size));
-        ensure!(
-            bytes.is_some_and(|bytes| bytes <= MAX_DECIDED_BYTES),
-            "the inputs ask for a tensor of shape {shape:?}, of which at most {MAX_DECIDED_BYTES} bytes are made"
-        );
+/// Refuses a plan that would make a tensor of more than `largest` bytes, before one of its constants is.
+fn check_sizes(model: &TypedModel, largest: usize) -> TractResult<()> {
+    for node in &model.nodes {
+        for fact in node.outputs.iter().map(|output| &output.fact) {
+            let Some(shape) = fact.shape.as_concrete() else { continue };
+            let shape: Vec<i64> = shape.iter().map(|&size| i64::try_from(size).unwrap_or(i64::MAX)).collect();
+            bounded::check(&node.name, &shape, fact.datum_type, largest)?;
+        }
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ mod convert;
 mod graph;
 mod guard;
 mod known_wrong;
+mod limits;
 mod memory;
 mod model;
 mod plan_key;
@@ -34,7 +35,7 @@ use self::model::TractModel;
 pub use self::plan_policy::MAX_REMEMBERED_SHAPES;
 pub use self::plans::{MAX_CONCRETE_PLANS, MAX_PINNED_PLANS};
 use self::prepare::prepare;
-use super::{Engine, LoadError, Model, clean_up, deciding_inputs, external, onnx, ops};
+use super::{Engine, LoadError, Model, clean_up, deciding_inputs, external, onnx, ops, warm_up};
 use crate::engine::onnx::OnnxFacts;
 use crate::signature::TensorSpec;
 
@@ -82,9 +83,11 @@ impl TractEngine {
             declared.iter().map(|each| each.spec(NAME)).collect()
         };
         let (inputs, outputs) = (specs(&facts.inputs)?, specs(&facts.outputs)?);
+        warm_up::check_declared(&inputs).map_err(|cause| LoadError::Unsupported { engine: NAME, cause })?;
         let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
         let deciding = deciding_inputs::positions(&proto, &names);
-        let graph = Graph::parse(&self.onnx, &proto, folder.to_str()).map_err(|fault| {
+        let limit = limits::most_bytes(path, &proto, &inputs, &outputs);
+        let graph = Graph::parse(&self.onnx, &proto, folder.to_str(), limit).map_err(|fault| {
             let cause = external::without_folder(fault.into_cause("reading the graph"), folder);
             LoadError::Unsupported { engine: NAME, cause }
         })?;

@@ -24,7 +24,7 @@ const MAX_MADE_UP_BYTES: u64 = 64 << 20;
 /// Most bytes of the inputs of one row by the sizes that the file declares; no request brings as many.
 pub const MAX_DECLARED_BYTES: u64 = 1 << 30;
 /// Most time of one run on made-up inputs. A loop may not end on them.
-const RUN_TIME: Duration = Duration::from_secs(10);
+const RUN_TIME: Duration = Duration::from_secs(5);
 /// Most time of all runs on made-up inputs of one model.
 const ALL_TIME: Duration = Duration::from_secs(60);
 

@@ -5,6 +5,7 @@
 //! give INT64 outputs as its own symbolic type; and some patterns it computes wrongly without any error, which
 //! `known_wrong` refuses.
 
+mod attribute_bounds;
 mod builder;
 mod convert;
 mod graph;
@@ -72,6 +73,7 @@ impl TractEngine {
     fn prepared(&self, path: &Path) -> Result<TractModel, LoadError> {
         let mut proto = onnx::read_proto(path)?;
         let facts = onnx::facts(&proto);
+        attribute_bounds::check(&proto)?;
         clean_up::apply(&mut proto);
         // Of what is left: some operators are cleaned away.
         support::operators(&onnx::facts(&proto), &self.onnx.op_register)?;

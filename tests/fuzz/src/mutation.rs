@@ -69,6 +69,24 @@ pub fn mutated(bytes: &[u8], seed: u64, max_bytes: usize) -> Vec<u8> {
     if made.len() > max_bytes { bytes.to_vec() } else { made }
 }
 
+/// Bytes of the inputs and outputs that a model declares; open sizes count as one.
+pub fn declared_bytes(bytes: &[u8]) -> usize {
+    /// No datatype is wider.
+    const WIDTH: usize = 8;
+    let Some(graph) = ModelProto::decode(bytes).ok().and_then(|model| model.graph) else { return 0 };
+    let size = |dim: &Dimension| match dim.value {
+        Some(DimValue::DimValue(size)) => usize::try_from(size).unwrap_or(1),
+        _ => 1,
+    };
+    let one = |info: &ValueInfoProto| match info.r#type.as_ref().and_then(|kind| kind.value.as_ref()) {
+        Some(type_proto::Value::TensorType(tensor)) => {
+            tensor.shape.iter().flat_map(|shape| &shape.dim).map(size).fold(WIDTH, usize::saturating_mul)
+        }
+        None => 0,
+    };
+    graph.input.iter().chain(&graph.output).map(one).fold(0, usize::saturating_add)
+}
+
 fn flipped(bytes: &[u8], rng: &mut Rng) -> Vec<u8> {
     let mut made = bytes.to_vec();
     for _ in 0..rng.usize(1..=8) {
@@ -234,17 +252,116 @@ fn rewire(graph: &mut GraphProto, rng: &mut Rng) {
 
 /// Operators that may stand in another's place; those that make much of little more than once.
 const OPERATORS: [&str; 110] = [
-    "Abs", "Add", "AffineGrid", "And", "ArgMax", "Attention", "AveragePool", "BatchNormalization", "Bernoulli",
-    "BitShift", "BlackmanWindow", "Cast", "Celu", "CenterCropPad", "Clip", "Col2Im", "Compress", "Concat", "ConstantOfShape",
-    "ConstantOfShape", "Conv", "ConvInteger", "ConvTranspose", "CumSum", "DFT", "DeformConv", "DepthToSpace",
-    "DequantizeLinear", "Det", "Div", "Dropout", "DynamicQuantizeLinear", "Einsum", "Expand", "Expand", "EyeLike", "Flatten", "GRU",
-    "Gather", "GatherElements", "GatherND", "Gemm", "GlobalAveragePool", "GridSample", "GroupNormalization", "HammingWindow", "HannWindow",
-    "Hardmax", "Identity", "If", "InstanceNormalization", "LRN", "LSTM", "LayerNormalization", "Loop", "LpNormalization",
-    "LpPool", "MatMul", "MatMulInteger", "MaxPool", "MaxUnpool", "MeanVarianceNormalization", "MelWeightMatrix", "Mod", "Multinomial",
-    "NonMaxSuppression", "NonZero", "OneHot", "OneHot", "Pad", "Pad", "Pow", "QLinearConv", "QuantizeLinear", "RNN", "RandomNormal",
-    "RandomUniform", "Range", "Range", "ReduceSum", "ReduceMax", "Reshape", "Resize", "Resize", "ReverseSequence", "RoiAlign", "RotaryEmbedding", "STFT", "Scan",
-    "ScatterElements", "ScatterND", "Shape", "Size", "Slice", "Softmax", "SpaceToDepth", "Split", "SplitToSequence", "Squeeze", "StringSplit", "Tile",
-    "TopK", "Transpose", "Trilu", "Unique", "Unsqueeze", "Upsample", "TreeEnsembleRegressor", "TfIdfVectorizer", "OneHotEncoder",
+    "Abs",
+    "Add",
+    "AffineGrid",
+    "And",
+    "ArgMax",
+    "Attention",
+    "AveragePool",
+    "BatchNormalization",
+    "Bernoulli",
+    "BitShift",
+    "BlackmanWindow",
+    "Cast",
+    "Celu",
+    "CenterCropPad",
+    "Clip",
+    "Col2Im",
+    "Compress",
+    "Concat",
+    "ConstantOfShape",
+    "ConstantOfShape",
+    "Conv",
+    "ConvInteger",
+    "ConvTranspose",
+    "CumSum",
+    "DFT",
+    "DeformConv",
+    "DepthToSpace",
+    "DequantizeLinear",
+    "Det",
+    "Div",
+    "Dropout",
+    "DynamicQuantizeLinear",
+    "Einsum",
+    "Expand",
+    "Expand",
+    "EyeLike",
+    "Flatten",
+    "GRU",
+    "Gather",
+    "GatherElements",
+    "GatherND",
+    "Gemm",
+    "GlobalAveragePool",
+    "GridSample",
+    "GroupNormalization",
+    "HammingWindow",
+    "HannWindow",
+    "Hardmax",
+    "Identity",
+    "If",
+    "InstanceNormalization",
+    "LRN",
+    "LSTM",
+    "LayerNormalization",
+    "Loop",
+    "LpNormalization",
+    "LpPool",
+    "MatMul",
+    "MatMulInteger",
+    "MaxPool",
+    "MaxUnpool",
+    "MeanVarianceNormalization",
+    "MelWeightMatrix",
+    "Mod",
+    "Multinomial",
+    "NonMaxSuppression",
+    "NonZero",
+    "OneHot",
+    "OneHot",
+    "Pad",
+    "Pad",
+    "Pow",
+    "QLinearConv",
+    "QuantizeLinear",
+    "RNN",
+    "RandomNormal",
+    "RandomUniform",
+    "Range",
+    "Range",
+    "ReduceSum",
+    "ReduceMax",
+    "Reshape",
+    "Resize",
+    "Resize",
+    "ReverseSequence",
+    "RoiAlign",
+    "RotaryEmbedding",
+    "STFT",
+    "Scan",
+    "ScatterElements",
+    "ScatterND",
+    "Shape",
+    "Size",
+    "Slice",
+    "Softmax",
+    "SpaceToDepth",
+    "Split",
+    "SplitToSequence",
+    "Squeeze",
+    "StringSplit",
+    "Tile",
+    "TopK",
+    "Transpose",
+    "Trilu",
+    "Unique",
+    "Unsqueeze",
+    "Upsample",
+    "TreeEnsembleRegressor",
+    "TfIdfVectorizer",
+    "OneHotEncoder",
 ];
 
 fn change_operator(graph: &mut GraphProto, rng: &mut Rng) {
@@ -387,7 +504,14 @@ fn insert_node(graph: &mut GraphProto, rng: &mut Rng) {
     }
     let attribute = (0..rng.usize(..3)).map(|_| made_attribute(rng)).collect();
     graph.node[taker].input[slot].clone_from(&fresh);
-    let node = NodeProto { name: fresh.clone(), op_type: op_type.into(), input, output: vec![fresh], attribute, ..Default::default() };
+    let node = NodeProto {
+        name: fresh.clone(),
+        op_type: op_type.into(),
+        input,
+        output: vec![fresh],
+        attribute,
+        ..Default::default()
+    };
     graph.node.insert(taker, node);
 }
 

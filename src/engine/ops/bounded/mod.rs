@@ -4,14 +4,18 @@
 //! operator that a graph is read with, tract's and ours, says first what it would make, and is refused where that is more
 //! than the graph may make.
 
+mod inputs;
+
 use std::cell::Cell;
 use std::sync::OnceLock;
 
 use tract_onnx::model::{OnnxOpRegister, ParsingContext};
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_core::not_a_typed_op;
+use tract_onnx::tract_core::ops::array::{Range, Topk};
 use tract_onnx::tract_hir::internal::*;
 
+use self::inputs::Granted;
 use super::Built;
 
 /// Most bytes of a tensor that is made of constants alone, whatever the file's size.
@@ -50,24 +54,49 @@ static BUILDERS: OnceLock<OnnxOpRegister> = OnceLock::new();
 fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     let builder = BUILDERS.get().and_then(|builders| builders.0.get(&node.op_type));
     let (op, closure) = builder.with_context(|| format!("there is no {}", node.op_type))?(context, node)?;
-    Ok((Box::new(Bounded { op, limit: LIMIT.get() }), closure))
+    Ok((Box::new(Bounded { op, granted: Granted::of(node)?, limit: LIMIT.get() }), closure))
 }
 
 /// # Errors
 /// A shape of which a tensor would have more than `limit` bytes, or that has a negative dimension. `what` begins the text.
 pub fn check(what: &str, shape: &[i64], datum_type: DatumType, limit: usize) -> TractResult<()> {
     let count = shape.iter().try_fold(datum_type.size_of(), |bytes, &size| {
-        // A dimension of nothing may stand behind others whose product is beyond all numbers.
-        Some(bytes.saturating_mul(usize::try_from(size).ok()?))
+        // Tables are made for the other dimensions even of a tensor of nothing.
+        Some(bytes.saturating_mul(usize::try_from(size).ok()?.max(1)))
     });
     let count = count.with_context(|| format!("{what}: a tensor of shape {shape:?} has a negative dimension"))?;
     ensure!(count <= limit, "{what}: a tensor of shape {shape:?} would take {count} bytes, at most {limit} are made");
     Ok(())
 }
 
+/// Refuses a run of one of tract's operators whose output's size hangs on values that only the run knows, where it would be
+/// beyond all reason.
+///
+/// # Errors
+/// Such values.
+pub fn check_run(node: &TypedNode, inputs: &[TValue]) -> TractResult<()> {
+    let op = node.op.as_op();
+    if op.is::<Range>() {
+        let number = |input: usize| -> TractResult<f64> {
+            let input = inputs.get(input).filter(|input| input.len() > 0).context("Range lacks a number")?;
+            input.cast_to_scalar::<f64>()
+        };
+        let count = ((number(1)? - number(0)?) / number(2)?).ceil();
+        let most = (MIN_LIMIT / inputs[0].datum_type().size_of()) as f64;
+        ensure!(count <= most, "Range of {count} numbers, at most {most} are made");
+    } else if let Some(top) = op.downcast_ref::<Topk>() {
+        let count = inputs.get(1).filter(|count| count.len() > 0).context("TopK lacks K")?.cast_to_scalar::<i64>()?;
+        let there = inputs[0].shape().get(top.axis).copied().unwrap_or_default();
+        let fits = usize::try_from(count).is_ok_and(|count| count <= there);
+        ensure!(fits, "TopK of {count} along an axis of {there}");
+    }
+    Ok(())
+}
+
 #[derive(Debug, Clone)]
 struct Bounded {
     op: Box<dyn InferenceOp>,
+    granted: Granted,
     /// In bytes.
     limit: usize,
 }
@@ -119,6 +148,7 @@ impl InferenceOp for Bounded {
         outputs: TVec<&InferenceFact>,
         observed: TVec<&InferenceFact>,
     ) -> TractResult<(TVec<InferenceFact>, TVec<InferenceFact>, TVec<InferenceFact>)> {
+        self.granted.check(&inputs)?;
         // It is about to be evaluated.
         if inputs.iter().all(|input| input.value.is_concrete()) {
             let said = self.op.infer_facts(inputs.clone(), outputs.clone(), observed.clone())?;
@@ -159,7 +189,10 @@ impl InferenceOp for Bounded {
         if node.inputs.iter().map(is_known).collect::<TractResult<Vec<bool>>>()?.into_iter().all(|known| known) {
             source.node_output_facts(node.id)?.into_iter().try_for_each(|output| self.check(output))?;
         }
-        self.op.to_typed(source, node, target, mapping)
+        match self.granted.guard(node, target, mapping)? {
+            Some(guarded) => self.op.to_typed(source, node, target, &guarded),
+            None => self.op.to_typed(source, node, target, mapping),
+        }
     }
 
     // What looks for an operator by its type is to find the one within.

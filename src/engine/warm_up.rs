@@ -8,7 +8,7 @@ use super::batch_axis::{Candidate, Runner, candidates, prove};
 use super::declared_shapes;
 use super::rows::slice_rows;
 use super::sample::{self, Sizes, Style, USUAL_SIZE};
-use crate::signature::{Signature, TensorSpec};
+use crate::signature::{Batching, Signature, TensorSpec};
 use crate::tensor::Tensor;
 
 /// Sizes tried for dimensions that vary and are not the batch, until one runs: a short sequence or a small image, the
@@ -22,7 +22,9 @@ pub const NOT_WARMED_UP: &str = "not warmed up: it ran on none of the inputs mad
 /// Most bytes of the inputs of one row that are made up, where the file leaves their sizes open.
 const MAX_MADE_UP_BYTES: u64 = 64 << 20;
 /// Most bytes of the inputs of one row by the sizes that the file declares; no request brings as many.
-pub const MAX_DECLARED_BYTES: u64 = 1 << 30;
+pub const MAX_DECLARED_BYTES: u64 = 256 << 20;
+/// Most bytes of one row that rows are proven with; larger rows gain nothing by a batch.
+const MAX_PROVEN_BYTES: u64 = 16 << 20;
 /// Most time of one run on made-up inputs. A loop may not end on them.
 const RUN_TIME: Duration = Duration::from_secs(5);
 /// Most time of all runs on made-up inputs of one model.
@@ -131,6 +133,11 @@ pub fn varies(inputs: &[TensorSpec], axes: Option<&[Option<usize>]>, [one, other
 /// Proves the batch axis by running the model as it will serve, and corrects the declared outputs by what it gave.
 /// `other` is the size of the other dimensions that vary, `first_shapes` those of the outputs of a run before.
 pub fn prove_batch_axis(signature: &mut Signature, other: usize, first_shapes: Vec<Vec<usize>>, run: &mut Runner) {
+    let row = signature.inputs.iter().map(declared_bytes);
+    if row.fold(0, u64::saturating_add) > MAX_PROVEN_BYTES {
+        signature.batching = Batching::Unproven(format!("a row has more than {MAX_PROVEN_BYTES} bytes"));
+        return;
+    }
     let mut observed = vec![first_shapes];
     let (batching, dim) = prove(&signature.inputs, &signature.outputs, other, &mut |rows| {
         let tensors = run(rows)?;
@@ -178,7 +185,7 @@ pub fn without_rows(signature: &Signature, outputs: Vec<Tensor>) -> Vec<Tensor> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signature::{BatchAxes, Batching, Dim};
+    use crate::signature::{BatchAxes, Dim};
     use crate::tensor::DataType;
 
     #[test]
@@ -215,7 +222,7 @@ mod tests {
         assert_eq!(other_sizes(&spec(&[Dim::Unknown, Dim::Fixed(1 << 26)]), None), [1]);
         assert!(check_declared(&open).is_ok());
         let cause = check_declared(&spec(&[Dim::Unknown, Dim::Fixed(1 << 62), Dim::Fixed(1 << 62)])).unwrap_err();
-        assert!(cause.contains("'x'") && cause.contains("at most 1073741824"), "{cause}");
+        assert!(cause.contains("'x'") && cause.contains("at most 268435456"), "{cause}");
     }
 
     #[test]

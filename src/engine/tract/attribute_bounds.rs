@@ -21,6 +21,11 @@ const MAX_COUNT: i64 = 1 << 24;
 /// `Invalid`, naming the node and the attribute.
 pub fn check(proto: &ModelProto) -> Result<(), LoadError> {
     for node in proto.graph.iter().flat_map(graphs).flat_map(|graph| &graph.node) {
+        if node.op_type == "Scan"
+            && let Err(cause) = scan(node)
+        {
+            return Err(LoadError::Invalid(format!("Scan (node '{}'): {cause}", node.name)));
+        }
         if let Some(attribute) = node.attribute.iter().find(|attribute| !is_sane(node, attribute)) {
             let name = if node.name.is_empty() { node.output.first() } else { Some(&node.name) };
             let name = name.map_or("?", String::as_str);
@@ -31,6 +36,25 @@ pub fn check(proto: &ModelProto) -> Result<(), LoadError> {
                 shown(attribute)
             );
             return Err(LoadError::Invalid(text));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that a Scan's lists have as many entries as its graph has inputs and outputs to scan, which tract takes for granted.
+fn scan(node: &NodeProto) -> Result<(), String> {
+    let find = |name: &str| node.attribute.iter().find(|attribute| attribute.name == name);
+    let body = find("body").and_then(|attribute| attribute.g.as_ref()).ok_or("it has no body")?;
+    let scanned = find("num_scan_inputs").map_or(0, |attribute| attribute.i);
+    let scanned = usize::try_from(scanned).ok().filter(|&scanned| scanned <= body.input.len());
+    let scanned = scanned.ok_or("attribute 'num_scan_inputs' holds more than the inputs of its body")?;
+    let given = body.output.len().checked_sub(body.input.len() - scanned);
+    let given = given.ok_or("its body has fewer outputs than states")?;
+    let lists = [("scan_input_axes", scanned), ("scan_input_directions", scanned), ("scan_output_axes", given)];
+    for (name, expected) in lists.into_iter().chain([("scan_output_directions", given)]) {
+        let got = find(name).map_or(expected, |attribute| attribute.ints.len());
+        if got != expected {
+            return Err(format!("attribute '{name}' holds {got} entries instead of {expected}"));
         }
     }
     Ok(())

@@ -130,9 +130,9 @@ const MAX_DECIDED_BYTES: usize = 256 << 20;
 fn check_sizes(model: &TypedModel, largest: usize) -> TractResult<()> {
     for node in &model.nodes {
         for fact in node.outputs.iter().map(|output| &output.fact) {
-            let Some(shape) = fact.shape.as_concrete() else { continue };
-            let shape: Vec<i64> = shape.iter().map(|&size| i64::try_from(size).unwrap_or(i64::MAX)).collect();
-            bounded::check(&node.name, &shape, fact.datum_type, largest)?;
+            let shape = fact.shape.iter().map(|size| size.to_i64().ok()).collect::<Option<Vec<i64>>>();
+            let Some(shape) = shape else { continue };
+            bounded::check(&format!("{} '{}'", node.op.name(), node.name), &shape, fact.datum_type, largest)?;
         }
     }
     Ok(())

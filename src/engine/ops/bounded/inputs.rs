@@ -1,8 +1,9 @@
 //! What operators take for granted of their inputs and attributes, where tract does not look: that a single number is there,
-//! and that an axis is one of a tensor's.
+//! that an axis is one of a tensor's, that a tensor has as many dimensions as a window moves along.
 //!
-//! tract reads the number of a tensor without elements from where none is, which ends the process, and counts up to whatever
-//! axis is given. These belong upstream; ours go when they are mended there.
+//! tract reads the number of a tensor without elements, and the channels of one without that dimension, from where none are,
+//! which may end the process; and it counts up to whatever axis is given. These belong upstream; ours go when they are
+//! mended there.
 
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
@@ -44,8 +45,64 @@ const AXES: [(&str, usize); 8] = [
     ("Unsqueeze", 1),
 ];
 
+/// Inputs, by ONNX's positions, that are read as a length.
+const LENGTHS: [(&str, &[usize]); 7] = [
+    ("BlackmanWindow", &[0]),
+    ("DFT", &[1]),
+    ("HammingWindow", &[0]),
+    ("HannWindow", &[0]),
+    ("MelWeightMatrix", &[0, 1]),
+    ("OneHot", &[1]),
+    ("STFT", &[1, 3]),
+];
+/// Most of such a length.
+const MAX_LENGTH: i64 = 1 << 26;
+
+/// Least dimensions of inputs, by ONNX's positions.
+const RANKS: [(&str, &[(usize, i64)]); 34] = [
+    ("AveragePool", &[(0, 3)]),
+    ("BatchNormalization", &[(0, 2), (1, 1)]),
+    ("Conv", &[(0, 3), (1, 3)]),
+    ("ConvInteger", &[(0, 3), (1, 3)]),
+    ("ConvTranspose", &[(0, 3), (1, 3)]),
+    ("DFT", &[(0, 2)]),
+    ("DepthToSpace", &[(0, 4)]),
+    ("GRU", &[(0, 3), (1, 3), (2, 3)]),
+    ("Gather", &[(0, 1)]),
+    ("GatherElements", &[(0, 1), (1, 1)]),
+    ("GatherND", &[(0, 1), (1, 1)]),
+    ("Gemm", &[(0, 2), (1, 2)]),
+    ("GlobalAveragePool", &[(0, 3)]),
+    ("GlobalLpPool", &[(0, 3)]),
+    ("GlobalMaxPool", &[(0, 3)]),
+    ("GridSample", &[(0, 3), (1, 3)]),
+    ("GroupNormalization", &[(0, 3)]),
+    ("InstanceNormalization", &[(0, 3)]),
+    ("LRN", &[(0, 2)]),
+    ("LSTM", &[(0, 3), (1, 3), (2, 3)]),
+    ("LpPool", &[(0, 3)]),
+    ("MatMul", &[(0, 1), (1, 1)]),
+    ("MatMulInteger", &[(0, 1), (1, 1)]),
+    ("MaxPool", &[(0, 3)]),
+    ("QLinearConv", &[(0, 3), (3, 3)]),
+    ("QLinearMatMul", &[(0, 1), (3, 1)]),
+    ("RNN", &[(0, 3), (1, 3), (2, 3)]),
+    ("RoiAlign", &[(0, 4)]),
+    ("STFT", &[(0, 2)]),
+    ("ScatterElements", &[(0, 1), (1, 1), (2, 1)]),
+    ("ScatterND", &[(0, 1), (1, 1)]),
+    ("SpaceToDepth", &[(0, 4)]),
+    ("TopK", &[(0, 1)]),
+    ("Trilu", &[(0, 2)]),
+];
+
+/// Operators that move a window along all dimensions of their first input but the first two.
+const WINDOWS: [&str; 8] =
+    ["AveragePool", "Conv", "ConvInteger", "ConvTranspose", "LpPool", "MaxPool", "MaxUnpool", "QLinearConv"];
+
 /// Operators whose attribute `axis` is an axis of their first input, or of an output with so many dimensions more.
-const AXIS: [(&str, i64); 6] = [
+const AXIS: [(&str, i64); 7] = [
+    ("DFT", 0),
     ("LayerNormalization", 0),
     ("LpNormalization", 0),
     ("OneHot", 1),
@@ -58,7 +115,13 @@ const AXIS: [(&str, i64); 6] = [
 #[derive(Debug, Clone, Default)]
 pub struct Granted {
     single: TVec<usize>,
-    axes: Option<usize>,
+    lengths: TVec<usize>,
+    /// Where axes are, and whether each of them is a dimension more.
+    axes: Option<(usize, bool)>,
+    /// The least dimensions of an input.
+    ranks: TVec<(usize, i64)>,
+    /// Attributes of a window, and of how many dimensions they speak.
+    windows: Vec<(&'static str, usize)>,
     /// The axis, and how many dimensions more than the first input may have it.
     axis: Option<(i64, i64)>,
 }
@@ -69,14 +132,25 @@ impl Granted {
             let given = node.input.get(*position).is_some_and(|name| !name.is_empty());
             given.then(|| node.input[..*position].iter().filter(|name| !name.is_empty()).count())
         };
-        let single = SINGLE.iter().find(|(name, _)| *name == node.op_type).map_or(&[][..], |(_, positions)| positions);
+        let of = |table: &[(&str, &'static [usize])]| {
+            table.iter().find(|(name, _)| *name == node.op_type).map_or(&[][..], |(_, positions)| positions)
+        };
+        let ranks = RANKS.iter().find(|(name, _)| *name == node.op_type).map_or(&[][..], |(_, ranks)| ranks);
         let named = |name: &str| name == node.op_type || (name == "Reduce" && node.op_type.starts_with(name));
         let axes = AXES.iter().find(|(name, _)| named(name)).and_then(|(_, position)| place(position));
+        let axes = axes.map(|place| (place, node.op_type == "Unsqueeze"));
         let axis = match AXIS.iter().find(|(name, _)| *name == node.op_type) {
             Some((_, more)) => node.get_attr_opt::<i64>("axis")?.map(|axis| (axis, *more)),
             None => None,
         };
-        Ok(Self { single: single.iter().filter_map(place).collect(), axes, axis })
+        Ok(Self {
+            single: of(&SINGLE).iter().filter_map(place).collect(),
+            lengths: of(&LENGTHS).iter().filter_map(place).collect(),
+            axes,
+            ranks: ranks.iter().filter_map(|(position, rank)| Some((place(position)?, *rank))).collect(),
+            windows: windows(node)?,
+            axis,
+        })
     }
 
     /// # Errors
@@ -86,13 +160,34 @@ impl Granted {
             let shape = inputs.get(place).map(|input| input.shape.as_concrete_finite()).transpose()?.flatten();
             ensure!(shape.is_none_or(|shape| !shape.contains(&0)), "its input {place} holds no number");
         }
-        if let Some(axes) = self.axes.and_then(|place| inputs.get(place)?.value.concretize()) {
-            let wrong = integers(&axes)?.into_iter().find(|axis| axis.unsigned_abs() > MAX_RANK as u64);
-            ensure!(wrong.is_none(), "its axes hold {}", wrong.unwrap_or_default());
+        let rank = |place: usize| inputs.get(place).and_then(|input| input.shape.rank().concretize());
+        for &place in &self.lengths {
+            let length = inputs.get(place).and_then(|input| input.value.concretize());
+            let length = length.map(|length| integers(&length)).transpose()?.and_then(|length| length.first().copied());
+            let fits = length.is_none_or(|length| (0..=MAX_LENGTH).contains(&length));
+            ensure!(fits, "its input {place} is a length of {}", length.unwrap_or_default());
         }
-        if let (Some((axis, more)), Some(input)) = (self.axis, inputs.first())
-            && let Some(rank) = input.shape.rank().concretize()
+        for &(place, least) in &self.ranks {
+            let fits = rank(place).is_none_or(|rank| rank >= least);
+            ensure!(fits, "its input {place} has fewer than {least} dimensions");
+        }
+        for &(name, dimensions) in &self.windows {
+            let fits = rank(0).is_none_or(|rank| rank == dimensions as i64 + 2);
+            ensure!(fits, "attribute '{name}' speaks of {dimensions} dimensions besides rows and channels");
+        }
+        self.check_axes(inputs, rank(0))
+    }
+
+    fn check_axes(&self, inputs: &[&InferenceFact], rank: Option<i64>) -> TractResult<()> {
+        if let Some((place, adds)) = self.axes
+            && let Some(axes) = inputs.get(place).and_then(|axes| axes.value.concretize())
         {
+            let axes = integers(&axes)?;
+            let rank = rank.map_or(MAX_RANK as i64, |rank| if adds { rank + axes.len() as i64 } else { rank });
+            let wrong = axes.into_iter().find(|axis| !(-rank..rank).contains(axis));
+            ensure!(wrong.is_none(), "its axes hold {} for {rank} dimensions", wrong.unwrap_or_default());
+        }
+        if let (Some((axis, more)), Some(rank)) = (self.axis, rank) {
             let rank = rank + more;
             ensure!((-rank..rank).contains(&axis), "attribute 'axis' holds {axis} for {rank} dimensions");
         }
@@ -119,6 +214,20 @@ impl Granted {
         }
         Ok(guarded)
     }
+}
+
+/// The attributes of a window, and of how many dimensions they speak.
+fn windows(node: &NodeProto) -> TractResult<Vec<(&'static str, usize)>> {
+    let mut found = vec![];
+    if WINDOWS.contains(&&*node.op_type) {
+        for (name, each) in [("kernel_shape", 1), ("strides", 1), ("dilations", 1), ("pads", 2)] {
+            if let Some(numbers) = node.get_attr_opt_slice::<i64>(name)? {
+                ensure!(numbers.len() % each == 0, "attribute '{name}' holds {} numbers", numbers.len());
+                found.push((name, numbers.len() / each));
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Gives its input as it is, which must hold something.

@@ -57,6 +57,11 @@ fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     Ok((Box::new(Bounded { op, granted: Granted::of(node)?, limit: LIMIT.get() }), closure))
 }
 
+/// The operator that makes a table for each axis.
+const RESIZE: &str = "Resize";
+/// Largest dimension that it may make.
+const MAX_RESIZED: i64 = 1 << 22;
+
 /// # Errors
 /// A shape of which a tensor would have more than `limit` bytes, or that has a negative dimension. `what` begins the text.
 pub fn check(what: &str, shape: &[i64], datum_type: DatumType, limit: usize) -> TractResult<()> {
@@ -64,6 +69,8 @@ pub fn check(what: &str, shape: &[i64], datum_type: DatumType, limit: usize) -> 
         // Tables are made for the other dimensions even of a tensor of nothing.
         Some(bytes.saturating_mul(usize::try_from(size).ok()?.max(1)))
     });
+    let resized = what.starts_with(RESIZE) && shape.iter().any(|&size| size > MAX_RESIZED);
+    ensure!(!resized, "{what}: a dimension of {shape:?} is larger than {MAX_RESIZED}");
     let count = count.with_context(|| format!("{what}: a tensor of shape {shape:?} has a negative dimension"))?;
     ensure!(count <= limit, "{what}: a tensor of shape {shape:?} would take {count} bytes, at most {limit} are made");
     Ok(())

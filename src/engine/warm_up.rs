@@ -25,7 +25,7 @@ const MAX_MADE_UP_BYTES: u64 = 64 << 20;
 pub const MAX_DECLARED_BYTES: u64 = 256 << 20;
 /// Most bytes of one row that rows are proven with; larger rows gain nothing by a batch.
 const MAX_PROVEN_BYTES: u64 = 16 << 20;
-/// Most time of one run on made-up inputs. A loop may not end on them.
+/// Most time of one run on made-up inputs, and of all that fail. A loop may not end on them.
 const RUN_TIME: Duration = Duration::from_secs(5);
 /// Most time of all runs on made-up inputs of one model.
 const ALL_TIME: Duration = Duration::from_secs(60);
@@ -34,6 +34,8 @@ const ALL_TIME: Duration = Duration::from_secs(60);
 pub struct Patience {
     ends: Instant,
     run_time: Duration,
+    /// The time of runs that failed.
+    lost: Cell<Duration>,
     is_over: Cell<bool>,
 }
 
@@ -43,16 +45,21 @@ impl Patience {
     }
 
     fn of(run_time: Duration, all_time: Duration) -> Self {
-        Self { ends: Instant::now() + all_time, run_time, is_over: Cell::new(false) }
+        Self { ends: Instant::now() + all_time, run_time, lost: Cell::default(), is_over: Cell::new(false) }
     }
 
     /// Gives `run` what it is to ask between operators.
-    pub fn run<T>(&self, run: impl FnOnce(&dyn Fn() -> bool) -> T) -> T {
-        let ends = self.ends.min(Instant::now() + self.run_time);
-        run(&|| {
+    pub fn run<T, E>(&self, run: impl FnOnce(&dyn Fn() -> bool) -> Result<T, E>) -> Result<T, E> {
+        let begun = Instant::now();
+        let ends = self.ends.min(begun + self.run_time.saturating_sub(self.lost.get()));
+        let ran = run(&|| {
             self.is_over.set(self.is_over.get() || Instant::now() >= ends);
             self.is_over.get()
-        })
+        });
+        if ran.is_err() {
+            self.lost.set(self.lost.get() + begun.elapsed());
+        }
+        ran
     }
 }
 
@@ -208,10 +215,23 @@ mod tests {
     #[test]
     fn after_a_run_that_does_not_end_none_is_waited_for() {
         let patience = Patience::of(Duration::from_millis(20), Duration::from_secs(60));
-        assert!(!patience.run(|stop| stop()));
-        patience.run(|stop| while !stop() {});
-        assert!(patience.run(|stop| stop()));
-        assert!(Patience::of(Duration::from_secs(60), Duration::ZERO).run(|stop| stop()));
+        let asked = |patience: &Patience| patience.run(|stop| Ok::<_, ()>(stop())).unwrap();
+        assert!(!asked(&patience));
+        patience.run(|stop| Ok::<_, ()>(while !stop() {})).unwrap();
+        assert!(asked(&patience));
+        assert!(asked(&Patience::of(Duration::from_secs(60), Duration::ZERO)));
+    }
+
+    #[test]
+    fn runs_that_fail_are_waited_for_as_long_as_one() {
+        let patience = Patience::of(Duration::from_millis(20), Duration::from_secs(60));
+        let sleep = || std::thread::sleep(Duration::from_millis(15));
+        let _ = patience.run(|_| Ok::<_, ()>(sleep()));
+        assert!(!patience.run(|stop| Ok::<_, ()>(stop())).unwrap());
+        for _ in 0..2 {
+            let _ = patience.run(|_| Err::<(), _>(sleep()));
+        }
+        assert!(patience.run(|stop| Ok::<_, ()>(stop())).unwrap());
     }
 
     #[test]

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use tract_onnx::Onnx;
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::{InferenceModel, InferenceModelExt, TValue, TVec, TypedModel, TypedSimplePlan};
+use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::{
-    DimFact, InferenceFact, IntoArcTensor, ShapeFactoid, TractResult, ensure, format_err,
+    DimFact, InferenceFact, IntoArcTensor, ShapeFactoid, TractResult, TypedFact, ensure, format_err,
 };
 use tract_onnx::tract_hir::ops::konst::Const;
 
@@ -129,13 +130,29 @@ const MAX_DECIDED_BYTES: usize = 256 << 20;
 /// Refuses a plan that would make a tensor of more than `largest` bytes, before one of its constants is.
 fn check_sizes(model: &TypedModel, largest: usize) -> TractResult<()> {
     for node in &model.nodes {
+        let name = node.op.name();
+        // tract looks for patterns by the number that a constant holds, and reads one of a constant of nothing.
+        if node.op_is::<TypedBinOp>() {
+            let inputs = model.node_input_facts(node.id)?;
+            let is_nothing = |fact: &&TypedFact| fact.konst.as_ref().is_some_and(|value| value.len() == 0);
+            let nothings = inputs.iter().filter(|fact| is_nothing(fact)).count();
+            ensure!(nothings == 0 || nothings == inputs.len(), "{name} '{}' of a tensor of nothing", node.name);
+        }
         for fact in node.outputs.iter().map(|output| &output.fact) {
-            let shape = fact.shape.iter().map(|size| size.to_i64().ok()).collect::<Option<Vec<i64>>>();
-            let Some(shape) = shape else { continue };
-            bounded::check(&format!("{} '{}'", node.op.name(), node.name), &shape, fact.datum_type, largest)?;
+            let Some(shape) = known_shape(fact) else { continue };
+            if name == "Resize"
+                && let Some(input) = known_shape(model.outlet_fact(node.inputs[0])?)
+            {
+                bounded::check_resize(&input, &shape, largest)?;
+            }
+            bounded::check(&format!("{name} '{}'", node.name), &shape, fact.datum_type, largest)?;
         }
     }
     Ok(())
+}
+
+fn known_shape(fact: &TypedFact) -> Option<Vec<i64>> {
+    fact.shape.iter().map(|size| size.to_i64().ok()).collect()
 }
 
 /// An optimised graph, ready to run. Cloning shares it.

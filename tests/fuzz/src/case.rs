@@ -15,6 +15,9 @@ use crate::tensor::{DataType, Tensor};
 
 /// Most time of a case.
 pub const MOST_TIME: Duration = Duration::from_secs(10);
+/// Most time of a case whose declared inputs take more than [`LARGE_BYTES`]: some twenty runs of them are made up.
+const MOST_TIME_IF_LARGE: Duration = Duration::from_secs(40);
+const LARGE_BYTES: usize = 16 << 20;
 /// When its runs are told to stop, as a request's deadline does, once it is loaded.
 const RUN_TIME: Duration = Duration::from_secs(2);
 /// Bytes of one allocation that every case may make.
@@ -52,8 +55,9 @@ pub fn checked(engine: &TractEngine, bytes: &[u8], seed: u64) -> Result<Done, St
         thread.map_err(|cause| cause.to_string())?.join().map_err(|_| "it panicked outside of the engine".to_owned())
     });
     let done = Done { loaded: ran?, took: begun.elapsed(), allocated: memory::end(held) };
-    let limit = LEAST_BYTES.max(10 * bytes.len() + declared_bytes(bytes).min(MOST_DECLARED_BYTES));
-    if done.took > MOST_TIME {
+    let declared = declared_bytes(bytes);
+    let limit = LEAST_BYTES.max(10 * bytes.len() + declared.min(MOST_DECLARED_BYTES));
+    if done.took > if declared > LARGE_BYTES { MOST_TIME_IF_LARGE } else { MOST_TIME } {
         return Err(format!("it took {:.1} s", done.took.as_secs_f64()));
     }
     if done.allocated.largest > limit || done.allocated.most > AT_A_TIME * limit {

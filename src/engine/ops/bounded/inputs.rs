@@ -13,20 +13,23 @@ use super::super::kernel::{Kernel, typed};
 use crate::tensor::MAX_RANK;
 
 /// Inputs of operators, by ONNX's positions, that are read as one number.
-const SINGLE: [(&str, &[usize]); 17] = [
+const SINGLE: [(&str, &[usize]); 20] = [
     ("BlackmanWindow", &[0]),
     ("Clip", &[1, 2]),
     ("CumSum", &[1]),
     ("DFT", &[1, 2]),
     ("Dropout", &[1, 2]),
+    ("GRU", &[4]),
     ("HammingWindow", &[0]),
     ("HannWindow", &[0]),
     ("If", &[0]),
+    ("LSTM", &[4]),
     ("Loop", &[0, 1]),
     ("MelWeightMatrix", &[0, 1, 2, 3, 4]),
     ("NonMaxSuppression", &[2, 3, 4]),
     ("OneHot", &[1]),
     ("Pad", &[2]),
+    ("RNN", &[4]),
     ("Range", &[0, 1, 2]),
     ("STFT", &[1, 3]),
     ("TopK", &[1]),
@@ -45,21 +48,14 @@ const AXES: [(&str, usize); 8] = [
     ("Unsqueeze", 1),
 ];
 
-/// Inputs, by ONNX's positions, that are read as a length.
-const LENGTHS: [(&str, &[usize]); 7] = [
-    ("BlackmanWindow", &[0]),
-    ("DFT", &[1]),
-    ("HammingWindow", &[0]),
-    ("HannWindow", &[0]),
-    ("MelWeightMatrix", &[0, 1]),
-    ("OneHot", &[1]),
-    ("STFT", &[1, 3]),
-];
+/// Inputs, by ONNX's positions, that are read as a length of one or more.
+const LENGTHS: [(&str, &[usize]); 4] =
+    [("DFT", &[1]), ("MelWeightMatrix", &[0, 1]), ("OneHot", &[1]), ("STFT", &[1, 3])];
 /// Most of such a length.
 const MAX_LENGTH: i64 = 1 << 26;
 
 /// Least dimensions of inputs, by ONNX's positions.
-const RANKS: [(&str, &[(usize, i64)]); 34] = [
+const RANKS: [(&str, &[(usize, i64)]); 39] = [
     ("AveragePool", &[(0, 3)]),
     ("BatchNormalization", &[(0, 2), (1, 1)]),
     ("Conv", &[(0, 3), (1, 3)]),
@@ -80,17 +76,22 @@ const RANKS: [(&str, &[(usize, i64)]); 34] = [
     ("InstanceNormalization", &[(0, 3)]),
     ("LRN", &[(0, 2)]),
     ("LSTM", &[(0, 3), (1, 3), (2, 3)]),
+    ("LayerNormalization", &[(0, 1)]),
+    ("LpNormalization", &[(0, 1)]),
     ("LpPool", &[(0, 3)]),
     ("MatMul", &[(0, 1), (1, 1)]),
     ("MatMulInteger", &[(0, 1), (1, 1)]),
     ("MaxPool", &[(0, 3)]),
     ("QLinearConv", &[(0, 3), (3, 3)]),
     ("QLinearMatMul", &[(0, 1), (3, 1)]),
+    ("RMSNormalization", &[(0, 1)]),
     ("RNN", &[(0, 3), (1, 3), (2, 3)]),
     ("RoiAlign", &[(0, 4)]),
     ("STFT", &[(0, 2)]),
     ("ScatterElements", &[(0, 1), (1, 1), (2, 1)]),
     ("ScatterND", &[(0, 1), (1, 1)]),
+    ("SimplifiedLayerNormalization", &[(0, 1)]),
+    ("SkipSimplifiedLayerNormalization", &[(0, 1)]),
     ("SpaceToDepth", &[(0, 4)]),
     ("TopK", &[(0, 1)]),
     ("Trilu", &[(0, 2)]),
@@ -120,8 +121,8 @@ pub struct Granted {
     axes: Option<(usize, bool)>,
     /// The least dimensions of an input.
     ranks: TVec<(usize, i64)>,
-    /// Attributes of a window, and of how many dimensions they speak.
-    windows: Vec<(&'static str, usize)>,
+    /// Attributes with an entry for each dimension, and how many dimensions that makes of the first input.
+    lists: Vec<(&'static str, i64)>,
     /// The axis, and how many dimensions more than the first input may have it.
     axis: Option<(i64, i64)>,
 }
@@ -148,7 +149,7 @@ impl Granted {
             lengths: of(&LENGTHS).iter().filter_map(place).collect(),
             axes,
             ranks: ranks.iter().filter_map(|(position, rank)| Some((place(position)?, *rank))).collect(),
-            windows: windows(node)?,
+            lists: lists(node)?,
             axis,
         })
     }
@@ -164,16 +165,16 @@ impl Granted {
         for &place in &self.lengths {
             let length = inputs.get(place).and_then(|input| input.value.concretize());
             let length = length.map(|length| integers(&length)).transpose()?.and_then(|length| length.first().copied());
-            let fits = length.is_none_or(|length| (0..=MAX_LENGTH).contains(&length));
+            let fits = length.is_none_or(|length| (1..=MAX_LENGTH).contains(&length));
             ensure!(fits, "its input {place} is a length of {}", length.unwrap_or_default());
         }
         for &(place, least) in &self.ranks {
             let fits = rank(place).is_none_or(|rank| rank >= least);
             ensure!(fits, "its input {place} has fewer than {least} dimensions");
         }
-        for &(name, dimensions) in &self.windows {
-            let fits = rank(0).is_none_or(|rank| rank == dimensions as i64 + 2);
-            ensure!(fits, "attribute '{name}' speaks of {dimensions} dimensions besides rows and channels");
+        for &(name, dimensions) in &self.lists {
+            let fits = rank(0).is_none_or(|rank| rank == dimensions);
+            ensure!(fits, "attribute '{name}' is for an input of {dimensions} dimensions");
         }
         self.check_axes(inputs, rank(0))
     }
@@ -216,14 +217,22 @@ impl Granted {
     }
 }
 
-/// The attributes of a window, and of how many dimensions they speak.
-fn windows(node: &NodeProto) -> TractResult<Vec<(&'static str, usize)>> {
+/// The attributes with an entry for each dimension, and how many dimensions that makes of the first input.
+fn lists(node: &NodeProto) -> TractResult<Vec<(&'static str, i64)>> {
     let mut found = vec![];
+    if node.op_type == "Transpose"
+        && let Some(axes) = node.get_attr_opt_slice::<i64>("perm")?
+    {
+        let is_permutation = (0..axes.len() as i64).all(|axis| axes.contains(&axis));
+        ensure!(is_permutation, "attribute 'perm' holds {axes:?}");
+        found.push(("perm", axes.len() as i64));
+    }
     if WINDOWS.contains(&&*node.op_type) {
         for (name, each) in [("kernel_shape", 1), ("strides", 1), ("dilations", 1), ("pads", 2)] {
             if let Some(numbers) = node.get_attr_opt_slice::<i64>(name)? {
                 ensure!(numbers.len() % each == 0, "attribute '{name}' holds {} numbers", numbers.len());
-                found.push((name, numbers.len() / each));
+                // Besides the rows and the channels.
+                found.push((name, (numbers.len() / each + 2) as i64));
             }
         }
     }

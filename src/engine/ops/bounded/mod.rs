@@ -57,10 +57,20 @@ fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     Ok((Box::new(Bounded { op, granted: Granted::of(node)?, limit: LIMIT.get() }), closure))
 }
 
-/// The operator that makes a table for each axis.
-const RESIZE: &str = "Resize";
-/// Largest dimension that it may make.
-const MAX_RESIZED: i64 = 1 << 22;
+/// Largest dimension that a Resize may make: it makes a table for each.
+const MAX_RESIZED: i64 = 1 << 20;
+
+/// As [`check`], for a Resize of an input of this shape: it goes axis by axis, in FLOAT, so that on the way one axis may be
+/// as long as it will be, and another as it was.
+pub fn check_resize(input: &[i64], output: &[i64], limit: usize) -> TractResult<()> {
+    let largest = output.iter().find(|&&size| size > MAX_RESIZED);
+    ensure!(largest.is_none(), "Resize: a dimension of {output:?} is larger than {MAX_RESIZED}");
+    let between: Vec<i64> = input.iter().zip(output).map(|(&before, &after)| before.max(after)).collect();
+    check("Resize", &between, DatumType::F32, limit / RESIZE_COPIES)
+}
+
+/// How many tensors a Resize holds at a time.
+const RESIZE_COPIES: usize = 3;
 
 /// # Errors
 /// A shape of which a tensor would have more than `limit` bytes, or that has a negative dimension. `what` begins the text.
@@ -69,8 +79,6 @@ pub fn check(what: &str, shape: &[i64], datum_type: DatumType, limit: usize) -> 
         // Tables are made for the other dimensions even of a tensor of nothing.
         Some(bytes.saturating_mul(usize::try_from(size).ok()?.max(1)))
     });
-    let resized = what.starts_with(RESIZE) && shape.iter().any(|&size| size > MAX_RESIZED);
-    ensure!(!resized, "{what}: a dimension of {shape:?} is larger than {MAX_RESIZED}");
     let count = count.with_context(|| format!("{what}: a tensor of shape {shape:?} has a negative dimension"))?;
     ensure!(count <= limit, "{what}: a tensor of shape {shape:?} would take {count} bytes, at most {limit} are made");
     Ok(())
@@ -111,15 +119,23 @@ struct Bounded {
 impl Bounded {
     /// # Errors
     /// Where an output of this shape may not be made. One whose shape is not known may.
-    fn check(&self, output: &InferenceFact) -> TractResult<()> {
-        if output.shape.is_open() {
-            return Ok(());
+    fn check(&self, inputs: &[&InferenceFact], output: &InferenceFact) -> TractResult<()> {
+        let Some(shape) = known_shape(output) else { return Ok(()) };
+        if self.op.name() == "Resize"
+            && let Some(input) = inputs.first().and_then(|input| known_shape(input))
+        {
+            check_resize(&input, &shape, self.limit)?;
         }
-        let size = |dim: &DimFact| dim.concretize().and_then(|dim| dim.to_i64().ok());
-        let Some(shape) = output.shape.dims().map(size).collect::<Option<Vec<_>>>() else { return Ok(()) };
         let datum_type = output.datum_type.concretize().unwrap_or(DatumType::U8);
         check(&self.op.name(), &shape, datum_type, self.limit)
     }
+}
+
+fn known_shape(fact: &InferenceFact) -> Option<Vec<i64>> {
+    if fact.shape.is_open() {
+        return None;
+    }
+    fact.shape.dims().map(|dim| dim.concretize()?.to_i64().ok()).collect()
 }
 
 impl PartialEq for Bounded {
@@ -159,7 +175,7 @@ impl InferenceOp for Bounded {
         // It is about to be evaluated.
         if inputs.iter().all(|input| input.value.is_concrete()) {
             let said = self.op.infer_facts(inputs.clone(), outputs.clone(), observed.clone())?;
-            said.1.iter().try_for_each(|output| self.check(output))?;
+            said.1.iter().try_for_each(|output| self.check(&inputs, output))?;
         }
         self.op.infer(inputs, outputs, observed)
     }
@@ -194,7 +210,8 @@ impl InferenceOp for Bounded {
     ) -> TractResult<TVec<OutletId>> {
         let is_known = |input: &OutletId| Ok(target.outlet_fact(mapping[input])?.konst.is_some());
         if node.inputs.iter().map(is_known).collect::<TractResult<Vec<bool>>>()?.into_iter().all(|known| known) {
-            source.node_output_facts(node.id)?.into_iter().try_for_each(|output| self.check(output))?;
+            let (inputs, outputs) = source.node_facts(node.id)?;
+            outputs.into_iter().try_for_each(|output| self.check(&inputs, output))?;
         }
         match self.granted.guard(node, target, mapping)? {
             Some(guarded) => self.op.to_typed(source, node, target, &guarded),

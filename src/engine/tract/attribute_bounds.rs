@@ -73,7 +73,9 @@ fn is_sane(node: &NodeProto, attribute: &AttributeProto) -> bool {
             attribute.ints.iter().all(|&size| size >= 0) && places.is_some_and(|places| places <= MAX_WINDOW)
         }
         "strides" | "dilations" => attribute.ints.iter().all(|step| (1..=MAX_STEP).contains(step)),
-        "pads" | "output_padding" => attribute.ints.iter().all(|pad| pad.unsigned_abs() <= MAX_STEP as u64),
+        "pads" | "output_padding" | "output_shape" => {
+            attribute.ints.iter().all(|pad| pad.unsigned_abs() <= MAX_STEP as u64)
+        }
         "group" | "hidden_size" | "num_heads" | "kv_num_heads" | "q_num_heads" | "blocksize" | "block_size"
         | "num_outputs" | "sample_size" | "K" | "N" | "bits"
             if node.domain != "headgate" =>

@@ -119,6 +119,8 @@ impl Graph {
                 let fact = InferenceFact { shape: ShapeFactoid::closed(shape), ..fact };
                 model.set_input_fact(input, fact)?;
             }
+            let model = model.into_typed()?;
+            check_sizes(&model, self.limit)?;
             Plan::of(model.into_optimized()?)
         })
     }

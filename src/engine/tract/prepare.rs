@@ -11,6 +11,7 @@ use super::model::{TractModel, declared_outputs, engine_inputs};
 use super::plans::{PlanUse, Plans};
 use crate::engine::closeness::is_close;
 use crate::engine::deciding_inputs::GUESSES;
+use crate::engine::ops::bounded::TOO_LARGE;
 use crate::engine::sample::{self, Sizes, Style};
 use crate::engine::warm_up::{self, Patience, Sample, shapes};
 use crate::engine::{LoadError, RunError};
@@ -152,7 +153,8 @@ impl Workshop {
 
     /// Some graphs name dimensions inside their subgraphs, which only fit a symbolic plan.
     fn start_without_plan(&self, refused: Option<Fault>) -> Result<Start, LoadError> {
-        if let Ok(plan) = self.graph.symbolic() {
+        let too_large = matches!(&refused, Some(Fault::Refused(cause)) if cause.contains(TOO_LARGE));
+        if !too_large && let Ok(plan) = self.graph.symbolic() {
             for other in self.other_sizes() {
                 let sizes = Sizes { rows: 1, other };
                 let style = Style::Signed;

@@ -48,6 +48,22 @@ const AXES: [(&str, usize); 8] = [
     ("Unsqueeze", 1),
 ];
 
+/// Inputs, by ONNX's positions, that hold sizes or counts. tract keeps 32 bits of them in places, and then makes another
+/// shape than it said.
+const SIZES: [(&str, &[usize]); 11] = [
+    ("BlackmanWindow", &[0]),
+    ("ConstantOfShape", &[0]),
+    ("Expand", &[1]),
+    ("HammingWindow", &[0]),
+    ("HannWindow", &[0]),
+    ("Pad", &[1]),
+    ("Range", &[0, 1, 2]),
+    ("Reshape", &[1]),
+    ("Resize", &[3]),
+    ("Tile", &[1]),
+    ("Trilu", &[1]),
+];
+
 /// Inputs, by ONNX's positions, that are read as a length of one or more.
 const LENGTHS: [(&str, &[usize]); 4] =
     [("DFT", &[1]), ("MelWeightMatrix", &[0, 1]), ("OneHot", &[1]), ("STFT", &[1, 3])];
@@ -116,6 +132,7 @@ const AXIS: [(&str, i64); 7] = [
 #[derive(Debug, Clone, Default)]
 pub struct Granted {
     single: TVec<usize>,
+    sizes: TVec<usize>,
     lengths: TVec<usize>,
     /// Where axes are, and whether each of them is a dimension more.
     axes: Option<(usize, bool)>,
@@ -146,6 +163,7 @@ impl Granted {
         };
         Ok(Self {
             single: of(&SINGLE).iter().filter_map(place).collect(),
+            sizes: of(&SIZES).iter().filter_map(place).collect(),
             lengths: of(&LENGTHS).iter().filter_map(place).collect(),
             axes,
             ranks: ranks.iter().filter_map(|(position, rank)| Some((place(position)?, *rank))).collect(),
@@ -162,9 +180,17 @@ impl Granted {
             ensure!(shape.is_none_or(|shape| !shape.contains(&0)), "its input {place} holds no number");
         }
         let rank = |place: usize| inputs.get(place).and_then(|input| input.shape.rank().concretize());
+        let known = |place: usize| -> TractResult<Vec<i64>> {
+            let value = inputs.get(place).and_then(|input| input.value.concretize());
+            // A size that hangs on others is none that a file or a client wrote.
+            Ok(value.and_then(|value| integers(&value).ok()).unwrap_or_default())
+        };
+        for &place in &self.sizes {
+            let wrong = known(place)?.into_iter().find(|size| i32::try_from(*size).is_err());
+            ensure!(wrong.is_none(), "its input {place} holds {}, a size beyond all reason", wrong.unwrap_or_default());
+        }
         for &place in &self.lengths {
-            let length = inputs.get(place).and_then(|input| input.value.concretize());
-            let length = length.map(|length| integers(&length)).transpose()?.and_then(|length| length.first().copied());
+            let length = known(place)?.first().copied();
             let fits = length.is_none_or(|length| (1..=MAX_LENGTH).contains(&length));
             ensure!(fits, "its input {place} is a length of {}", length.unwrap_or_default());
         }

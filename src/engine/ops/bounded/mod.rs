@@ -18,6 +18,9 @@ use tract_onnx::tract_hir::internal::*;
 use self::inputs::Granted;
 use super::Built;
 
+/// How the text of an error begins that says so.
+pub const TOO_LARGE: &str = "a tensor of more than";
+
 /// Most bytes of a tensor that is made of constants alone, whatever the file's size.
 pub const MIN_LIMIT: usize = 256 << 20;
 
@@ -80,7 +83,7 @@ pub fn check(what: &str, shape: &[i64], datum_type: DatumType, limit: usize) -> 
         Some(bytes.saturating_mul(usize::try_from(size).ok()?.max(1)))
     });
     let count = count.with_context(|| format!("{what}: a tensor of shape {shape:?} has a negative dimension"))?;
-    ensure!(count <= limit, "{what}: a tensor of shape {shape:?} would take {count} bytes, at most {limit} are made");
+    ensure!(count <= limit, "{TOO_LARGE} {limit} bytes: {what} would make one of shape {shape:?}");
     Ok(())
 }
 

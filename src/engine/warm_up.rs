@@ -63,7 +63,8 @@ impl Patience {
     }
 }
 
-/// Bytes of a tensor by the sizes that the file declares, others taken for one; texts count as a pointer each.
+/// Bytes of a tensor by the sizes that the file declares, others taken for one, and so are
+/// sizes of nothing; texts count as empty ones.
 pub fn declared_bytes(spec: &TensorSpec) -> u64 {
     bytes(spec, None, Sizes { rows: 1, other: 1 })
 }
@@ -84,8 +85,10 @@ pub fn check_declared(inputs: &[TensorSpec]) -> Result<(), String> {
 }
 
 fn bytes(spec: &TensorSpec, batch_axis: Option<usize>, sizes: Sizes) -> u64 {
-    let width = spec.dtype.size().unwrap_or(size_of::<usize>()) as u64;
-    sample::shape(spec, batch_axis, sizes).iter().fold(width, |bytes, &size| bytes.saturating_mul(size as u64))
+    let width = spec.dtype.size().unwrap_or(size_of::<String>()) as u64;
+    // Even a tensor of nothing is gone through along its other dimensions.
+    let times = |bytes: u64, &size: &usize| bytes.saturating_mul(size.max(1) as u64);
+    sample::shape(spec, batch_axis, sizes).iter().fold(width, times)
 }
 
 /// What the model was found to run on when it was loaded.

@@ -90,7 +90,7 @@ fn sizes_of_an_image_are_bounded() {
 
 #[test]
 fn the_depth_of_a_one_hot_is_bounded() {
-    let model = Model::new().input("x", INT64, &[2]).input("s", INT64, &[1]).floats("v", &[2], &[0.0, 1.0]);
+    let model = Model::new().list("x", &[0, 0]).input("s", INT64, &[1]).floats("v", &[2], &[0.0, 1.0]);
     bounded(model.node("y = OneHot(x, s, v)"), &[1], &[3], &[&[1 << 36], &[-1], &[1 << 27]]);
 }
 

@@ -11,7 +11,7 @@ use crate::engine::onnx::graphs;
 use crate::tensor::MAX_RANK;
 
 /// Most places of a window, as convolutions and poolings move over their input.
-const MAX_WINDOW: i64 = 1 << 20;
+const MAX_WINDOW: i64 = 1 << 16;
 /// Furthest that a window steps, is spread or padded along an axis.
 const MAX_STEP: i64 = 1 << 24;
 /// Most groups, heads, features of a hidden state, or places of a block.

@@ -71,8 +71,8 @@ pub fn mutated(bytes: &[u8], seed: u64, max_bytes: usize) -> Vec<u8> {
 
 /// Bytes of the inputs and outputs that a model declares; open sizes count as one.
 pub fn declared_bytes(bytes: &[u8]) -> usize {
-    /// No datatype is wider.
-    const WIDTH: usize = 8;
+    /// No datatype is wider: texts, as they lie in memory.
+    const WIDTH: usize = 24;
     let Some(graph) = ModelProto::decode(bytes).ok().and_then(|model| model.graph) else { return 0 };
     let size = |dim: &Dimension| match dim.value {
         Some(DimValue::DimValue(size)) => usize::try_from(size).unwrap_or(1),

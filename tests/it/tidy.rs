@@ -247,7 +247,7 @@ fn decisions_do_no_io_and_read_no_clock() {
 }
 
 /// Where tasks, threads and processes are started, and why.
-const STARTS: [(&str, &str); 29] = [
+const STARTS: [(&str, &str); 30] = [
     ("admin/audit.rs", "the audit log is written and read where that may block"),
     ("admin/change.rs", "a change goes on when its caller leaves"),
     ("admin/log.rs", "sealing is waited for where that may block"),
@@ -255,6 +255,7 @@ const STARTS: [(&str, &str); 29] = [
     ("batching/autoscale.rs", "the thread that scales all pools"),
     ("batching/cores.rs", "the compute threads"),
     ("cli/client.rs", "the command line's own runtime"),
+    ("cli/inspect/probe.rs", "an unknown file is loaded on a stack of a server's thread"),
     ("cli/serve.rs", "the server's runtime"),
     ("engine/ops/control/nested.rs", "no thread: the engine's word for the state of one run"),
     ("engine/tract/builder.rs", "the thread that builds plans which shapes have earned"),

@@ -6,9 +6,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
+use prost::Message;
+use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension::Value as DimValue};
+use tract_onnx::pb::{ModelProto, ValueInfoProto, type_proto};
 
 use super::memory;
-use super::mutation::{declared_bytes, number};
+use super::mutation::number;
 use crate::engine::Engine;
 use crate::engine::tract::TractEngine;
 use crate::tensor::{DataType, Tensor};
@@ -64,6 +67,24 @@ pub fn checked(engine: &TractEngine, bytes: &[u8], seed: u64) -> Result<Done, St
         return Err(format!("it allocated {:?}, at most {limit} bytes are allowed", done.allocated));
     }
     Ok(done)
+}
+
+/// Bytes of the inputs and outputs that a model declares; open sizes count as one.
+fn declared_bytes(bytes: &[u8]) -> usize {
+    /// No datatype is wider: texts, as they lie in memory.
+    const WIDTH: usize = 24;
+    let Some(graph) = ModelProto::decode(bytes).ok().and_then(|model| model.graph) else { return 0 };
+    let size = |dim: &Dimension| match dim.value {
+        Some(DimValue::DimValue(size)) => usize::try_from(size).unwrap_or(1),
+        _ => 1,
+    };
+    let one = |info: &ValueInfoProto| match info.r#type.as_ref().and_then(|kind| kind.value.as_ref()) {
+        Some(type_proto::Value::TensorType(tensor)) => {
+            tensor.shape.iter().flat_map(|shape| &shape.dim).map(size).fold(WIDTH, usize::saturating_mul)
+        }
+        None => 0,
+    };
+    graph.input.iter().chain(&graph.output).map(one).fold(0, usize::saturating_add)
 }
 
 /// Where the model is put for the loader, which reads files. One for each process and thread.

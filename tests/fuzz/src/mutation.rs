@@ -69,24 +69,6 @@ pub fn mutated(bytes: &[u8], seed: u64, max_bytes: usize) -> Vec<u8> {
     if made.len() > max_bytes { bytes.to_vec() } else { made }
 }
 
-/// Bytes of the inputs and outputs that a model declares; open sizes count as one.
-pub fn declared_bytes(bytes: &[u8]) -> usize {
-    /// No datatype is wider: texts, as they lie in memory.
-    const WIDTH: usize = 24;
-    let Some(graph) = ModelProto::decode(bytes).ok().and_then(|model| model.graph) else { return 0 };
-    let size = |dim: &Dimension| match dim.value {
-        Some(DimValue::DimValue(size)) => usize::try_from(size).unwrap_or(1),
-        _ => 1,
-    };
-    let one = |info: &ValueInfoProto| match info.r#type.as_ref().and_then(|kind| kind.value.as_ref()) {
-        Some(type_proto::Value::TensorType(tensor)) => {
-            tensor.shape.iter().flat_map(|shape| &shape.dim).map(size).fold(WIDTH, usize::saturating_mul)
-        }
-        None => 0,
-    };
-    graph.input.iter().chain(&graph.output).map(one).fold(0, usize::saturating_add)
-}
-
 fn flipped(bytes: &[u8], rng: &mut Rng) -> Vec<u8> {
     let mut made = bytes.to_vec();
     for _ in 0..rng.usize(1..=8) {
@@ -251,122 +233,26 @@ fn rewire(graph: &mut GraphProto, rng: &mut Rng) {
 }
 
 /// Operators that may stand in another's place; those that make much of little more than once.
-const OPERATORS: [&str; 110] = [
-    "Abs",
-    "Add",
-    "AffineGrid",
-    "And",
-    "ArgMax",
-    "Attention",
-    "AveragePool",
-    "BatchNormalization",
-    "Bernoulli",
-    "BitShift",
-    "BlackmanWindow",
-    "Cast",
-    "Celu",
-    "CenterCropPad",
-    "Clip",
-    "Col2Im",
-    "Compress",
-    "Concat",
-    "ConstantOfShape",
-    "ConstantOfShape",
-    "Conv",
-    "ConvInteger",
-    "ConvTranspose",
-    "CumSum",
-    "DFT",
-    "DeformConv",
-    "DepthToSpace",
-    "DequantizeLinear",
-    "Det",
-    "Div",
-    "Dropout",
-    "DynamicQuantizeLinear",
-    "Einsum",
-    "Expand",
-    "Expand",
-    "EyeLike",
-    "Flatten",
-    "GRU",
-    "Gather",
-    "GatherElements",
-    "GatherND",
-    "Gemm",
-    "GlobalAveragePool",
-    "GridSample",
-    "GroupNormalization",
-    "HammingWindow",
-    "HannWindow",
-    "Hardmax",
-    "Identity",
-    "If",
-    "InstanceNormalization",
-    "LRN",
-    "LSTM",
-    "LayerNormalization",
-    "Loop",
-    "LpNormalization",
-    "LpPool",
-    "MatMul",
-    "MatMulInteger",
-    "MaxPool",
-    "MaxUnpool",
-    "MeanVarianceNormalization",
-    "MelWeightMatrix",
-    "Mod",
-    "Multinomial",
-    "NonMaxSuppression",
-    "NonZero",
-    "OneHot",
-    "OneHot",
-    "Pad",
-    "Pad",
-    "Pow",
-    "QLinearConv",
-    "QuantizeLinear",
-    "RNN",
-    "RandomNormal",
-    "RandomUniform",
-    "Range",
-    "Range",
-    "ReduceSum",
-    "ReduceMax",
-    "Reshape",
-    "Resize",
-    "Resize",
-    "ReverseSequence",
-    "RoiAlign",
-    "RotaryEmbedding",
-    "STFT",
-    "Scan",
-    "ScatterElements",
-    "ScatterND",
-    "Shape",
-    "Size",
-    "Slice",
-    "Softmax",
-    "SpaceToDepth",
-    "Split",
-    "SplitToSequence",
-    "Squeeze",
-    "StringSplit",
-    "Tile",
-    "TopK",
-    "Transpose",
-    "Trilu",
-    "Unique",
-    "Unsqueeze",
-    "Upsample",
-    "TreeEnsembleRegressor",
-    "TfIdfVectorizer",
-    "OneHotEncoder",
-];
+const OPERATORS: &str = "Abs Add AffineGrid And ArgMax Attention AveragePool BatchNormalization Bernoulli BitShift BlackmanWindow Cast \
+    Celu CenterCropPad Clip Col2Im Compress Concat ConstantOfShape ConstantOfShape Conv ConvInteger ConvTranspose \
+    CumSum DFT DeformConv DepthToSpace DequantizeLinear Det Div Dropout DynamicQuantizeLinear Einsum Expand Expand \
+    EyeLike Flatten GRU Gather GatherElements GatherND Gemm GlobalAveragePool GridSample GroupNormalization \
+    HammingWindow HannWindow Hardmax Identity If InstanceNormalization LRN LSTM LayerNormalization Loop \
+    LpNormalization LpPool MatMul MatMulInteger MaxPool MaxUnpool MeanVarianceNormalization MelWeightMatrix Mod \
+    Multinomial NonMaxSuppression NonZero OneHot OneHot Pad Pad Pow QLinearConv QuantizeLinear RNN RandomNormal \
+    RandomUniform Range Range ReduceSum ReduceMax Reshape Resize Resize ReverseSequence RoiAlign RotaryEmbedding \
+    STFT Scan ScatterElements ScatterND Shape Size Slice Softmax SpaceToDepth Split SplitToSequence Squeeze \
+    StringSplit Tile TopK Transpose Trilu Unique Unsqueeze Upsample TreeEnsembleRegressor TfIdfVectorizer \
+    OneHotEncoder";
+
+fn operator(rng: &mut Rng) -> &'static str {
+    let count = OPERATORS.split_whitespace().count();
+    OPERATORS.split_whitespace().nth(rng.usize(..count)).expect("one of so many")
+}
 
 fn change_operator(graph: &mut GraphProto, rng: &mut Rng) {
     if let Some(node) = pick(graph.node.len(), rng) {
-        graph.node[node].op_type = OPERATORS[rng.usize(..OPERATORS.len())].into();
+        graph.node[node].op_type = operator(rng).into();
     }
 }
 
@@ -484,7 +370,7 @@ fn change_declared(graph: &mut GraphProto, rng: &mut Rng) {
 fn insert_node(graph: &mut GraphProto, rng: &mut Rng) {
     let Some(taker) = pick(graph.node.len(), rng) else { return };
     let Some(slot) = pick(graph.node[taker].input.len(), rng) else { return };
-    let (fresh, op_type) = (format!("made{}", rng.u32(..)), OPERATORS[rng.usize(..OPERATORS.len())]);
+    let (fresh, op_type) = (format!("made{}", rng.u32(..)), operator(rng));
     let mut input = vec![graph.node[taker].input[slot].clone()];
     if rng.u8(..4) == 0 {
         input.clear();

@@ -1,5 +1,7 @@
 //! Weights that lie beside the model file.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Component, Path};
 
 use tract_onnx::pb::{GraphProto, ModelProto, TensorProto};
@@ -28,6 +30,14 @@ pub fn check(proto: &ModelProto, directory: &Path) -> Result<(), LoadError> {
 #[cfg(feature = "onnxruntime")]
 pub fn has_any(proto: &ModelProto) -> bool {
     proto.graph.iter().flat_map(graphs).flat_map(tensors).any(|tensor| location(tensor).is_some())
+}
+
+/// Bytes of all files of weights beside the model, each counted once; one that can't be looked at counts nothing.
+pub fn bytes(proto: &ModelProto, directory: &Path) -> u64 {
+    let tensors = proto.graph.iter().flat_map(graphs).flat_map(tensors);
+    let locations: BTreeSet<&str> = tensors.filter_map(location).collect();
+    let size = |location: &&str| fs::metadata(directory.join(location)).map_or(0, |metadata| metadata.len());
+    locations.iter().map(size).fold(0, u64::saturating_add)
 }
 
 /// A cause in an engine's words without the folder that it may name.
@@ -65,7 +75,6 @@ fn check_location(directory: &Path, location: &str) -> Result<(), &'static str> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
     use std::os::unix::fs::symlink;
 
     use tract_onnx::pb::StringStringEntryProto;

@@ -255,6 +255,7 @@ const STARTS: [(&str, &str); 30] = [
     ("batching/autoscale.rs", "the thread that scales all pools"),
     ("batching/cores.rs", "the compute threads"),
     ("cli/client.rs", "the command line's own runtime"),
+    ("cli/inspect/probe.rs", "an unknown file is loaded on a stack of a server's thread"),
     ("cli/serve.rs", "the server's runtime"),
     ("engine/onnxruntime/stoppable.rs", "a run that may take long, for the worker to end it"),
     ("engine/ops/control/nested.rs", "no thread: the engine's word for the state of one run"),

@@ -42,6 +42,7 @@ pub fn prepare(library: &'static Library, found: Found) -> Result<OrtModel, Load
         false => (Recipe::plain(library, source.clone()).session().map_err(refused)?, None),
     };
     let signature = Signature { inputs, outputs, batching: Batching::Unproven("not looked for yet".into()) };
+    warm_up::check_declared(&signature.inputs).map_err(|cause| LoadError::Unsupported { engine: NAME, cause })?;
     check_io(&first, &signature)?;
     let axes = warm_up::likely_axes(&signature.inputs);
     let start = start(&mut first, &signature, axes.as_deref());

@@ -12,6 +12,7 @@ mod attributes;
 mod batch_normalization;
 mod bit_cast;
 mod bit_shift;
+pub mod bounded;
 mod celu;
 mod center_crop_pad;
 mod col2im;
@@ -55,7 +56,7 @@ pub use self::ml::zip_map_classes;
 /// What tract wants from a builder: the operator, and the names it takes from the graph around it.
 type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 
-/// Puts our operators into tract's registry, in place of its own where it has them.
+/// Puts our operators into tract's registry, in place of its own where it has them, and all of them within bounds of memory.
 pub fn register(register: &mut OnnxOpRegister) {
     ml::register(register);
     attention::register(register);
@@ -107,6 +108,7 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("TfIdfVectorizer", text::tfidf::build);
     register.insert("Tokenizer", text::tokenizer::build);
     register.insert("Unique", unique::build);
+    bounded::bound_all(register);
 }
 
 /// Where one of our operators keeps data of its own and how many bytes that is; `None` for any other operator. Plans of

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use tract_onnx::Onnx;
 use tract_onnx::pb::ModelProto;
-use tract_onnx::prelude::{InferenceModel, InferenceModelExt, TValue, TVec, TypedSimplePlan};
+use tract_onnx::prelude::{InferenceModel, InferenceModelExt, TValue, TVec, TypedModel, TypedSimplePlan};
+use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::{
-    DimFact, InferenceFact, IntoArcTensor, ShapeFactoid, TractResult, ensure, format_err,
+    DimFact, InferenceFact, IntoArcTensor, ShapeFactoid, TractResult, TypedFact, ensure, format_err,
 };
 use tract_onnx::tract_hir::ops::konst::Const;
 
@@ -19,7 +20,7 @@ use super::plan_key::PlanKey;
 use super::shared_weights::SharedWeights;
 use crate::engine::RunError;
 use crate::engine::ops::control::{Watch, eval, plain_outputs};
-use crate::engine::ops::convolution;
+use crate::engine::ops::{bounded, convolution};
 use crate::tensor::Tensor;
 
 /// A parsed file, and the weights that its plans share.
@@ -28,19 +29,23 @@ pub struct Graph {
     /// Positions of the inputs whose values plans have built in.
     deciding: Vec<usize>,
     weights: SharedWeights,
+    /// Most bytes of a tensor that is made of constants, and of any tensor of a run on made-up inputs.
+    limit: usize,
 }
 
 impl Graph {
-    /// Parses a model. External data is looked for below `directory` and nowhere else.
-    pub fn parse(onnx: &Onnx, proto: &ModelProto, directory: Option<&str>) -> Result<Self, Fault> {
+    /// Parses a model. External data is looked for below `directory` and nowhere else. `limit` is for tensors that it makes
+    /// of constants, and those of runs on made-up inputs, in bytes.
+    pub fn parse(onnx: &Onnx, proto: &ModelProto, directory: Option<&str>, limit: usize) -> Result<Self, Fault> {
         guarded(|| {
-            let parsed = onnx.parse(proto, directory)?;
+            let parsed = bounded::within(limit, || onnx.parse(proto, directory))?;
             ensure!(
                 parsed.unresolved_inputs.is_empty(),
                 "nothing in the graph gives '{}'",
                 parsed.unresolved_inputs.join("', '")
             );
-            Ok(Self { model: parsed.model, deciding: vec![], weights: SharedWeights::default() })
+            let weights = SharedWeights::default();
+            Ok(Self { model: parsed.model, deciding: vec![], weights, limit })
         })
     }
 
@@ -69,6 +74,17 @@ impl Graph {
 
     /// A plan for exactly these shapes and values. Blocks for 1 to 500 ms, by the model's size.
     pub fn concrete(&self, key: &PlanKey) -> Result<Plan, Fault> {
+        let largest = if self.plans_by_values() { MAX_DECIDED_BYTES } else { usize::MAX };
+        self.concrete_within(key, largest)
+    }
+
+    /// The same for made-up inputs, which no client answers for: it is an error if a run would make tensors beyond all reason.
+    pub fn concrete_for_made_up(&self, key: &PlanKey) -> Result<Plan, Fault> {
+        self.concrete_within(key, self.limit)
+    }
+
+    /// `largest` is how many bytes a tensor of a run may take.
+    fn concrete_within(&self, key: &PlanKey, largest: usize) -> Result<Plan, Fault> {
         guarded(|| {
             let (mut model, shapes) = (self.model.clone(), key.shapes());
             ensure!(model.inputs.len() == shapes.len(), "{} inputs for {}", shapes.len(), model.inputs.len());
@@ -83,12 +99,11 @@ impl Graph {
                 model.node_mut(node).op = Box::new(Const::new(value)?);
             }
             let taken: Vec<usize> = (0..shapes.len()).filter(|input| !self.deciding.contains(input)).collect();
-            if self.plans_by_values() {
-                check_sizes(&mut model)?;
-            }
             model.inputs = taken.iter().map(|&input| model.inputs[input]).collect();
-            let model = convolution::convert(model.into_typed()?)?;
-            Ok(Plan { taken: self.plans_by_values().then(|| taken.into()), ..self.plan(model)? })
+            let model = model.into_typed()?;
+            check_sizes(&model, largest)?;
+            let plan = self.plan(convolution::convert(model)?)?;
+            Ok(Plan { taken: self.plans_by_values().then(|| taken.into()), ..plan })
         })
     }
 
@@ -108,7 +123,9 @@ impl Graph {
                 let fact = InferenceFact { shape: ShapeFactoid::closed(shape), ..fact };
                 model.set_input_fact(input, fact)?;
             }
-            self.plan(model.into_typed()?)
+            let model = model.into_typed()?;
+            check_sizes(&model, self.limit)?;
+            self.plan(model)
         })
     }
 
@@ -123,19 +140,32 @@ impl Graph {
 /// Most bytes of a tensor whose size a client's values decide.
 const MAX_DECIDED_BYTES: usize = 256 << 20;
 
-/// Refuses values that ask for tensors beyond all reason, before anything of their size is made.
-fn check_sizes(model: &mut InferenceModel) -> TractResult<()> {
-    model.analyse(false)?;
-    for fact in model.nodes.iter().flat_map(|node| &node.outputs).map(|output| &output.fact) {
-        let Some(shape) = fact.shape.as_concrete_finite()? else { continue };
-        let width = fact.datum_type.concretize().map_or(1, |datum_type| datum_type.size_of());
-        let bytes = shape.iter().try_fold(width, |bytes, &size| bytes.checked_mul(size));
-        ensure!(
-            bytes.is_some_and(|bytes| bytes <= MAX_DECIDED_BYTES),
-            "the inputs ask for a tensor of shape {shape:?}, of which at most {MAX_DECIDED_BYTES} bytes are made"
-        );
+/// Refuses a plan that would make a tensor of more than `largest` bytes, before one of its constants is.
+fn check_sizes(model: &TypedModel, largest: usize) -> TractResult<()> {
+    for node in &model.nodes {
+        let name = node.op.name();
+        // tract looks for patterns by the number that a constant holds, and reads one of a constant of nothing.
+        if node.op_is::<TypedBinOp>() {
+            let inputs = model.node_input_facts(node.id)?;
+            let is_nothing = |fact: &&TypedFact| fact.konst.as_ref().is_some_and(|value| value.len() == 0);
+            let nothings = inputs.iter().filter(|fact| is_nothing(fact)).count();
+            ensure!(nothings == 0 || nothings == inputs.len(), "{name} '{}' of a tensor of nothing", node.name);
+        }
+        for fact in node.outputs.iter().map(|output| &output.fact) {
+            let Some(shape) = known_shape(fact) else { continue };
+            if name == "Resize"
+                && let Some(input) = known_shape(model.outlet_fact(node.inputs[0])?)
+            {
+                bounded::check_resize(&input, &shape, largest)?;
+            }
+            bounded::check(&format!("{name} '{}'", node.name), &shape, fact.datum_type, largest)?;
+        }
     }
     Ok(())
+}
+
+fn known_shape(fact: &TypedFact) -> Option<Vec<i64>> {
+    fact.shape.iter().map(|size| size.to_i64().ok()).collect()
 }
 
 /// An optimised graph, ready to run. Cloning shares it.

@@ -5,10 +5,12 @@
 //! give INT64 outputs as its own symbolic type; and some patterns it computes wrongly without any error: those that are known
 //! have an operator of ours in their place, or a pass that writes them otherwise.
 
+mod attribute_bounds;
 mod builder;
 mod convert;
 mod graph;
 mod guard;
+mod limits;
 mod memory;
 mod model;
 mod plan_key;
@@ -34,7 +36,7 @@ use self::model::TractModel;
 pub use self::plan_policy::MAX_REMEMBERED_SHAPES;
 pub use self::plans::{MAX_CONCRETE_PLANS, MAX_PINNED_PLANS};
 use self::prepare::prepare;
-use super::{Engine, LoadError, Model, clean_up, deciding_inputs, external, onnx, ops};
+use super::{Engine, LoadError, Model, clean_up, deciding_inputs, external, onnx, ops, warm_up};
 use crate::engine::onnx::OnnxFacts;
 use crate::signature::TensorSpec;
 
@@ -71,6 +73,7 @@ impl TractEngine {
     fn prepared(&self, path: &Path) -> Result<TractModel, LoadError> {
         let mut proto = onnx::read_proto(path)?;
         let facts = onnx::facts(&proto);
+        attribute_bounds::check(&proto)?;
         clean_up::apply(&mut proto);
         // Of what is left: some operators are cleaned away.
         support::operators(&onnx::facts(&proto), &self.onnx.op_register)?;
@@ -81,9 +84,11 @@ impl TractEngine {
             declared.iter().map(|each| each.spec(NAME)).collect()
         };
         let (inputs, outputs) = (specs(&facts.inputs)?, specs(&facts.outputs)?);
+        warm_up::check_declared(&inputs).map_err(|cause| LoadError::Unsupported { engine: NAME, cause })?;
         let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
         let deciding = deciding_inputs::deciding(&proto, &names);
-        let graph = Graph::parse(&self.onnx, &proto, folder.to_str()).map_err(|fault| {
+        let limit = limits::most_bytes(path, &proto, &inputs, &outputs);
+        let graph = Graph::parse(&self.onnx, &proto, folder.to_str(), limit).map_err(|fault| {
             let cause = external::without_folder(fault.into_cause("reading the graph"), folder);
             LoadError::Unsupported { engine: NAME, cause }
         })?;

@@ -11,8 +11,9 @@ use super::model::{TractModel, declared_outputs, engine_inputs};
 use super::plans::{PlanUse, Plans};
 use crate::engine::closeness::is_close;
 use crate::engine::deciding_inputs::{Deciding, GUESSES};
+use crate::engine::ops::bounded::TOO_LARGE;
 use crate::engine::sample::{self, Sizes, Style};
-use crate::engine::warm_up::{self, Sample, shapes};
+use crate::engine::warm_up::{self, Patience, Sample, shapes};
 use crate::engine::{LoadError, RunError};
 use crate::signature::{Batching, Signature, TensorSpec};
 use crate::tensor::Tensor;
@@ -32,7 +33,8 @@ pub fn prepare(
     builder: &Arc<Builder>,
 ) -> Result<TractModel, LoadError> {
     let signature = Signature { inputs, outputs, batching: Batching::Unproven("not looked for yet".into()) };
-    let mut workshop = Workshop { axes: warm_up::likely_axes(&signature.inputs), signature, graph };
+    let (axes, patience) = (warm_up::likely_axes(&signature.inputs), Patience::new());
+    let mut workshop = Workshop { axes, signature, graph, patience };
     let start = match workshop.start() {
         Err(refused) if !deciding.positions.is_empty() => {
             workshop.graph.plan_by_values(deciding.positions.clone());
@@ -46,7 +48,7 @@ pub fn prepare(
         tracing::warn!(%cause, "the model did not run on made-up inputs");
         notes.push(warm_up::NOT_WARMED_UP.into());
     }
-    let Workshop { graph, signature, axes } = workshop;
+    let Workshop { graph, signature, axes, patience } = workshop;
     let is_chosen = deciding.chooses && graph.plans_by_values();
     let key = |inputs: &[Tensor]| graph.key(inputs).ok();
     let first = start.plan.as_ref().and_then(|(cost, plan)| Some((key(&start.inputs)?, *cost, plan.clone())));
@@ -55,17 +57,17 @@ pub fn prepare(
     let mut model = TractModel { signature, notes, sample, plans };
     match is_chosen {
         true => model.signature.batching = Batching::Unproven("an input chooses what is computed".into()),
-        false => prove_batch_axis(&mut model, &start),
+        false => prove_batch_axis(&mut model, &start, &patience),
     }
     Ok(model)
 }
 
 /// Proves the batch axis by running the model as it will serve.
-fn prove_batch_axis(model: &mut TractModel, start: &Start) {
+fn prove_batch_axis(model: &mut TractModel, start: &Start, patience: &Patience) {
     let mut signature = model.signature.clone();
     warm_up::prove_batch_axis(&mut signature, start.sizes.other, start.output_shapes.clone(), &mut |rows| {
         // The proof's three rows are no reason to build a plan for three.
-        Ok(model.run_on(PlanUse::Plain, rows, &|| false)?.tensors)
+        Ok(patience.run(|stop| model.run_on(PlanUse::Plain, rows, stop))?.tensors)
     });
     model.signature = signature;
 }
@@ -76,6 +78,7 @@ struct Workshop {
     signature: Signature,
     /// The axis of each input where rows are looked for first.
     axes: Option<Vec<Option<usize>>>,
+    patience: Patience,
 }
 
 /// Where the model was found to run.
@@ -149,12 +152,13 @@ impl Workshop {
 
     fn concrete(&self, inputs: &[Tensor]) -> Result<Plan, Fault> {
         let key = self.graph.key(inputs).map_err(|error| Fault::Refused(error.to_string()))?;
-        self.graph.concrete(&key)
+        self.graph.concrete_for_made_up(&key)
     }
 
     /// Some graphs name dimensions inside their subgraphs, which only fit a symbolic plan.
     fn start_without_plan(&self, refused: Option<Fault>) -> Result<Start, LoadError> {
-        if let Ok(plan) = self.graph.symbolic() {
+        let too_large = matches!(&refused, Some(Fault::Refused(cause)) if cause.contains(TOO_LARGE));
+        if !too_large && let Ok(plan) = self.graph.symbolic() {
             for other in self.other_sizes() {
                 let sizes = Sizes { rows: 1, other };
                 let style = Style::Signed;
@@ -195,7 +199,8 @@ impl Workshop {
     }
 
     fn run(&self, plan: &Plan, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
-        let outputs = plan.run(engine_inputs(&self.signature.inputs, inputs)?, &|| false)?;
+        let inputs = engine_inputs(&self.signature.inputs, inputs)?;
+        let outputs = self.patience.run(|stop| plan.run(inputs, stop))?;
         declared_outputs(&self.signature.outputs, &outputs)
     }
 

@@ -6,6 +6,7 @@ use tract_onnx::tract_core::ops::OpState;
 use tract_onnx::tract_core::plan;
 use tract_onnx::tract_hir::internal::*;
 
+use super::super::bounded;
 use super::branches::Branches;
 use super::turns::Repeat;
 
@@ -59,6 +60,7 @@ pub fn eval(
     } else if let Some(repeat) = node.op_as::<Repeat>() {
         repeat.run(context.symbols, &inputs, watch)
     } else {
+        bounded::check_run(node, &inputs)?;
         return plan::eval(context, state, node, inputs);
     };
     watched.with_context(|| format!("Evaluating {node}"))

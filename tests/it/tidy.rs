@@ -247,7 +247,7 @@ fn decisions_do_no_io_and_read_no_clock() {
 }
 
 /// Where tasks, threads and processes are started, and why.
-const STARTS: [(&str, &str); 30] = [
+const STARTS: [(&str, &str); 31] = [
     ("admin/audit.rs", "the audit log is written and read where that may block"),
     ("admin/change.rs", "a change goes on when its caller leaves"),
     ("admin/log.rs", "sealing is waited for where that may block"),

@@ -41,7 +41,13 @@ impl Window {
         if spec.data_format != DataFormat::NCHW || !(1..=2).contains(&axes) || shape.len() != axes + 2 {
             return None;
         }
+        if spec.strides().len() != axes || spec.dilations().len() != axes {
+            return None;
+        }
         let padding = spec.computed_padding(&shape[2..]);
+        if padding.len() != axes {
+            return None;
+        }
         let pair = |of: &dyn Fn(usize) -> usize, absent: usize| match axes {
             1 => [absent, of(0)],
             _ => [of(0), of(1)],

@@ -40,6 +40,7 @@ mod tensor_scatter;
 #[cfg(test)]
 pub mod testing;
 mod text;
+mod top_k;
 mod unique;
 mod wrap_pad;
 
@@ -100,6 +101,7 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("TensorScatter", tensor_scatter::build);
     register.insert("TfIdfVectorizer", text::tfidf::build);
     register.insert("Tokenizer", text::tokenizer::build);
+    register.insert("TopK", top_k::build);
     register.insert("Unique", unique::build);
 }
 

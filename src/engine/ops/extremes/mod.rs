@@ -59,8 +59,8 @@ macro_rules! for_type {
         }
     };
 }
-use for_type;
+pub(super) use for_type;
 
-fn is_number(dt: DatumType) -> bool {
+pub fn is_number(dt: DatumType) -> bool {
     dt.is_number() && !dt.is_quantized() && !dt.is_tdim()
 }

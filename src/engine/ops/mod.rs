@@ -89,6 +89,7 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("Pad", wrap_pad::build);
     register.insert("ReduceMax", extremes::build_values);
     register.insert("ReduceMin", extremes::build_values);
+    register.insert("ReduceProd", extremes::build_values);
     register.insert("RegexFullMatch", text::full_match::build);
     register.insert("Reshape", at_run::build_reshape);
     register.insert("ReverseSequence", reverse_sequence::build);

@@ -219,8 +219,9 @@ mod tests {
     #[test]
     fn slices_are_joined_along_any_axis() {
         let x = tensor3(&[[[1f32, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]]]);
-        let join =
-            |axis, is_new| run(Node::new("HeadgateJoin").int("axis", axis).int("new_axis", is_new), &[x.clone()], 1);
+        let join = |axis, is_new| {
+            run(Node::new("HeadgateJoin").int("axis", axis).int("new_axis", is_new), std::slice::from_ref(&x), 1)
+        };
         assert_eq!(join(0, 0).unwrap(), [tensor2(&[[1f32, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]])]);
         assert_eq!(join(-1, 0).unwrap(), [tensor2(&[[1f32, 2.0, 5.0, 6.0], [3.0, 4.0, 7.0, 8.0]])]);
         assert_eq!(join(2, 1).unwrap(), [tensor3(&[[[1f32, 5.0], [2.0, 6.0]], [[3.0, 7.0], [4.0, 8.0]]])]);

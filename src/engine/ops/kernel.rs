@@ -64,13 +64,17 @@ pub trait Kernel: Any + Debug + Send + Sync {
 
 /// The operator of a node, with the outputs that the node has: those that it leaves out are not given.
 pub fn built(node: &NodeProto, kernel: impl Kernel) -> Built {
-    let outputs = node.output.iter().enumerate().filter(|(_, name)| !name.is_empty()).map(|(slot, _)| slot).collect();
-    Ok((expand(KernelOp { kernel: Arc::new(kernel), outputs }), vec![]))
+    Ok((expand(KernelOp { kernel: Arc::new(kernel), outputs: outputs_of(node) }), vec![]))
 }
 
-/// The typed form of an operator that gives one output and casts no input.
-pub fn typed(kernel: Arc<dyn Kernel>) -> Box<dyn TypedOp> {
-    Box::new(KernelOp { kernel, outputs: tvec![0] })
+/// The typed form of an operator that casts no input and gives these of its outputs.
+pub fn typed(kernel: Arc<dyn Kernel>, outputs: &[usize]) -> Box<dyn TypedOp> {
+    Box::new(KernelOp { kernel, outputs: outputs.into() })
+}
+
+/// Which of an operator's outputs the node has.
+pub fn outputs_of(node: &NodeProto) -> TVec<usize> {
+    node.output.iter().enumerate().filter(|(_, name)| !name.is_empty()).map(|(slot, _)| slot).collect()
 }
 
 /// Where such an operator keeps its own data and how many bytes they are; `None` for any other operator, and for one

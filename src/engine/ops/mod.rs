@@ -43,6 +43,7 @@ mod tensor_scatter;
 #[cfg(test)]
 pub mod testing;
 mod text;
+mod top_k;
 mod unique;
 mod wrap_pad;
 
@@ -95,6 +96,7 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("Pad", wrap_pad::build);
     register.insert("ReduceMax", extremes::build_values);
     register.insert("ReduceMin", extremes::build_values);
+    register.insert("ReduceProd", extremes::build_values);
     register.insert("RegexFullMatch", text::full_match::build);
     register.insert("Reshape", at_run::build_reshape);
     register.insert("ReverseSequence", reverse_sequence::build);
@@ -107,6 +109,7 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("TensorScatter", tensor_scatter::build);
     register.insert("TfIdfVectorizer", text::tfidf::build);
     register.insert("Tokenizer", text::tokenizer::build);
+    register.insert("TopK", top_k::build);
     register.insert("Unique", unique::build);
     bounded::bound_all(register);
 }

@@ -8,7 +8,7 @@ use tract_onnx::tract_core::{as_op, not_a_typed_op};
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
-use super::kernel::{Kernel, typed};
+use super::kernel::{Kernel, outputs_of, typed};
 
 /// Whether ours is to stand in, by what is known of the inputs when a plan is made.
 type Condition = fn(&[TypedFact]) -> bool;
@@ -19,7 +19,8 @@ type Condition = fn(&[TypedFact]) -> bool;
 /// tract's own, of attributes that it can't read.
 pub fn stand_in(context: &ParsingContext, node: &NodeProto, ours: impl Kernel, is_needed: Condition) -> Built {
     let (of_tract, closure) = of_tract(context, node)?;
-    Ok((Box::new(StandIn { of_tract, ours: Arc::new(ours), is_needed }), closure))
+    let outputs = outputs_of(node);
+    Ok((Box::new(StandIn { of_tract, ours: Arc::new(ours), outputs, is_needed }), closure))
 }
 
 /// tract's operator for the node.
@@ -37,6 +38,8 @@ pub fn of_tract(context: &ParsingContext, node: &NodeProto) -> Built {
 struct StandIn {
     of_tract: Box<dyn InferenceOp>,
     ours: Arc<dyn Kernel>,
+    /// Those that the node has.
+    outputs: TVec<usize>,
     is_needed: Condition,
 }
 
@@ -94,7 +97,7 @@ impl InferenceOp for StandIn {
         let inputs: TVec<OutletId> = node.inputs.iter().map(|input| mapping[input]).collect();
         let facts = inputs.iter().map(|&input| target.outlet_fact(input).cloned()).collect::<TractResult<Vec<_>>>()?;
         if (self.is_needed)(&facts) {
-            return target.wire_node(&node.name, typed(Arc::clone(&self.ours)), &inputs);
+            return target.wire_node(&node.name, typed(Arc::clone(&self.ours), &self.outputs), &inputs);
         }
         self.of_tract.to_typed(source, node, target, mapping)
     }

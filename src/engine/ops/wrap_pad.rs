@@ -10,8 +10,8 @@ use super::inputs::{axis_of, constant_ints, integers};
 use super::kernel::{Kernel, built};
 use super::stand_in::of_tract;
 
-/// Most elements of an axis of the output.
-const MAX_LENGTH: i64 = 1 << 28;
+/// Most elements of the output: the pads may be any.
+const MAX_ELEMENTS: i64 = 1 << 28;
 
 pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     if node.get_attr_opt::<&str>("mode")? != Some("wrap") {
@@ -33,8 +33,8 @@ impl WrapPad {
         let axes = axes.unwrap_or_else(|| (0..rank as i64).collect());
         let (count, of) = (pads.len(), axes.len());
         ensure!(count == 2 * of, "{count} pads for {of} axes");
-        let bounded = |pad: i64| (-MAX_LENGTH..=MAX_LENGTH).contains(&pad);
-        ensure!(pads.iter().all(|pad| bounded(*pad)), "a pad of more than {MAX_LENGTH}");
+        let bounded = |pad: i64| (-MAX_ELEMENTS..=MAX_ELEMENTS).contains(&pad);
+        ensure!(pads.iter().all(|pad| bounded(*pad)), "a pad of more than {MAX_ELEMENTS}");
         let one = |(place, axis): (usize, i64)| Ok((axis_of(axis, rank)?, pads[place], pads[place + of]));
         axes.into_iter().enumerate().map(one).collect()
     }
@@ -65,8 +65,12 @@ impl Kernel for WrapPad {
             }
             let length = i64::try_from(tensor.shape()[axis])?;
             let (first, end) = (-before, length + after);
-            ensure!((0..=MAX_LENGTH).contains(&(end - first)), "Pad of axis {axis} to {} elements", end - first);
+            ensure!(end >= first, "Pad cuts more than there is");
             ensure!(length > 0 || end == first, "Pad of nothing to something");
+            let others = tensor.shape().iter().enumerate().filter(|(other, _)| *other != axis);
+            let others: i64 = others.map(|(_, side)| *side as i64).product();
+            let count = others.checked_mul(end - first);
+            ensure!(count.is_some_and(|count| count <= MAX_ELEMENTS), "Pad to more than {MAX_ELEMENTS} elements");
             let places = tensor1(&(first..end).map(|place| place.rem_euclid(length.max(1))).collect::<Vec<i64>>());
             let taken = tvec![tensor, places.into_tvalue()];
             tensor = EvalOp::eval(&Gather::new(axis), &EvalContext::out_of_plan(), taken)?.remove(0);
@@ -96,7 +100,7 @@ mod tests {
 
     #[test]
     fn pads_that_do_not_fit_are_refused() {
-        for pads in [&[1i64, 1][..], &[0, i64::MAX, 0, 0], &[0, -2, 0, -2]] {
+        for pads in [&[1i64, 1][..], &[0, i64::MAX, 0, 0], &[0, -2, 0, -2], &[1 << 20, 1 << 20, 0, 0]] {
             assert!(padded(pads).is_err(), "{pads:?}");
         }
     }

@@ -1,4 +1,5 @@
-//! The greatest and the least along axes, and where they are: `ArgMax` and `ArgMin`, `ReduceMax` and `ReduceMin`.
+//! The greatest and the least along axes, and where they are: `ArgMax` and `ArgMin`, `ReduceMax` and `ReduceMin`; and
+//! `ReduceProd`, which goes the same way.
 //!
 //! In place of tract's, which visits each element through a view of its own, gives finite numbers for the extremes of nothing,
 //! and takes no BOOL. The cures belong there (`ops/nn/reduce.rs` of tract-core).
@@ -59,8 +60,8 @@ macro_rules! for_type {
         }
     };
 }
-use for_type;
+pub(super) use for_type;
 
-fn is_number(dt: DatumType) -> bool {
+pub fn is_number(dt: DatumType) -> bool {
     dt.is_number() && !dt.is_quantized() && !dt.is_tdim()
 }

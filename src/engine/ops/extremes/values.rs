@@ -1,4 +1,4 @@
-//! `ai.onnx.ReduceMax` and `ReduceMin` (version 20).
+//! `ai.onnx.ReduceMax` and `ReduceMin` (version 20), and `ReduceProd` (version 18), whose integers wrap round.
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
@@ -16,7 +16,11 @@ pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     let flag = |name: &str, default: i64| Ok::<_, TractError>(node.get_attr_opt::<i64>(name)?.unwrap_or(default) != 0);
     let by_input = context.onnx_operator_set_version >= AXES_ARE_AN_INPUT;
     let ours = Values {
-        of_least: node.op_type == "ReduceMin",
+        of: match node.op_type.as_str() {
+            "ReduceMin" => Of::Least,
+            "ReduceProd" => Of::Product,
+            _ => Of::Greatest,
+        },
         axes: if by_input { None } else { node.get_attr_opt_vec("axes")? },
         keeps_axes: flag("keepdims", 1)?,
         keeps_all_without_axes: flag("noop_with_empty_axes", 0)?,
@@ -31,9 +35,16 @@ pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     })
 }
 
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Of {
+    Least,
+    Greatest,
+    Product,
+}
+
 #[derive(Debug)]
 struct Values {
-    of_least: bool,
+    of: Of,
     /// Where they are no input.
     axes: Option<Vec<i64>>,
     keeps_axes: bool,
@@ -57,7 +68,11 @@ impl Values {
 
 impl Kernel for Values {
     fn name(&self) -> &'static str {
-        if self.of_least { "ReduceMin" } else { "ReduceMax" }
+        match self.of {
+            Of::Least => "ReduceMin",
+            Of::Greatest => "ReduceMax",
+            Of::Product => "ReduceProd",
+        }
     }
 
     fn input_type(&self, _: usize, given: DatumType) -> TractResult<DatumType> {
@@ -67,7 +82,8 @@ impl Kernel for Values {
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         let ([input] | [input, _]) = inputs else { bail!("{} inputs instead of 1 or 2", inputs.len()) };
         let dt = input.datum_type;
-        ensure!(is_number(dt) || dt == bool::datum_type(), "an input of {dt:?}");
+        let takes_bool = self.of != Of::Product && dt == bool::datum_type();
+        ensure!(is_number(dt) || takes_bool, "an input of {dt:?}");
         let axes = inputs.get(1).and_then(|axes| axes.konst.as_deref());
         let axes = self.axes(axes, input.rank())?;
         Ok(tvec![input.datum_type.fact(without(&axes, &input.shape.to_tvec(), self.keeps_axes))])
@@ -89,8 +105,8 @@ impl Kernel for Values {
             let kept = (first..=last).collect::<Vec<_>>();
             let shape = without(&kept, &TVec::from_slice(result.shape()), true);
             result = match input.datum_type() {
-                DatumType::Bool => extremes::<bool>(self.of_least, along, &result, [false, true], &shape)?,
-                dt => for_type!(dt, numbers(self.of_least, along, &result, &shape))?,
+                DatumType::Bool => reduced::<bool>(self.of, along, &result, &shape)?,
+                dt => for_type!(dt, reduced(self.of, along, &result, &shape))?,
             };
         }
         Ok(tvec![result.into_shape(&shape)?])
@@ -103,67 +119,68 @@ fn without<D: Clone + From<usize>>(axes: &[usize], shape: &TVec<D>, keeps_axes: 
     dims.map(|(axis, dim)| if axes.contains(&axis) { D::from(1) } else { dim.clone() }).collect()
 }
 
-/// The ends of a type's range, which are the extremes of nothing.
-trait Ends: Datum + Copy + PartialOrd {
+/// What can be reduced, with what comes of nothing.
+trait Element: Datum + Copy + PartialOrd {
     const LEAST: Self;
     const GREATEST: Self;
+    const ONE: Self;
+
+    fn times(self, other: Self) -> Self;
 }
 
-macro_rules! ends {
-    ($least:ident, $greatest:ident: $($type:ty),*) => {
-        $(impl Ends for $type {
-            const LEAST: Self = <$type>::$least;
-            const GREATEST: Self = <$type>::$greatest;
+macro_rules! elements {
+    ($least:expr, $greatest:expr, $one:expr, $times:expr; $($type:ty),*) => {
+        $(impl Element for $type {
+            const LEAST: Self = $least;
+            const GREATEST: Self = $greatest;
+            const ONE: Self = $one;
+
+            fn times(self, other: Self) -> Self {
+                $times(self, other)
+            }
         })*
     };
 }
 
-ends!(MIN, MAX: u8, u16, u32, u64, i8, i16, i32, i64);
-ends!(NEG_INFINITY, INFINITY: f16, f32, f64);
+elements!(Self::MIN, Self::MAX, 1, Self::wrapping_mul; u8, u16, u32, u64, i8, i16, i32, i64);
+elements!(Self::NEG_INFINITY, Self::INFINITY, 1.0, |a, b| a * b; f32, f64);
+elements!(Self::NEG_INFINITY, Self::INFINITY, Self::ONE, |a, b| a * b; f16);
+elements!(false, true, true, |a, b| a & b; bool);
 
-fn numbers<T: Ends>(of_least: bool, along: Along, input: &Tensor, shape: &[usize]) -> TractResult<Tensor> {
-    extremes::<T>(of_least, along, input, [T::LEAST, T::GREATEST], shape)
-}
-
-fn extremes<T: Datum + Copy + PartialOrd>(
-    of_least: bool,
-    along: Along,
-    input: &Tensor,
-    [least, greatest]: [T; 2],
-    shape: &[usize],
-) -> TractResult<Tensor> {
+fn reduced<T: Element>(of: Of, along: Along, input: &Tensor, shape: &[usize]) -> TractResult<Tensor> {
     let view = input.try_as_plain_ram()?;
     let elements = view.as_slice::<T>()?;
-    let mut found = match of_least {
-        true => extremes_of(elements, along, |new, held| new < held),
-        false => extremes_of(elements, along, |new, held| new > held),
+    let (mut found, of_nothing) = match of {
+        Of::Least => (folded(elements, along, |held, new| if new < held { new } else { held }), T::GREATEST),
+        Of::Greatest => (folded(elements, along, |held, new| if new > held { new } else { held }), T::LEAST),
+        Of::Product => (folded(elements, along, T::times), T::ONE),
     };
-    found.resize(shape.iter().product(), if of_least { greatest } else { least });
+    found.resize(shape.iter().product(), of_nothing);
     Ok(tract_ndarray::ArrayD::from_shape_vec(shape, found)?.into())
 }
 
-/// `is_beyond` says whether an element takes the place of the one that is held.
-fn extremes_of<T: Copy>(elements: &[T], along: Along, is_beyond: impl Fn(T, T) -> bool + Copy) -> Vec<T> {
-    let further = |held: &mut T, new: &T| *held = if is_beyond(*new, *held) { *new } else { *held };
+/// What `fold` makes of each group, slice by slice.
+fn folded<T: Copy>(elements: &[T], along: Along, fold: impl Fn(T, T) -> T + Copy) -> Vec<T> {
+    let further = |held: &mut [T], slice: &[T]| {
+        held.iter_mut().zip(slice).for_each(|(held, new)| *held = fold(*held, *new));
+    };
     let mut found = vec![];
     along.for_each_group(elements, |group| match along.inner {
         1 => {
             let (chunks, rest) = group.as_chunks::<LANES>();
-            let mut lanes = *chunks.first().unwrap_or(&[group[0]; LANES]);
-            for chunk in chunks {
-                lanes.iter_mut().zip(chunk).for_each(|(held, new)| further(held, new));
-            }
-            let mut held = lanes[0];
-            lanes.iter().chain(rest).for_each(|new| further(&mut held, new));
-            found.push(held);
+            let lanes = chunks.split_first().map(|(first, others)| {
+                let mut lanes = *first;
+                others.iter().for_each(|chunk| further(&mut lanes, chunk));
+                lanes
+            });
+            let all = lanes.iter().flatten().chain(rest).copied();
+            found.extend(all.reduce(fold));
         }
         inner => {
             let (first, others) = group.split_at(inner);
             let begin = found.len();
             found.extend_from_slice(first);
-            for slice in others.chunks_exact(inner) {
-                found[begin..].iter_mut().zip(slice).for_each(|(held, new)| further(held, new));
-            }
+            others.chunks_exact(inner).for_each(|slice| further(&mut found[begin..], slice));
         }
     });
     found
@@ -213,6 +230,17 @@ mod tests {
         assert_eq!(none("ReduceMin", Tensor::zero::<i64>(&[1, 0]).unwrap()), tensor1(&[i64::MAX]));
         assert_eq!(none("ReduceMax", Tensor::zero::<f32>(&[0, 2]).unwrap()).shape(), [0]);
         assert_eq!(none("ReduceMin", Tensor::from_shape::<bool>(&[1, 0], &[]).unwrap()), tensor1(&[true]));
+    }
+
+    #[test]
+    fn products_of_any_length_and_of_nothing_are_whole() {
+        let twos = |count: usize| reduced("ReduceProd", &[0], 0, tensor1(&vec![2f32; count])).unwrap();
+        for count in [0, 1, 15, 16, 17, 40] {
+            assert_eq!(twos(count), tensor0(2f32.powi(count as i32)), "{count}");
+        }
+        let columns = reduced("ReduceProd", &[0], 1, tensor2(&[[2i32, 3], [i32::MAX, 5]])).unwrap();
+        assert_eq!(columns, tensor2(&[[-2i32, 15]]));
+        assert!(reduced("ReduceProd", &[0], 0, tensor1(&[true])).is_err());
     }
 
     #[test]

@@ -140,6 +140,8 @@ pub struct Granted {
     ranks: TVec<(usize, i64)>,
     /// Attributes with an entry for each dimension, and how many dimensions that makes of the first input.
     lists: Vec<(&'static str, i64)>,
+    /// Where an STFT has its window and the length of a frame.
+    frame: TVec<usize>,
     /// The axis, and how many dimensions more than the first input may have it.
     axis: Option<(i64, i64)>,
 }
@@ -168,6 +170,7 @@ impl Granted {
             axes,
             ranks: ranks.iter().filter_map(|(position, rank)| Some((place(position)?, *rank))).collect(),
             lists: lists(node)?,
+            frame: if node.op_type == "STFT" { [2, 3].iter().filter_map(place).collect() } else { tvec![] },
             axis,
         })
     }
@@ -201,6 +204,14 @@ impl Granted {
         for &(name, dimensions) in &self.lists {
             let fits = rank(0).is_none_or(|rank| rank == dimensions);
             ensure!(fits, "attribute '{name}' is for an input of {dimensions} dimensions");
+        }
+        for &place in &self.frame {
+            let sizes = |place: usize| inputs.get(place).and_then(|input| input.shape.as_concrete_finite().ok()?);
+            let window = sizes(place).and_then(|window| window.first().copied());
+            let frame = known(place)?.first().copied().filter(|_| window.is_none()).or(window.map(|size| size as i64));
+            let signal = sizes(0).and_then(|signal| signal.get(1).copied());
+            let fits = signal.zip(frame).is_none_or(|(signal, frame)| frame <= signal as i64);
+            ensure!(fits, "its frames are longer than its signal");
         }
         self.check_axes(inputs, rank(0))
     }

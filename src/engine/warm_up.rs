@@ -23,6 +23,8 @@ pub const NOT_WARMED_UP: &str = "not warmed up: it ran on none of the inputs mad
 const MAX_MADE_UP_BYTES: u64 = 64 << 20;
 /// Most bytes of the inputs of one row by the sizes that the file declares; no request brings as many.
 pub const MAX_DECLARED_BYTES: u64 = 256 << 20;
+/// What a text counts as: it is held in more than one form at a time.
+const TEXT_BYTES: u64 = 64;
 /// Most bytes of one row that rows are proven with; larger rows gain nothing by a batch.
 const MAX_PROVEN_BYTES: u64 = 16 << 20;
 /// Most time of one run on made-up inputs, and of all that fail. A loop may not end on them.
@@ -64,7 +66,7 @@ impl Patience {
 }
 
 /// Bytes of a tensor by the sizes that the file declares, others taken for one, and so are
-/// sizes of nothing; texts count as empty ones.
+/// sizes of nothing.
 pub fn declared_bytes(spec: &TensorSpec) -> u64 {
     bytes(spec, None, Sizes { rows: 1, other: 1 })
 }
@@ -85,7 +87,7 @@ pub fn check_declared(inputs: &[TensorSpec]) -> Result<(), String> {
 }
 
 fn bytes(spec: &TensorSpec, batch_axis: Option<usize>, sizes: Sizes) -> u64 {
-    let width = spec.dtype.size().unwrap_or(size_of::<String>()) as u64;
+    let width = spec.dtype.size().map_or(TEXT_BYTES, |size| size as u64);
     // Even a tensor of nothing is gone through along its other dimensions.
     let times = |bytes: u64, &size: &usize| bytes.saturating_mul(size.max(1) as u64);
     sample::shape(spec, batch_axis, sizes).iter().fold(width, times)

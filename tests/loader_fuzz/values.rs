@@ -78,6 +78,9 @@ fn what_grows_a_tensor_is_bounded() {
         let model = shaped().node(&format!("y = {op_type}(x, s)"));
         bounded(model, &[2], &[2, 1], &[&[1 << 18, 1 << 18], &[i64::MAX, 1], &[-7, 3]]);
     }
+    // A shape of another length than the file says is one that only the run knows.
+    let open = Model::new().input("x", FLOAT, &[3, 2, 2]).input("s", INT64, &[1]).node("y = Expand(x, s)");
+    bounded(open.node("z = Expand(x, s)"), &[1], &[2], &[&[10_000_000], &[-2]]);
     let pad = Model::new().input("x", FLOAT, &[2, 3]).input("s", INT64, &[4]).node("y = Pad(x, s)");
     bounded(pad, &[4], &[0, 1, 0, 1], &[&[0, 0, 1 << 40, 0], &[1 << 16, 1 << 16, 0, 0]]);
 }
@@ -98,6 +101,12 @@ fn the_depth_of_a_one_hot_is_bounded() {
 fn no_more_than_there_is_can_be_on_top() {
     let model = Model::new().input("x", FLOAT, &[2, 3]).input("s", INT64, &[1]).output("i", INT64);
     bounded(model.node("y i = TopK(x, s)"), &[1], &[2], &[&[4], &[1 << 33], &[-1]]);
+}
+
+#[test]
+fn a_frame_is_no_longer_than_its_signal() {
+    let model = Model::new().input("x", FLOAT, &[1, 128, 1]).input("s", INT64, &[]).number("d", 4);
+    bounded(model.node("y = STFT(x, d, , s)"), &[], &[16], &[&[129], &[1000], &[0], &[-1], &[1 << 40]]);
 }
 
 #[test]

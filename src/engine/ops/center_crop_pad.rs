@@ -21,7 +21,7 @@ struct CenterCropPad {
 
 /// Longest axis that may be asked for, and largest product of all; what is allocated grows with them.
 const MAX_SIDE: i64 = 1 << 24;
-const MAX_ELEMENTS: i64 = 1 << 28;
+const MAX_ELEMENTS: i64 = 1 << 26;
 
 impl CenterCropPad {
     /// Each axis to change with the length it gets.

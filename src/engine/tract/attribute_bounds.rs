@@ -12,8 +12,10 @@ use crate::tensor::MAX_RANK;
 
 /// Most places of a window, as convolutions and poolings move over their input.
 const MAX_WINDOW: i64 = 1 << 16;
-/// Furthest that a window steps, is spread or padded along an axis.
-const MAX_STEP: i64 = 1 << 24;
+/// Furthest that a window steps or is spread along an axis.
+const MAX_STEP: i64 = 1 << 20;
+/// Furthest that an axis is padded.
+const MAX_PAD: i64 = 1 << 16;
 /// Most groups, heads, features of a hidden state, or places of a block.
 const MAX_COUNT: i64 = 1 << 24;
 
@@ -73,9 +75,8 @@ fn is_sane(node: &NodeProto, attribute: &AttributeProto) -> bool {
             attribute.ints.iter().all(|&size| size >= 0) && places.is_some_and(|places| places <= MAX_WINDOW)
         }
         "strides" | "dilations" => attribute.ints.iter().all(|step| (1..=MAX_STEP).contains(step)),
-        "pads" | "output_padding" | "output_shape" => {
-            attribute.ints.iter().all(|pad| pad.unsigned_abs() <= MAX_STEP as u64)
-        }
+        "pads" | "output_padding" => attribute.ints.iter().all(|pad| pad.unsigned_abs() <= MAX_PAD as u64),
+        "output_shape" => attribute.ints.iter().all(|size| (0..=MAX_COUNT).contains(size)),
         "group" | "hidden_size" | "num_heads" | "kv_num_heads" | "q_num_heads" | "blocksize" | "block_size"
         | "num_outputs" | "sample_size" | "K" | "N" | "bits"
             if node.domain != "headgate" =>

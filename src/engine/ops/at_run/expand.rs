@@ -3,12 +3,10 @@
 use tract_onnx::tract_core::broadcast::multi_broadcast;
 use tract_onnx::tract_hir::internal::*;
 
+use super::super::bounded;
 use super::super::inputs::exactly;
 use super::super::kernel::Kernel;
 use super::{Open, integers};
-
-/// Most elements of the output: the shape may be any.
-const MAX_ELEMENTS: usize = 1 << 28;
 
 #[derive(Debug)]
 pub struct Expand {
@@ -32,8 +30,8 @@ impl Kernel for Expand {
         let dim = |&dim: &i64| usize::try_from(dim).with_context(|| format!("Expand to {wanted:?}"));
         let dims = wanted.iter().map(dim).collect::<TractResult<TVec<_>>>()?;
         let shape = multi_broadcast(&[inputs[0].shape(), &dims])?;
-        let count = shape.iter().try_fold(1usize, |count, &dim| count.checked_mul(dim));
-        ensure!(count.is_some_and(|count| count <= MAX_ELEMENTS), "Expand to more than {MAX_ELEMENTS} elements");
+        let sizes: Vec<i64> = shape.iter().map(|&size| i64::try_from(size).unwrap_or(i64::MAX)).collect();
+        bounded::check("Expand", &sizes, inputs[0].datum_type(), bounded::MIN_LIMIT)?;
         Ok(tvec![inputs[0].broadcast_to_shape(&shape)?])
     }
 

@@ -64,9 +64,9 @@ const SIZES: [(&str, &[usize]); 11] = [
     ("Trilu", &[1]),
 ];
 
-/// Inputs, by ONNX's positions, that are read as a length of one or more.
-const LENGTHS: [(&str, &[usize]); 4] =
-    [("DFT", &[1]), ("MelWeightMatrix", &[0, 1]), ("OneHot", &[1]), ("STFT", &[1, 3])];
+/// Inputs, by ONNX's positions, that are read as a length, and the least of it.
+const LENGTHS: [(&str, &[(usize, i64)]); 4] =
+    [("DFT", &[(1, 1)]), ("MelWeightMatrix", &[(0, 0), (1, 0)]), ("OneHot", &[(1, 0)]), ("STFT", &[(1, 1), (3, 1)])];
 /// Most of such a length.
 const MAX_LENGTH: i64 = 1 << 26;
 
@@ -133,13 +133,15 @@ const AXIS: [(&str, i64); 7] = [
 pub struct Granted {
     single: TVec<usize>,
     sizes: TVec<usize>,
-    lengths: TVec<usize>,
+    lengths: TVec<(usize, i64)>,
     /// Where axes are, and whether each of them is a dimension more.
     axes: Option<(usize, bool)>,
     /// The least dimensions of an input.
     ranks: TVec<(usize, i64)>,
     /// Attributes with an entry for each dimension, and how many dimensions that makes of the first input.
     lists: Vec<(&'static str, i64)>,
+    /// Where an STFT has its window and the length of a frame.
+    frame: TVec<usize>,
     /// The axis, and how many dimensions more than the first input may have it.
     axis: Option<(i64, i64)>,
 }
@@ -153,7 +155,10 @@ impl Granted {
         let of = |table: &[(&str, &'static [usize])]| {
             table.iter().find(|(name, _)| *name == node.op_type).map_or(&[][..], |(_, positions)| positions)
         };
-        let ranks = RANKS.iter().find(|(name, _)| *name == node.op_type).map_or(&[][..], |(_, ranks)| ranks);
+        let pairs = |table: &[(&str, &'static [(usize, i64)])]| -> TVec<(usize, i64)> {
+            let of = table.iter().find(|(name, _)| *name == node.op_type).map_or(&[][..], |(_, pairs)| pairs);
+            of.iter().filter_map(|(position, least)| Some((place(position)?, *least))).collect()
+        };
         let named = |name: &str| name == node.op_type || (name == "Reduce" && node.op_type.starts_with(name));
         let axes = AXES.iter().find(|(name, _)| named(name)).and_then(|(_, position)| place(position));
         let axes = axes.map(|place| (place, node.op_type == "Unsqueeze"));
@@ -164,10 +169,11 @@ impl Granted {
         Ok(Self {
             single: of(&SINGLE).iter().filter_map(place).collect(),
             sizes: of(&SIZES).iter().filter_map(place).collect(),
-            lengths: of(&LENGTHS).iter().filter_map(place).collect(),
+            lengths: pairs(&LENGTHS),
             axes,
-            ranks: ranks.iter().filter_map(|(position, rank)| Some((place(position)?, *rank))).collect(),
+            ranks: pairs(&RANKS),
             lists: lists(node)?,
+            frame: if node.op_type == "STFT" { [2, 3].iter().filter_map(place).collect() } else { tvec![] },
             axis,
         })
     }
@@ -189,9 +195,9 @@ impl Granted {
             let wrong = known(place)?.into_iter().find(|size| i32::try_from(*size).is_err());
             ensure!(wrong.is_none(), "its input {place} holds {}, a size beyond all reason", wrong.unwrap_or_default());
         }
-        for &place in &self.lengths {
+        for &(place, least) in &self.lengths {
             let length = known(place)?.first().copied();
-            let fits = length.is_none_or(|length| (1..=MAX_LENGTH).contains(&length));
+            let fits = length.is_none_or(|length| (least..=MAX_LENGTH).contains(&length));
             ensure!(fits, "its input {place} is a length of {}", length.unwrap_or_default());
         }
         for &(place, least) in &self.ranks {
@@ -201,6 +207,14 @@ impl Granted {
         for &(name, dimensions) in &self.lists {
             let fits = rank(0).is_none_or(|rank| rank == dimensions);
             ensure!(fits, "attribute '{name}' is for an input of {dimensions} dimensions");
+        }
+        for &place in &self.frame {
+            let sizes = |place: usize| inputs.get(place).and_then(|input| input.shape.as_concrete_finite().ok()?);
+            let window = sizes(place).and_then(|window| window.first().copied());
+            let frame = known(place)?.first().copied().filter(|_| window.is_none()).or(window.map(|size| size as i64));
+            let signal = sizes(0).and_then(|signal| signal.get(1).copied());
+            let fits = signal.zip(frame).is_none_or(|(signal, frame)| frame <= signal as i64);
+            ensure!(fits, "its frames are longer than its signal");
         }
         self.check_axes(inputs, rank(0))
     }

@@ -249,7 +249,7 @@ impl Granted {
             let fact = target.outlet_fact(input)?;
             if fact.konst.is_none() && !fact.shape.is_concrete() {
                 let name = format!("{}.input{place}.number", node.name);
-                let checked = target.wire_node(name, typed(Arc::new(Number)), &[input])?[0];
+                let checked = target.wire_node(name, typed(Arc::new(Number), &[0]), &[input])?[0];
                 guarded.get_or_insert_with(|| mapping.clone()).insert(*source, checked);
             }
         }

@@ -116,7 +116,7 @@ impl<'a> Rewrite<'a> {
         // tract makes nothing of a move past axes of size 1, and knows what becomes of a constant.
         let is_tracts = fact.datum_type != f32::datum_type() || pixels.iter().all(TDim::is_one) || fact.konst.is_some();
         let op: Box<dyn TypedOp> = match (is_tracts, to_last) {
-            (false, _) => kernel::typed(Arc::new(MoveChannels { to_last })),
+            (false, _) => kernel::typed(Arc::new(MoveChannels { to_last }), &[0]),
             (true, true) => Box::new(AxisOp::Move(1, last)),
             (true, false) => Box::new(AxisOp::Move(last, 1)),
         };
@@ -158,7 +158,7 @@ impl<'a> Rewrite<'a> {
             && op.axes.iter().copied().eq(2..rank)
         {
             match op.reducer {
-                Reducer::Sum if self.is_float(node) => kernel::typed(Arc::new(SumOfPixels)),
+                Reducer::Sum if self.is_float(node) => kernel::typed(Arc::new(SumOfPixels), &[0]),
                 reducer => Box::new(Reduce { axes: (1..rank - 1).collect(), reducer }),
             }
         } else {
@@ -171,7 +171,7 @@ impl<'a> Rewrite<'a> {
         }
         let mut inputs = node.inputs.iter().map(|input| self.last(*input)).collect::<TractResult<TVec<_>>>()?;
         let op = match self.times_pixel(node, &mut inputs)? {
-            true => kernel::typed(Arc::new(TimesPixel)),
+            true => kernel::typed(Arc::new(TimesPixel), &[0]),
             false => op,
         };
         let wire = self.target.wire_node(&node.name, op, &inputs)?[0];

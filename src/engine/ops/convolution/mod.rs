@@ -63,7 +63,7 @@ impl Windowed {
     }
 
     fn typed(self) -> Box<dyn TypedOp> {
-        kernel::typed(Arc::new(self))
+        kernel::typed(Arc::new(self), &[0])
     }
 
     /// The axes of an image that it takes, without the batch.

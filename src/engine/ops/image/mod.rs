@@ -1,0 +1,17 @@
+//! Operators on images and on what is found in them.
+
+mod affine_grid;
+mod non_max_suppression;
+mod resize;
+
+use tract_onnx::model::OnnxOpRegister;
+
+#[cfg(test)]
+use super::testing;
+use super::{Built, inputs, kernel};
+
+pub fn register(register: &mut OnnxOpRegister) {
+    resize::register(register);
+    register.insert("AffineGrid", affine_grid::build);
+    register.insert("NonMaxSuppression", non_max_suppression::build);
+}

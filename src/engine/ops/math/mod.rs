@@ -1,0 +1,31 @@
+//! Operators on numbers.
+
+mod bit_cast;
+mod bit_shift;
+mod cum_prod;
+mod det;
+mod dot;
+mod equal;
+mod extremes;
+mod top_k;
+
+use tract_onnx::model::OnnxOpRegister;
+
+#[cfg(test)]
+use super::testing;
+use super::{Built, inputs, kernel, stand_in};
+
+pub fn register(register: &mut OnnxOpRegister) {
+    register.insert("BitCast", bit_cast::build);
+    register.insert("BitShift", bit_shift::build);
+    register.insert("CumProd", cum_prod::build);
+    register.insert("Det", det::build);
+    register.insert("MatMul", dot::build);
+    register.insert("Equal", equal::build);
+    register.insert("ArgMax", extremes::build_places);
+    register.insert("ArgMin", extremes::build_places);
+    register.insert("ReduceMax", extremes::build_values);
+    register.insert("ReduceMin", extremes::build_values);
+    register.insert("ReduceProd", extremes::build_values);
+    register.insert("TopK", top_k::build);
+}

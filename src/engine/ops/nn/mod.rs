@@ -1,0 +1,24 @@
+//! Layers of networks, and their losses.
+
+mod batch_normalization;
+mod celu;
+mod col2im;
+mod deform_conv;
+mod losses;
+mod max_unpool;
+
+use tract_onnx::model::OnnxOpRegister;
+
+#[cfg(test)]
+use super::testing;
+use super::{Built, inputs, kernel, stand_in};
+
+pub fn register(register: &mut OnnxOpRegister) {
+    register.insert("BatchNormalization", batch_normalization::build);
+    register.insert("Celu", celu::build);
+    register.insert("Col2Im", col2im::build);
+    register.insert("DeformConv", deform_conv::build);
+    register.insert("NegativeLogLikelihoodLoss", losses::of_log_probabilities);
+    register.insert("SoftmaxCrossEntropyLoss", losses::of_scores);
+    register.insert("MaxUnpool", max_unpool::build);
+}

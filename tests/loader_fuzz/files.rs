@@ -154,6 +154,12 @@ fn numbers_that_are_not_there_are_not_read() {
 }
 
 #[test]
+fn an_input_is_not_taken_for_one_that_is_missing() {
+    let model = Model::new().input("x", FLOAT, &[1, 10, 10, 2]).number("axis", 5);
+    refused(model.node("y = DFT(, , axis)").opset(20), &["DFT lacks its first input"]);
+}
+
+#[test]
 fn tensors_of_too_few_dimensions_are_refused() {
     let weights = || Model::new().input("x", FLOAT, &[3]).floats("w", &[3], &[1.0; 3]);
     refused(weights().node("y = BatchNormalization(x, w, w, w, w)"), &["fewer than 2 dimensions"]);

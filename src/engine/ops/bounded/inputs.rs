@@ -148,6 +148,9 @@ pub struct Granted {
 
 impl Granted {
     pub fn of(node: &NodeProto) -> TractResult<Self> {
+        // Without it the others would be taken for it. Two operators may lack it.
+        let lacks_first = node.input.first().is_some_and(String::is_empty);
+        ensure!(!lacks_first || ["Loop", "Scan"].contains(&&*node.op_type), "{} lacks its first input", node.op_type);
         let place = |position: &usize| {
             let given = node.input.get(*position).is_some_and(|name| !name.is_empty());
             given.then(|| node.input[..*position].iter().filter(|name| !name.is_empty()).count())

@@ -227,7 +227,7 @@ mod tests {
         let patience = Patience::of(Duration::from_millis(20), Duration::from_secs(60));
         let asked = |patience: &Patience| patience.run(|stop| Ok::<_, ()>(stop())).unwrap();
         assert!(!asked(&patience));
-        patience.run(|stop| Ok::<_, ()>(while !stop() {})).unwrap();
+        patience.run(|stop| Ok::<_, ()>((0..).take_while(|_| !stop()).count())).unwrap();
         assert!(asked(&patience));
         assert!(asked(&Patience::of(Duration::from_secs(60), Duration::ZERO)));
     }
@@ -235,11 +235,14 @@ mod tests {
     #[test]
     fn runs_that_fail_are_waited_for_as_long_as_one() {
         let patience = Patience::of(Duration::from_millis(20), Duration::from_secs(60));
-        let sleep = || std::thread::sleep(Duration::from_millis(15));
-        let _ = patience.run(|_| Ok::<_, ()>(sleep()));
+        let slept = |outcome: Result<(), ()>| {
+            std::thread::sleep(Duration::from_millis(15));
+            outcome
+        };
+        patience.run(|_| slept(Ok(()))).unwrap();
         assert!(!patience.run(|stop| Ok::<_, ()>(stop())).unwrap());
         for _ in 0..2 {
-            let _ = patience.run(|_| Err::<(), _>(sleep()));
+            patience.run(|_| slept(Err(()))).unwrap_err();
         }
         assert!(patience.run(|stop| Ok::<_, ()>(stop())).unwrap());
     }

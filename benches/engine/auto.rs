@@ -10,8 +10,8 @@ use headgate::engine::{Engine, Model};
 use crate::rounds::{Ratio, micros, rounds};
 
 /// Powers of two, at which engines are measured, and sizes between them.
-const SIZES: [usize; 12] = [1, 2, 3, 4, 8, 12, 16, 32, 48, 64, 128, 256];
-const ROUNDS: usize = 11;
+const SIZES: [usize; 9] = [1, 2, 3, 4, 8, 12, 32, 64, 256];
+const ROUNDS: usize = 9;
 /// Shorter runs don't count: what a request takes outside of the engine is more.
 const SHORT_US: f64 = 100.0;
 /// Sizes beyond one that takes longer are left out.

@@ -146,7 +146,7 @@ impl AutoEngine {
 }
 
 /// Why a model with a loop is not tried on both engines.
-const LOOPS: &str = "a loop may not end on made-up inputs, and ONNX Runtime can't be stopped";
+const LOOPS: &str = "a loop may not end on made-up inputs, so that it is not tried on both engines";
 
 /// Whether the file has a loop whose end its inputs may decide.
 fn has_loop(path: &Path) -> bool {

@@ -9,10 +9,10 @@ use super::memory::trim_memory;
 use super::model::{OrtModel, run};
 use super::recipe::{Recipe, Source};
 use super::sessions::Sessions;
-use super::stoppable::LastRuns;
+use super::stoppable::{LastRuns, stoppable};
 use crate::engine::closeness::is_close;
 use crate::engine::sample::{self, Sizes, Style, USUAL_SIZE};
-use crate::engine::warm_up::{self, Sample, shapes};
+use crate::engine::warm_up::{self, Patience, Sample, shapes};
 use crate::engine::{LoadError, RunError};
 use crate::signature::{Batching, Signature, TensorSpec};
 use crate::tensor::Tensor;
@@ -45,7 +45,8 @@ pub fn prepare(library: &'static Library, found: Found) -> Result<OrtModel, Load
     warm_up::check_declared(&signature.inputs).map_err(|cause| LoadError::Unsupported { engine: NAME, cause })?;
     check_io(&first, &signature)?;
     let axes = warm_up::likely_axes(&signature.inputs);
-    let start = start(&mut first, &signature, axes.as_deref());
+    let patience = Patience::new();
+    let start = start(&mut first, &signature, axes.as_deref(), &patience);
     let shared = sharing.and_then(|recipe| agreeing(recipe, &signature, &start));
     let sessions = match shared {
         Some((recipe, session)) => {
@@ -65,7 +66,7 @@ pub fn prepare(library: &'static Library, found: Found) -> Result<OrtModel, Load
     let mut model = OrtModel { signature, notes, sample, sessions, last_runs, file_bytes };
     let mut signature = model.signature.clone();
     warm_up::prove_batch_axis(&mut signature, start.sizes.other, shapes(&start.outputs), &mut |rows| {
-        Ok(model.run(rows, &|| false)?.tensors)
+        Ok(patience.run(|stop| model.run(rows, stop))?.tensors)
     });
     model.signature = signature;
     Ok(model)
@@ -98,13 +99,14 @@ struct Start {
     failure: Option<String>,
 }
 
-fn start(session: &mut Session, signature: &Signature, axes: Option<&[Option<usize>]>) -> Start {
+fn start(session: &mut Session, signature: &Signature, axes: Option<&[Option<usize>]>, patience: &Patience) -> Start {
     let mut failure: Option<RunError> = None;
     for other in warm_up::other_sizes(&signature.inputs, axes) {
         let sizes = Sizes { rows: 1, other };
         for style in warm_up::STYLES {
             let inputs = sample::inputs_along(&signature.inputs, axes, sizes, style);
-            match run(session, signature, &inputs, None) {
+            let ran = patience.run(|stop| stoppable(stop, |options| run(session, signature, &inputs, Some(options))));
+            match ran {
                 Ok(ran) => return Start { sizes, style, inputs, outputs: ran.tensors, failure: None },
                 Err(cause) => failure = failure.or(Some(cause)),
             }

@@ -22,6 +22,7 @@ pub use self::choice_policy::{Choice, EngineTime, Which};
 use self::choice_policy::{Verdict, verdict};
 use self::model::AutoModel;
 use self::settled::{FileKey, Outcome, Settled};
+use super::ops::bounded::TOO_LARGE;
 use super::tract::TractEngine;
 use super::{Engine, EngineChoice, LoadError, LoadTerms, Model, onnx};
 
@@ -76,8 +77,13 @@ impl AutoEngine {
             return Ok(model);
         }
         let by_tract = self.tract.load(path);
-        if let Err(error @ (LoadError::Unreadable(_) | LoadError::Invalid(_))) = by_tract {
-            return Err(error);
+        match by_tract {
+            Err(error @ (LoadError::Unreadable(_) | LoadError::Invalid(_))) => return Err(error),
+            // The other engine would take the memory.
+            Err(LoadError::Unsupported { cause, .. }) if cause.contains(TOO_LARGE) => {
+                return Err(LoadError::Invalid(cause));
+            }
+            _ => {}
         }
         if let Ok(tract) = &by_tract
             && has_loop(path)

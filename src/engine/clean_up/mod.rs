@@ -10,6 +10,7 @@ mod graphs;
 mod initial_states;
 mod inner_shapes;
 mod loop_sequences;
+mod log_softmax;
 mod lp_pool;
 mod optionals;
 mod quantised;
@@ -40,9 +41,15 @@ pub fn apply(model: &mut ModelProto) {
     quantised::expand(model);
     lp_pool::expand(model);
     upsample::modernise(model);
+    log_softmax::shift(model);
     softmax::shield(model);
     initial_states::add(model);
     reversed::turn_round(model);
+}
+
+/// Whether a pooling of the graph rounds the number of its windows' places up.
+pub fn rounds_places_up(model: &ModelProto) -> bool {
+    edit::nodes(model).iter().any(|node| edit::int_of(node, "ceil_mode").is_some_and(|mode| mode != 0))
 }
 
 /// Whether a pass puts others in the place of an operator. It may leave a node whose case it doesn't know.

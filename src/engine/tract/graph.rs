@@ -18,9 +18,9 @@ use super::guard::{Fault, guarded};
 use super::memory::Memory;
 use super::plan_key::PlanKey;
 use super::shared_weights::SharedWeights;
-use crate::engine::RunError;
 use crate::engine::ops::control::{Watch, eval, plain_outputs};
 use crate::engine::ops::{bounded, convolution};
+use crate::engine::{RunError, clean_up};
 use crate::tensor::Tensor;
 
 /// A parsed file, and the weights that its plans share.
@@ -29,6 +29,8 @@ pub struct Graph {
     /// Positions of the inputs whose values plans have built in.
     deciding: Vec<usize>,
     weights: SharedWeights,
+    /// Whether the places of some pooling's windows are rounded up.
+    rounds_up: bool,
     /// Most bytes of a tensor that is made of constants, and of any tensor of a run on made-up inputs.
     limit: usize,
 }
@@ -45,7 +47,8 @@ impl Graph {
                 parsed.unresolved_inputs.join("', '")
             );
             let weights = SharedWeights::default();
-            Ok(Self { model: parsed.model, deciding: vec![], weights, limit })
+            let rounds_up = clean_up::rounds_places_up(proto);
+            Ok(Self { model: parsed.model, deciding: vec![], weights, rounds_up, limit })
         })
     }
 
@@ -115,6 +118,10 @@ impl Graph {
             for input in 0..model.inputs.len() {
                 let fact = model.input_fact(input)?.clone();
                 ensure!(!fact.shape.is_open(), "the rank of input {input} is not declared");
+                // tract then counts a last window that begins beyond the image, and computes on what it never wrote.
+                let varies =
+                    fact.shape.dims().skip(1).any(|dim| !dim.concretize().is_some_and(|dim| dim.to_i64().is_ok()));
+                ensure!(!(self.rounds_up && varies), "windows are rounded up over images of any size");
                 let named = |(axis, dim): (usize, &DimFact)| {
                     let fresh = || model.symbols.new_with_prefix(&format!("input{input}_axis{axis}_")).into();
                     dim.concretize().unwrap_or_else(fresh)

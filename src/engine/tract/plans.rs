@@ -253,6 +253,9 @@ impl Shared {
     fn built(&self, key: &PlanKey, build: &Arc<Build>, hold: fn(&mut Held, PlanKey, Plan)) -> Result<Plan, RunError> {
         let built = build.get_or_init(|| {
             let built = self.graph.concrete(key).map_err(|fault| match fault {
+                Fault::Refused(cause) if self.graph.plans_by_values() => {
+                    RunError::BadInput(format!("no plan can be made for these shapes and values: {cause}"))
+                }
                 Fault::Refused(cause) => RunError::Failed(format!("no plan for these shapes: {cause}")),
                 Fault::Panicked(text) => RunError::Failed(format!("the engine panicked while planning: {text}")),
             });

@@ -7,6 +7,8 @@ mod det;
 mod dot;
 mod equal;
 mod extremes;
+mod modulo;
+mod softplus;
 mod top_k;
 
 use tract_onnx::model::OnnxOpRegister;
@@ -24,8 +26,11 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("Equal", equal::build);
     register.insert("ArgMax", extremes::build_places);
     register.insert("ArgMin", extremes::build_places);
+    register.insert("ReduceLogSumExp", extremes::build_values);
     register.insert("ReduceMax", extremes::build_values);
     register.insert("ReduceMin", extremes::build_values);
     register.insert("ReduceProd", extremes::build_values);
+    register.insert("Mod", modulo::build);
+    register.insert("Softplus", softplus::build);
     register.insert("TopK", top_k::build);
 }

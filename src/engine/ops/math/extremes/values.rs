@@ -1,4 +1,5 @@
-//! `ai.onnx.ReduceMax` and `ReduceMin` (version 20), and `ReduceProd` (version 18), whose integers wrap round.
+//! `ai.onnx.ReduceMax` and `ReduceMin` (version 20), `ReduceProd` (version 18), whose integers wrap round, and `ReduceLogSumExp`
+//! (version 18) of floats, which adds up without leaving the logarithms: tract's overflows.
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
@@ -19,6 +20,7 @@ pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
         of: match node.op_type.as_str() {
             "ReduceMin" => Of::Least,
             "ReduceProd" => Of::Product,
+            "ReduceLogSumExp" => Of::LogSum,
             _ => Of::Greatest,
         },
         axes: if by_input { None } else { node.get_attr_opt_vec("axes")? },
@@ -40,6 +42,7 @@ enum Of {
     Least,
     Greatest,
     Product,
+    LogSum,
 }
 
 #[derive(Debug)]
@@ -72,6 +75,7 @@ impl Kernel for Values {
             Of::Least => "ReduceMin",
             Of::Greatest => "ReduceMax",
             Of::Product => "ReduceProd",
+            Of::LogSum => "ReduceLogSumExp",
         }
     }
 
@@ -82,8 +86,12 @@ impl Kernel for Values {
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         let ([input] | [input, _]) = inputs else { bail!("{} inputs instead of 1 or 2", inputs.len()) };
         let dt = input.datum_type;
-        let takes_bool = self.of != Of::Product && dt == bool::datum_type();
-        ensure!(is_number(dt) || takes_bool, "an input of {dt:?}");
+        let takes = match self.of {
+            Of::Least | Of::Greatest => is_number(dt) || dt == bool::datum_type(),
+            Of::Product => is_number(dt),
+            Of::LogSum => dt.is_float(),
+        };
+        ensure!(takes, "an input of {dt:?}");
         let axes = inputs.get(1).and_then(|axes| axes.konst.as_deref());
         let axes = self.axes(axes, input.rank())?;
         Ok(tvec![input.datum_type.fact(without(&axes, &input.shape.to_tvec(), self.keeps_axes))])
@@ -126,10 +134,13 @@ trait Element: Datum + Copy + PartialOrd {
     const ONE: Self;
 
     fn times(self, other: Self) -> Self;
+
+    /// The logarithm of the sum of what these are the logarithms of; of floats alone.
+    fn log_add(self, other: Self) -> Self;
 }
 
 macro_rules! elements {
-    ($least:expr, $greatest:expr, $one:expr, $times:expr; $($type:ty),*) => {
+    ($least:expr, $greatest:expr, $one:expr, $times:expr, $log_add:expr; $($type:ty),*) => {
         $(impl Element for $type {
             const LEAST: Self = $least;
             const GREATEST: Self = $greatest;
@@ -138,14 +149,28 @@ macro_rules! elements {
             fn times(self, other: Self) -> Self {
                 $times(self, other)
             }
+
+            fn log_add(self, other: Self) -> Self {
+                $log_add(self, other)
+            }
         })*
     };
 }
 
-elements!(Self::MIN, Self::MAX, 1, Self::wrapping_mul; u8, u16, u32, u64, i8, i16, i32, i64);
-elements!(Self::NEG_INFINITY, Self::INFINITY, 1.0, |a, b| a * b; f32, f64);
-elements!(Self::NEG_INFINITY, Self::INFINITY, Self::ONE, |a, b| a * b; f16);
-elements!(false, true, true, |a, b| a & b; bool);
+/// Infinities, and a half each, have no difference.
+macro_rules! log_add {
+    ($float:ty) => {
+        |a: $float, b: $float| if a == b { a + <$float>::ln(2.0) } else { a.max(b) + (-(a - b).abs()).exp().ln_1p() }
+    };
+}
+
+elements!(Self::MIN, Self::MAX, 1, Self::wrapping_mul, |a, _| a; u8, u16, u32, u64, i8, i16, i32, i64);
+elements!(Self::NEG_INFINITY, Self::INFINITY, 1.0, |a, b| a * b, log_add!(f32); f32);
+elements!(Self::NEG_INFINITY, Self::INFINITY, 1.0, |a, b| a * b, log_add!(f64); f64);
+elements!(Self::NEG_INFINITY, Self::INFINITY, Self::ONE, |a, b| a * b, |a: f16, b: f16| {
+    f16::from_f32(log_add!(f32)(a.to_f32(), b.to_f32()))
+}; f16);
+elements!(false, true, true, |a, b| a & b, |a, _| a; bool);
 
 fn reduced<T: Element>(of: Of, along: Along, input: &Tensor, shape: &[usize]) -> TractResult<Tensor> {
     let view = input.try_as_plain_ram()?;
@@ -154,6 +179,7 @@ fn reduced<T: Element>(of: Of, along: Along, input: &Tensor, shape: &[usize]) ->
         Of::Least => (folded(elements, along, |held, new| if new < held { new } else { held }), T::GREATEST),
         Of::Greatest => (folded(elements, along, |held, new| if new > held { new } else { held }), T::LEAST),
         Of::Product => (folded(elements, along, T::times), T::ONE),
+        Of::LogSum => (folded(elements, along, T::log_add), T::LEAST),
     };
     found.resize(shape.iter().product(), of_nothing);
     Ok(tract_ndarray::ArrayD::from_shape_vec(shape, found)?.into())
@@ -211,6 +237,17 @@ mod tests {
         assert_eq!(reduced("ReduceMin", &[0, 1], 0, cube()).unwrap(), tensor1(&[0i64, 3, 2, 1]));
         assert_eq!(reduced("ReduceMax", &[], 0, cube()).unwrap(), tensor0(23i64));
         assert_eq!(reduced("ReduceMin", &[], 1, cube()).unwrap(), tensor3(&[[[0i64]]]));
+    }
+
+    #[test]
+    fn logarithms_of_sums_stay_in_range() {
+        let sum =
+            |row: &[f32]| reduced("ReduceLogSumExp", &[0], 0, tensor1(row)).unwrap().cast_to_scalar::<f32>().unwrap();
+        assert_eq!((sum(&[-200.0, -210.0, -300.0]), sum(&[200.0, 0.0, 1.0])), (-199.999_95, 200.0));
+        assert!((sum(&[0.0, 1.0, 2.0, 3.0]) - 3.440_189_7).abs() < 1e-6);
+        let infinite = [f32::NEG_INFINITY; 3];
+        assert_eq!((sum(&infinite), sum(&[f32::INFINITY, 1.0])), (f32::NEG_INFINITY, f32::INFINITY));
+        assert!(sum(&[f32::NAN, 1.0]).is_nan());
     }
 
     #[test]

@@ -1,0 +1,98 @@
+//! `ai.onnx.Mod` (version 13): the remainder with the sign of the divisor, or with `fmod` that of the dividend. Integers alone may do
+//! without `fmod`.
+//!
+//! In place of tract's, which gives a remainder of the dividend's sign where it doesn't know the type when it reads the graph.
+
+use tract_onnx::model::ParsingContext;
+use tract_onnx::pb::NodeProto;
+use tract_onnx::tract_core::broadcast::multi_broadcast;
+use tract_onnx::tract_hir::internal::*;
+
+use super::Built;
+use super::inputs::exactly;
+use super::kernel::Kernel;
+use super::stand_in::stand_in;
+
+pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
+    let ours = Mod { of_dividend: node.get_attr_opt::<i64>("fmod")?.unwrap_or(0) != 0 };
+    // Sizes that hang on symbols are tract's matter.
+    stand_in(context, node, ours, |inputs| inputs.iter().all(|input| !input.datum_type.is_tdim()))
+}
+
+#[derive(Debug)]
+struct Mod {
+    /// Whether the remainder has the dividend's sign.
+    of_dividend: bool,
+}
+
+impl Kernel for Mod {
+    fn name(&self) -> &'static str {
+        "Mod"
+    }
+
+    fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        let [a, b] = exactly(inputs)?;
+        ensure!(a.datum_type == b.datum_type, "inputs of {:?} and {:?}", a.datum_type, b.datum_type);
+        ensure!(a.datum_type.is_integer() || self.of_dividend, "attribute 'fmod' is 0 for {:?}", a.datum_type);
+        Ok(tvec![a.datum_type.fact(multi_broadcast(&[&a.shape, &b.shape])?)])
+    }
+
+    fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
+        macro_rules! whole {
+            ($type:ty) => {
+                each::<$type>(inputs, |a, b| match (a.checked_rem(b), self.of_dividend) {
+                    (None, _) if b == 0 => None,
+                    // The least number by -1.
+                    (None, _) => Some(0),
+                    (Some(rest), true) => Some(rest),
+                    (Some(rest), false) => Some(if rest != 0 && (rest > 0) != (b > 0) { rest + b } else { rest }),
+                })
+            };
+        }
+        Ok(tvec![match inputs[0].datum_type() {
+            DatumType::I8 => whole!(i8)?,
+            DatumType::I16 => whole!(i16)?,
+            DatumType::I32 => whole!(i32)?,
+            DatumType::I64 => whole!(i64)?,
+            DatumType::U8 => whole!(u8)?,
+            DatumType::U16 => whole!(u16)?,
+            DatumType::U32 => whole!(u32)?,
+            DatumType::U64 => whole!(u64)?,
+            DatumType::F16 => each::<f16>(inputs, |a, b| Some(f16::from_f32(a.to_f32() % b.to_f32())))?,
+            DatumType::F32 => each::<f32>(inputs, |a, b| Some(a % b))?,
+            DatumType::F64 => each::<f64>(inputs, |a, b| Some(a % b))?,
+            other => bail!("an input of {other:?}"),
+        }])
+    }
+}
+
+/// What `rest` gives for each pair; `None` is a division by zero.
+fn each<T: Datum + Copy>(inputs: &[TValue], rest: impl Fn(T, T) -> Option<T>) -> TractResult<Tensor> {
+    let (a, b) = (inputs[0].to_plain_array_view::<T>()?, inputs[1].to_plain_array_view::<T>()?);
+    let shape = multi_broadcast(&[a.shape(), b.shape()])?;
+    let by = b.broadcast(&*shape).context("shapes that don't go together")?;
+    let mut rests = a.broadcast(&*shape).context("shapes that don't go together")?.to_owned();
+    for (a, &b) in rests.iter_mut().zip(&by) {
+        *a = rest(*a, b).context("a division by zero")?;
+    }
+    Ok(rests.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Node, run};
+    use super::*;
+
+    #[test]
+    fn remainders_have_the_divisors_sign_or_the_dividends() {
+        let rests = |fmod, by: i64| {
+            let node = Node::new("Mod").int("fmod", fmod);
+            run(node, &[tensor1(&[-5i64, 2, 6, i64::MIN]), tensor1(&[by])], 1)
+        };
+        assert_eq!(rests(0, 3).unwrap(), [tensor1(&[1i64, 2, 0, 1])]);
+        assert_eq!(rests(0, -3).unwrap(), [tensor1(&[-2i64, -1, 0, -2])]);
+        assert_eq!(rests(1, 3).unwrap(), [tensor1(&[-2i64, 2, 0, -2])]);
+        assert_eq!(rests(0, -1).unwrap(), [tensor1(&[0i64, 0, 0, 0])]);
+        assert!(rests(0, 0).is_err());
+    }
+}

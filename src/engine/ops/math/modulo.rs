@@ -1,5 +1,4 @@
-//! `ai.onnx.Mod` (version 13): the remainder with the sign of the divisor, or with `fmod` that of the dividend. Integers alone may do
-//! without `fmod`.
+//! `ai.onnx.Mod` (version 28): the remainder with the sign of the divisor, as NumPy's `mod`, or with `fmod` that of the dividend.
 //!
 //! In place of tract's, which gives a remainder of the dividend's sign where it doesn't know the type when it reads the graph.
 
@@ -32,8 +31,8 @@ impl Kernel for Mod {
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         let [a, b] = exactly(inputs)?;
+        ensure!(a.datum_type != f16::datum_type(), "inputs of FLOAT16, which a pass widens");
         ensure!(a.datum_type == b.datum_type, "inputs of {:?} and {:?}", a.datum_type, b.datum_type);
-        ensure!(a.datum_type.is_integer() || self.of_dividend, "attribute 'fmod' is 0 for {:?}", a.datum_type);
         Ok(tvec![a.datum_type.fact(multi_broadcast(&[&a.shape, &b.shape])?)])
     }
 
@@ -49,6 +48,15 @@ impl Kernel for Mod {
                 })
             };
         }
+        macro_rules! float {
+            ($type:ty) => {
+                each::<$type>(inputs, |a, b| match a % b {
+                    rest if self.of_dividend || rest.is_nan() => Some(rest),
+                    rest if rest == 0.0 => Some((0.0 as $type).copysign(b)),
+                    rest => Some(if (rest > 0.0) != (b > 0.0) { rest + b } else { rest }),
+                })
+            };
+        }
         Ok(tvec![match inputs[0].datum_type() {
             DatumType::I8 => whole!(i8)?,
             DatumType::I16 => whole!(i16)?,
@@ -58,9 +66,8 @@ impl Kernel for Mod {
             DatumType::U16 => whole!(u16)?,
             DatumType::U32 => whole!(u32)?,
             DatumType::U64 => whole!(u64)?,
-            DatumType::F16 => each::<f16>(inputs, |a, b| Some(f16::from_f32(a.to_f32() % b.to_f32())))?,
-            DatumType::F32 => each::<f32>(inputs, |a, b| Some(a % b))?,
-            DatumType::F64 => each::<f64>(inputs, |a, b| Some(a % b))?,
+            DatumType::F32 => float!(f32)?,
+            DatumType::F64 => float!(f64)?,
             other => bail!("an input of {other:?}"),
         }])
     }
@@ -94,5 +101,8 @@ mod tests {
         assert_eq!(rests(1, 3).unwrap(), [tensor1(&[-2i64, 2, 0, -2])]);
         assert_eq!(rests(0, -1).unwrap(), [tensor1(&[0i64, 0, 0, 0])]);
         assert!(rests(0, 0).is_err());
+        let floats =
+            |fmod| run(Node::new("Mod").int("fmod", fmod), &[tensor1(&[-5f32, 2.5]), tensor1(&[2f32])], 1).unwrap();
+        assert_eq!((floats(0), floats(1)), (vec![tensor1(&[1f32, 0.5])], vec![tensor1(&[-1f32, 0.5])]));
     }
 }

@@ -9,7 +9,7 @@ use headgate::tensor::Tensor;
 /// How long each subject runs before it is the next one's turn.
 const TURN: Duration = Duration::from_millis(20);
 
-/// Median time of a run in seconds, by round and subject. Each subject runs the inputs one after the other, over and over; in
+/// Median time of the runs of a turn in seconds, by round and subject. Each subject runs the inputs one after the other, over and over; in
 /// every other round they take their turns the other way round.
 ///
 /// # Errors
@@ -77,4 +77,9 @@ impl fmt::Display for Ratio {
 /// The median over rounds of a subject's time, in microseconds.
 pub fn micros(rounds: &[Vec<f64>], subject: usize) -> f64 {
     median(&mut rounds.iter().map(|times| times[subject] * 1e6).collect::<Vec<_>>())
+}
+
+/// The least over rounds of a subject's time, in microseconds.
+pub fn least_micros(rounds: &[Vec<f64>], subject: usize) -> f64 {
+    rounds.iter().map(|times| times[subject] * 1e6).fold(f64::INFINITY, f64::min)
 }

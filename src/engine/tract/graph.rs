@@ -120,7 +120,7 @@ impl Graph {
                 ensure!(!fact.shape.is_open(), "the rank of input {input} is not declared");
                 // tract then counts a last window that begins beyond the image, and computes on what it never wrote.
                 let varies =
-                    fact.shape.dims().skip(1).any(|dim| !dim.concretize().is_some_and(|dim| dim.to_i64().is_ok()));
+                    fact.shape.dims().skip(1).any(|dim| dim.concretize().is_none_or(|dim| dim.to_i64().is_err()));
                 ensure!(!(self.rounds_up && varies), "windows are rounded up over images of any size");
                 let named = |(axis, dim): (usize, &DimFact)| {
                     let fresh = || model.symbols.new_with_prefix(&format!("input{input}_axis{axis}_")).into();

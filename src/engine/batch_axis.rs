@@ -5,10 +5,12 @@
 //! the model is asked: three different rows, alone and together, several times over, must give the same outputs. The
 //! names of dimensions only say where to look.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 
 use fastrand::Rng;
 
+use super::RunError;
 use super::closeness::is_close;
 use super::rows::{concat_rows, slice_rows};
 use super::sample::{self, Sizes, Style};
@@ -24,17 +26,20 @@ pub struct Candidate {
     pub axes: Vec<Option<usize>>,
 }
 
-/// Runs the model; the error's text is not looked at.
-pub type Runner<'a> = dyn FnMut(&[Tensor]) -> Result<Vec<Tensor>, super::RunError> + 'a;
+/// Runs the model; after a run that was stopped no more are asked for. The error's text is not looked at.
+pub type Runner<'a> = dyn FnMut(&[Tensor]) -> Result<Vec<Tensor>, RunError> + 'a;
 
 const ROWS: usize = 3;
 /// Each round draws its values in another style, so that a branch taken by the data is met on both sides.
 const ROUNDS: [Style; 4] = [Style::Signed, Style::Unit, Style::Wide, Style::Signed];
-/// Rounds that a proof needs; the others may fail on values that the model doesn't take.
+/// Rounds that a proof needs; the others may fail on values that the model doesn't take, or find no time.
 const MIN_ROUNDS: usize = 2;
 /// Differences that come from summing in another order, relative to the tensor's largest magnitude. Mixing rows gives
 /// differences of the magnitude itself.
 const TOLERANCE: f64 = 1e-4;
+
+/// Why nothing is proven of a model whose runs take so long.
+const OUT_OF_TIME: &str = "its runs on made-up inputs took too long to find out";
 
 /// Where rows may lie, the likeliest first: a dimension by the name that exporters give a batch, then the others in the
 /// order of the inputs' axes, then the first unnamed dimension of each input.
@@ -112,9 +117,18 @@ impl Proof<'_> {
     /// The batch axis of each output, or why there is none.
     fn run(&self, run: &mut Runner) -> Result<Vec<Option<usize>>, String> {
         let mut proven: Option<Vec<Option<usize>>> = None;
-        let mut rounds = 0;
+        let (mut rounds, is_stopped) = (0, Cell::new(false));
+        let run = &mut |rows: &[Tensor]| {
+            let ran = run(rows);
+            is_stopped.set(is_stopped.get() || matches!(ran, Err(RunError::Stopped)));
+            ran
+        };
         for (seed, style) in ROUNDS.into_iter().enumerate() {
-            let Some(round) = self.round(&mut Rng::with_seed(seed as u64), style, run)? else { continue };
+            let round = self.round(&mut Rng::with_seed(seed as u64), style, run);
+            if is_stopped.get() {
+                break;
+            }
+            let Some(round) = round? else { continue };
             let axes = self.compare(&round)?;
             if proven.as_ref().is_some_and(|before| *before != axes) {
                 return Err("the outputs' shapes depend on the inputs' values".into());
@@ -125,6 +139,7 @@ impl Proof<'_> {
         match proven {
             Some(axes) if rounds >= MIN_ROUNDS && axes.iter().any(Option::is_some) => Ok(axes),
             Some(_) if rounds >= MIN_ROUNDS => Err(format!("no output grows with {}", self.dim())),
+            _ if is_stopped.get() => Err(OUT_OF_TIME.into()),
             _ => Err("the model did not run on made-up inputs".into()),
         }
     }
@@ -218,7 +233,6 @@ fn row_axis(alone: &[usize], together: &[usize]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::RunError;
     use crate::tensor::DataType;
 
     fn spec(name: &str, dims: &[&str]) -> TensorSpec {
@@ -293,6 +307,21 @@ mod tests {
             _ => Err(RunError::Failed("no".into())),
         };
         assert!(reason(proven(&[spec("x", &["N"])], alone)).contains("alone but not together"));
+    }
+
+    #[test]
+    fn two_rounds_prove_what_there_was_no_time_to_try_further() {
+        let proven_by = |runs_in_time: usize| {
+            let mut runs = 0;
+            let run = &mut |inputs: &[Tensor]| {
+                runs += 1;
+                if runs > runs_in_time { Err(RunError::Stopped) } else { Ok(vec![inputs[0].clone()]) }
+            };
+            proven(&[spec("x", &["N"])], run)
+        };
+        assert_eq!(reason(proven_by(2 * ROWS + 1)), OUT_OF_TIME);
+        let axes = BatchAxes { inputs: vec![Some(0)], outputs: vec![Some(0)] };
+        assert_eq!(proven_by(2 * ROWS + 2), Batching::Proven(axes));
     }
 
     #[test]

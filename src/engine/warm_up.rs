@@ -29,8 +29,9 @@ const TEXT_BYTES: u64 = 64;
 const MAX_PROVEN_BYTES: u64 = 16 << 20;
 /// Most time of one run on made-up inputs, and of all that fail. A loop may not end on them.
 const RUN_TIME: Duration = Duration::from_secs(5);
-/// Most time of all runs on made-up inputs of one model.
-const ALL_TIME: Duration = Duration::from_secs(60);
+/// Most time of all runs on made-up inputs of one model, so that a load ends within ten seconds. A row of a quarter of a second
+/// finds the time for all that is tried.
+const ALL_TIME: Duration = Duration::from_secs(8);
 
 /// How long runs on made-up inputs are waited for. After one that does not end in time, none is.
 pub struct Patience {
@@ -48,6 +49,11 @@ impl Patience {
 
     fn of(run_time: Duration, all_time: Duration) -> Self {
         Self { ends: Instant::now() + all_time, run_time, lost: Cell::default(), is_over: Cell::new(false) }
+    }
+
+    /// Whether a run did not end in time, so that no other is begun.
+    pub fn is_over(&self) -> bool {
+        self.is_over.get()
     }
 
     /// Gives `run` what it is to ask between operators.

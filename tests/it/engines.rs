@@ -134,12 +134,17 @@ fn inspect_tells_what_each_engine_says() {
 }
 
 #[test]
-fn a_library_that_is_not_there_is_told_and_tract_serves() {
-    let repository = TempDir::new();
+fn a_library_that_is_not_there_or_is_none_is_told_and_tract_serves() {
+    let (repository, folder) = (TempDir::new(), TempDir::new());
     repository.add("iris_logreg", "iris", 1);
-    let gone = Path::new("/no/such/libonnxruntime.so");
-    let server = Server::start(repository.path(), &["--onnxruntime-library", gone.to_str().unwrap()]);
-    assert_eq!(loaded(&server, "iris")["engine"], "tract");
-    let told = server.log().lines().filter(|line| line.contains("/no/such/libonnxruntime.so")).count();
-    assert_eq!(told, 1, "one line says where was looked:\n{}", server.log());
+    let text = folder.path().join("libonnxruntime.so");
+    std::fs::write(&text, b"no library").unwrap();
+    for (library, cause) in [(Path::new("/no/such/libonnxruntime.so"), "is not there"), (&text, "can't be used")] {
+        let library = library.to_str().unwrap();
+        let server = Server::start(repository.path(), &["--onnxruntime-library", library]);
+        assert_eq!(loaded(&server, "iris")["engine"], "tract");
+        let log = server.log();
+        let told: Vec<&str> = log.lines().filter(|line| line.contains(library)).collect();
+        assert!(told.len() == 1 && told[0].contains(cause), "one line says why:\n{log}");
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::engine::closeness::is_close;
 use crate::engine::sample::{self, Sizes, Style, USUAL_SIZE};
-use crate::engine::warm_up::OTHER_SIZES;
+use crate::engine::warm_up::{OTHER_SIZES, Patience};
 use crate::engine::{Model, RunError};
 use crate::signature::{Signature, TensorSpec};
 use crate::tensor::Tensor;
@@ -26,18 +26,19 @@ pub enum Agreement {
     Unknown,
 }
 
-/// Runs both models on the same made-up inputs. Blocks for at most some twenty runs of each.
+/// Runs both models on the same made-up inputs. Blocks for at most some twenty runs of each, and no longer than a load waits
+/// for made-up runs; what was compared until then counts.
 pub fn compare(tract: &Arc<dyn Model>, onnxruntime: &Arc<dyn Model>) -> Agreement {
     if let Some(difference) = signatures_differ(tract.signature(), onnxruntime.signature()) {
         return Agreement::Differ(difference);
     }
     let rows = if tract.signature().batch_axes().is_some() { &ROWS[..] } else { &ROWS[..1] };
-    let mut ran = false;
+    let (mut ran, patience) = (false, Patience::new());
     for other in sizes(onnxruntime.signature()) {
         for style in STYLES {
             for &rows in rows {
                 let inputs = sample::inputs(tract.signature(), Sizes { rows, other }, style);
-                match (run(tract, &inputs), run(onnxruntime, &inputs)) {
+                match (run(tract, &inputs, &patience), run(onnxruntime, &inputs, &patience)) {
                     (Err(_), Err(_)) => {}
                     // Out of what it takes for one, such as an index: no difference in what is computed.
                     (Err(_), Ok(_)) | (Ok(_), Err(_)) => {}
@@ -50,7 +51,7 @@ pub fn compare(tract: &Arc<dyn Model>, onnxruntime: &Arc<dyn Model>) -> Agreemen
                 }
             }
         }
-        if ran {
+        if ran || patience.is_over() {
             break;
         }
     }
@@ -62,8 +63,8 @@ fn sizes(signature: &Signature) -> Vec<usize> {
     if signature.only_rows_vary() { vec![USUAL_SIZE] } else { OTHER_SIZES.to_vec() }
 }
 
-fn run(model: &Arc<dyn Model>, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
-    Ok(model.clone().plain_session().run(inputs, &|| false)?.tensors)
+fn run(model: &Arc<dyn Model>, inputs: &[Tensor], patience: &Patience) -> Result<Vec<Tensor>, RunError> {
+    Ok(patience.run(|stop| model.clone().plain_session().run(inputs, stop))?.tensors)
 }
 
 fn first_difference<'a>(outputs: &'a [TensorSpec], got: &[Tensor], expected: &[Tensor]) -> Option<&'a str> {

@@ -1,4 +1,7 @@
 //! How long runs take on each of two engines.
+//!
+//! The shortest of several runs counts, for other work on the machine only ever adds. The engines take turns, and all sizes
+//! are gone through twice, as far as time is left, so that a machine which was busy for a while does not look like a gain.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,63 +13,98 @@ use crate::tensor::Tensor;
 /// Most rows of a run that are measured.
 const MAX_ROWS: usize = 256;
 /// Of all runs and builds together; sizes that are left then run on what the last size runs on.
-const MAX_TIME: Duration = Duration::from_secs(2);
-/// Of one size on one engine, in each of the rounds.
-const TIME_PER_SIZE: Duration = Duration::from_millis(4);
-/// The engines take turns so often, so that a machine that was busy for a while does not look like a gain.
-const ROUNDS: usize = 5;
+const MAX_TIME: Duration = Duration::from_secs(4);
+/// Of one turn of an engine, beyond the fewest runs.
+const TURN: Duration = Duration::from_millis(4);
+/// Turns of each engine at one size, each time that it is gone through: fewer where they take long.
+const TURNS: usize = 5;
+const MIN_TURNS: usize = 2;
+/// Turns at one size are enough after it.
+const TIME_PER_SIZE: Duration = Duration::from_millis(400);
 /// Enough for the shortest to be near the truth.
 const MAX_RUNS: usize = 40;
+/// A run that takes longer loses nothing to cold caches.
+const LONG_RUN: Duration = Duration::from_millis(20);
 /// No size is tried whose run is likely to take longer.
-const MAX_RUN: Duration = Duration::from_millis(200);
+const MAX_RUN: Duration = Duration::from_millis(500);
 /// Of the inputs of one run.
 const MAX_INPUT_BYTES: usize = 32 << 20;
 
 /// The shortest of several runs on each engine for one row, two, four and so on, by the engines' own times. A plan that
-/// tract would keep for a size is made for it and given up. Blocks for about two seconds at most, a slow model's runs
+/// tract would keep for a size is made for it and given up. Blocks for about four seconds at most, a slow model's runs
 /// aside. Empty where a model ran on neither.
 pub fn measure(tract: &Arc<dyn Model>, onnxruntime: &Arc<dyn Model>) -> Vec<EngineTime> {
-    let begun = Instant::now();
-    let mut times: Vec<EngineTime> = vec![];
-    let max_rows = if tract.signature().batch_axes().is_some() { MAX_ROWS } else { 1 };
-    let mut rows = 1;
-    while rows <= max_rows {
-        let inputs = tract.sample_inputs(rows);
-        let slowest =
-            times.last().and_then(|time| [time.tract_s, time.onnxruntime_s].into_iter().flatten().reduce(f64::max));
-        let is_long = slowest.is_some_and(|slowest| 2.0 * slowest > MAX_RUN.as_secs_f64());
-        let is_large = inputs.iter().map(|input| input.data().len()).sum::<usize>() > MAX_INPUT_BYTES;
-        if !times.is_empty() && (is_long || is_large || begun.elapsed() > MAX_TIME) {
-            break;
+    let bench = Bench { tract, onnxruntime, begun: Instant::now() };
+    let mut times = bench.first_pass();
+    for time in &mut times {
+        if bench.begun.elapsed() < MAX_TIME {
+            bench.turns(time, &bench.that_run(tract.sample_inputs(time.rows)));
         }
-        let Some(time) = one_size(tract, onnxruntime, inputs, rows) else { break };
-        times.push(time);
-        rows *= 2;
     }
     times
 }
 
-/// `None` where neither runs.
-fn one_size(
-    tract: &Arc<dyn Model>,
-    onnxruntime: &Arc<dyn Model>,
-    inputs: Vec<Tensor>,
-    rows: usize,
-) -> Option<EngineTime> {
-    let zeros = || inputs.iter().map(|input| Tensor::zeros(input.dtype(), input.shape().to_vec())).collect();
-    let runs = |inputs: &[Tensor]| onnxruntime.clone().session().run(inputs, &|| false).is_ok();
-    let inputs: Vec<Tensor> = if runs(&inputs) { inputs.clone() } else { zeros() };
-    let mut time = EngineTime { rows, tract_s: None, onnxruntime_s: None };
-    let planned = tract.prepare(&inputs).is_ok();
-    for _ in 0..ROUNDS {
-        keep(&mut time.tract_s, shortest(&mut *tract.clone().plain_session(), &inputs));
-        if planned {
-            keep(&mut time.tract_s, shortest(&mut *tract.clone().session(), &inputs));
+struct Bench<'a> {
+    tract: &'a Arc<dyn Model>,
+    onnxruntime: &'a Arc<dyn Model>,
+    begun: Instant,
+}
+
+impl Bench<'_> {
+    fn first_pass(&self) -> Vec<EngineTime> {
+        let mut times: Vec<EngineTime> = vec![];
+        let max_rows = if self.tract.signature().batch_axes().is_some() { MAX_ROWS } else { 1 };
+        let mut rows = 1;
+        while rows <= max_rows && times.last().is_none_or(|last| self.has_time_beyond(last)) {
+            let inputs = self.tract.sample_inputs(rows);
+            let is_large = inputs.iter().map(|input| input.data().len()).sum::<usize>() > MAX_INPUT_BYTES;
+            if is_large && rows > 1 {
+                break;
+            }
+            let mut time = EngineTime { rows, tract_s: None, onnxruntime_s: None };
+            self.turns(&mut time, &self.that_run(inputs));
+            if time.tract_s.or(time.onnxruntime_s).is_none() {
+                break;
+            }
+            times.push(time);
+            rows *= 2;
         }
-        keep(&mut time.onnxruntime_s, shortest(&mut *onnxruntime.clone().session(), &inputs));
+        times
     }
-    tract.release(&inputs);
-    time.tract_s.or(time.onnxruntime_s).map(|_| time)
+
+    /// Whether twice the rows would end in time.
+    fn has_time_beyond(&self, last: &EngineTime) -> bool {
+        let slowest_s = [last.tract_s, last.onnxruntime_s].into_iter().flatten().fold(0.0, f64::max);
+        2.0 * slowest_s <= MAX_RUN.as_secs_f64() && self.begun.elapsed() < MAX_TIME
+    }
+
+    /// These inputs, or zeros where they don't run.
+    fn that_run(&self, inputs: Vec<Tensor>) -> Vec<Tensor> {
+        match self.onnxruntime.clone().session().run(&inputs, &|| false) {
+            Ok(_) => inputs,
+            Err(_) => inputs.iter().map(|input| Tensor::zeros(input.dtype(), input.shape().to_vec())).collect(),
+        }
+    }
+
+    /// Lowers the times to the shortest of some turns of each engine.
+    fn turns(&self, time: &mut EngineTime, inputs: &[Tensor]) {
+        let planned = self.tract.prepare(inputs).is_ok();
+        let begun = Instant::now();
+        for turn in 0..TURNS {
+            if turn >= MIN_TURNS && begun.elapsed() > TIME_PER_SIZE {
+                break;
+            }
+            // On long runs the plan of their own is the faster one, or else it is so by little.
+            if !planned || turn == 0 || time.tract_s.is_none_or(|tract_s| tract_s < LONG_RUN.as_secs_f64()) {
+                keep(&mut time.tract_s, shortest(&mut *self.tract.clone().plain_session(), inputs));
+            }
+            if planned {
+                keep(&mut time.tract_s, shortest(&mut *self.tract.clone().session(), inputs));
+            }
+            keep(&mut time.onnxruntime_s, shortest(&mut *self.onnxruntime.clone().session(), inputs));
+        }
+        self.tract.release(inputs);
+    }
 }
 
 fn keep(least: &mut Option<f64>, time: Result<f64, RunError>) {
@@ -75,15 +113,18 @@ fn keep(least: &mut Option<f64>, time: Result<f64, RunError>) {
     }
 }
 
-/// In seconds, of what comes after a first run that is not counted.
+/// In seconds, of one turn's runs but the first, which finds caches cold, unless it is long.
 fn shortest(session: &mut dyn Session, inputs: &[Tensor]) -> Result<f64, RunError> {
-    session.run(inputs, &|| false)?;
     let begun = Instant::now();
     let mut least = Duration::MAX;
-    for _ in 0..MAX_RUNS {
+    for run in 0..=MAX_RUNS {
         let timing = session.run(inputs, &|| false)?.timing;
-        least = least.min(timing.input + timing.infer + timing.output);
-        if begun.elapsed() > TIME_PER_SIZE {
+        let time = timing.input + timing.infer + timing.output;
+        if run == 0 && time < LONG_RUN {
+            continue;
+        }
+        least = least.min(time);
+        if begun.elapsed() > TURN {
             break;
         }
     }

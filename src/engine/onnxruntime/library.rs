@@ -121,14 +121,4 @@ mod tests {
         assert!(text.contains("/nowhere/lib/python3*/site-packages/onnxruntime/capi, /nowhere/lib."), "{text}");
         assert!(!text.contains('\n'));
     }
-
-    #[test]
-    fn a_file_that_is_no_library_is_told_with_its_cause() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("libonnxruntime.so");
-        std::fs::write(&file, b"no library").unwrap();
-        let surroundings = Surroundings { configured: Some(file.clone()), ..Surroundings::default() };
-        let text = first_usable(&surroundings).unwrap_err().to_string();
-        assert!(text.starts_with("ONNX Runtime can't be used: ") && text.contains(file.to_str().unwrap()), "{text}");
-    }
 }

@@ -16,12 +16,9 @@ use crate::engine::Engine;
 use crate::engine::tract::TractEngine;
 use crate::tensor::{DataType, Tensor};
 
-/// Most time of a case.
+/// Most time of a load, and of the runs after it.
 pub const MOST_TIME: Duration = Duration::from_secs(10);
-/// Most time of a case whose declared inputs take more than [`LARGE_BYTES`]: some twenty runs of them are made up.
-const MOST_TIME_IF_LARGE: Duration = Duration::from_secs(40);
-const LARGE_BYTES: usize = 16 << 20;
-/// When its runs are told to stop, as a request's deadline does, once it is loaded.
+/// When the runs after a load are told to stop, as a request's deadline does.
 const RUN_TIME: Duration = Duration::from_secs(2);
 /// Bytes of one allocation that every case may make.
 const LEAST_BYTES: usize = 256 << 20;
@@ -40,6 +37,7 @@ const MAX_WILD_ELEMENTS: usize = 8;
 #[derive(Debug, Clone, Copy)]
 pub struct Done {
     pub loaded: bool,
+    /// The longer one of the load and the runs after it.
     pub took: Duration,
     pub allocated: memory::Allocated,
 }
@@ -51,16 +49,17 @@ pub struct Done {
 pub fn checked(engine: &TractEngine, bytes: &[u8], seed: u64) -> Result<Done, String> {
     let path = file();
     fs::write(&path, bytes).map_err(|cause| format!("{}: {cause}", path.display()))?;
-    let (held, begun) = (memory::begin(), Instant::now());
+    let held = memory::begin();
     let ran = thread::scope(|scope| {
         let work = || run(engine, &path, seed);
         let thread = thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work);
         thread.map_err(|cause| cause.to_string())?.join().map_err(|_| "it panicked outside of the engine".to_owned())
     });
-    let done = Done { loaded: ran?, took: begun.elapsed(), allocated: memory::end(held) };
+    let (loaded, took) = ran?;
+    let done = Done { loaded, took, allocated: memory::end(held) };
     let declared = declared_bytes(bytes);
     let limit = LEAST_BYTES.max(10 * bytes.len() + declared.min(MOST_DECLARED_BYTES));
-    if done.took > if declared > LARGE_BYTES { MOST_TIME_IF_LARGE } else { MOST_TIME } {
+    if done.took > MOST_TIME {
         return Err(format!("it took {:.1} s", done.took.as_secs_f64()));
     }
     if done.allocated.largest > limit || done.allocated.most > AT_A_TIME * limit {
@@ -94,11 +93,14 @@ fn file() -> PathBuf {
     folder.join(format!("headgate-fuzz-{}-{:?}.onnx", std::process::id(), thread::current().id()))
 }
 
-/// Loads the file and runs it on zeros, and on wild values for its small inputs of integers. Whether it loaded.
-fn run(engine: &TractEngine, path: &Path, seed: u64) -> bool {
+/// Loads the file and runs it on zeros, and on wild values for its small inputs of integers. Whether it loaded, and what the
+/// load or the runs took.
+fn run(engine: &TractEngine, path: &Path, seed: u64) -> (bool, Duration) {
+    let begun = Instant::now();
     let loaded = engine.load(path);
+    let load_time = begun.elapsed();
     let _ = fs::remove_file(path);
-    let Ok(model) = loaded else { return false };
+    let Ok(model) = loaded else { return (false, load_time) };
     let begun = Instant::now();
     let stop = || begun.elapsed() > RUN_TIME;
     let sample = model.sample_inputs(1);
@@ -110,7 +112,7 @@ fn run(engine: &TractEngine, path: &Path, seed: u64) -> bool {
         let inputs: Vec<Tensor> = sample.iter().map(|input| wild(input, &mut rng)).collect();
         let _ = session.run(&inputs, &stop);
     }
-    true
+    (true, load_time.max(begun.elapsed()))
 }
 
 fn wild(input: &Tensor, rng: &mut Rng) -> Tensor {

@@ -62,7 +62,10 @@ async fn a_model_with_faulty_settings_is_not_loaded_at_start() {
     let server = Server::start(repository.path(), &POLL);
     assert_eq!(answers(&server, "other").await, 1);
     fault_of(&server, "digits", "did you mean 'version_policy'?").await;
-    assert!(server.model("digits")["default_version"].is_null());
+    let model = server.model("digits");
+    assert!(model["default_version"].is_null());
+    let reason = model["versions"][0]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("nothing is loaded until the model's settings can be read"), "{reason}");
     let wires = Wires::connect(&server).await;
     let inputs = zoo::inputs("digits_cnn_v1", "b1");
     let refusal =

@@ -218,13 +218,18 @@ impl Model {
             Stage::Cold(cold) if version.is_cold() => Some((number, cold.counted.clone())),
             _ => None,
         };
+        let unasked = match (self.wanted, self.settings_known) {
+            (true, true) => "no policy or label asks for it",
+            (true, false) => "nothing is loaded until the model's settings can be read",
+            (false, _) => "the model was not asked to be loaded, or was asked to be unloaded",
+        };
         let faults: Vec<&str> = self.settings_fault.iter().chain(&self.folder_faults).map(String::as_str).collect();
         ModelEntry {
             default: self.answers,
             labels: self.labels(),
             backends: self.versions.iter().filter_map(backend).collect(),
             cold: self.versions.iter().filter_map(cold).collect(),
-            statuses: self.versions.iter().map(|(&number, version)| (number, version.status(self.wanted))).collect(),
+            statuses: self.versions.iter().map(|(&number, version)| (number, version.status(unasked))).collect(),
             rollout: RolloutSettings {
                 spec: self.settings.rollout.clone().map(Arc::new),
                 on_new_version: self.settings.on_new_version == Some(OnNewVersion::Rollout),
@@ -310,11 +315,8 @@ impl Version {
         known.then_some(VersionFacts { life, present, quarantined: self.quarantine.is_some() })
     }
 
-    fn status(&self, wanted: bool) -> VersionStatus {
-        let unasked = match wanted {
-            true => "no policy or label asks for it",
-            false => "the model was not asked to be loaded, or was asked to be unloaded",
-        };
+    /// `unasked` is why nothing asks for a version that isn't loaded.
+    fn status(&self, unasked: &str) -> VersionStatus {
         let (state, reason) = match &self.stage {
             Stage::Ready(ready) => (State::Ready, self.ready_reason(ready)),
             Stage::Loading(load) => (load.state, String::new()),

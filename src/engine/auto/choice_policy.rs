@@ -82,8 +82,8 @@ impl Choice {
     }
 
     /// The choice by sound times: one engine for all sizes where it is as fast as the other everywhere, up to what is
-    /// tolerated (of two such, the faster one over all sizes), else the faster one for each size. Between two
-    /// sizes the smaller one's engine counts, and beyond the last the last one's.
+    /// tolerated (of two such, the faster one over all sizes), else the faster one for each size, or that of the size before
+    /// where it is as good as that. Between two sizes the smaller one's engine counts, and beyond the last the last one's.
     pub fn of(times: &[EngineTime]) -> Self {
         let suffices = |which: &Which| times.iter().all(|time| time.is_tolerated(*which));
         let alone = [Which::Tract, Which::OnnxRuntime].into_iter().filter(suffices);
@@ -94,9 +94,8 @@ impl Choice {
         }
         let mut from: Vec<(usize, Which)> = vec![];
         for time in times {
-            let which = time.faster();
-            if from.last().is_none_or(|(_, last)| *last != which) {
-                from.push((if from.is_empty() { 0 } else { time.rows }, which));
+            if from.last().is_none_or(|(_, last)| time.factor(*last) > TOLERATED_FACTOR) {
+                from.push((if from.is_empty() { 0 } else { time.rows }, time.faster()));
             }
         }
         if from.is_empty() { Self::always(Which::OnnxRuntime) } else { Self { from } }
@@ -175,6 +174,12 @@ mod tests {
         assert_eq!(chosen, [Tract, Tract, Tract, OnnxRuntime, OnnxRuntime, OnnxRuntime, OnnxRuntime]);
         assert_eq!(choice.text(), "tract up to 3 rows, onnxruntime from 4 rows on");
         assert_eq!(choice.only(), None);
+    }
+
+    #[test]
+    fn sizes_at_which_the_engines_are_level_run_where_the_size_before_does() {
+        let choice = Choice::of(&times(&[(1, 1.0, 2.0), (2, 2.02, 2.0), (4, 4.0, 2.0), (8, 4.0, 4.1), (16, 8.0, 7.9)]));
+        assert_eq!(choice.text(), "tract up to 3 rows, onnxruntime from 4 rows on");
     }
 
     #[test]

@@ -98,6 +98,12 @@ pub trait Model: Send + Sync {
     /// The name of the engine that loaded it; of several, of the one that runs one row.
     fn engine(&self) -> &'static str;
 
+    /// Which engine runs which batch size, and the times of both that it was chosen by, where it was; the engine's name where
+    /// one runs all.
+    fn engine_choice(&self) -> String {
+        self.engine().to_owned()
+    }
+
     /// What loading found out that an operator should know, such as a warm-up that could not be tried, or which engine runs
     /// it and why.
     fn notes(&self) -> Vec<String>;

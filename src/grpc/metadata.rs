@@ -43,13 +43,14 @@ pub async fn model(plane: &DataPlane, model: ModelRef, deadline: Deadline) -> Re
         VersionChoice::Number(_) | VersionChoice::Label(_) => vec![backend.servable.id.version.to_string()],
     };
     let signature = backend.servable.signature();
+    let labels = backend.servable.limits.class_labels.iter().map(class_labels);
     Ok(ModelMetadataResponse {
         name: model.asked,
         versions,
         platform: format!("{}_onnx", backend.servable.model.engine()),
         inputs: signature.inputs.iter().map(tensor).collect(),
         outputs: signature.outputs.iter().map(tensor).collect(),
-        properties: backend.servable.limits.class_labels.iter().map(class_labels).collect(),
+        properties: labels.chain([("engine".to_owned(), backend.servable.model.engine_choice())]).collect(),
     })
 }
 

@@ -89,6 +89,8 @@ pub async fn model(plane: &DataPlane, model: &ModelRef, deadline: Deadline) -> R
         "platform": format!("{}_onnx", servable.model.engine()),
         "inputs": tensors(&signature.inputs, &servable.limits),
         "outputs": tensors(&signature.outputs, &servable.limits),
+        // As MLServer has parameters of a model.
+        "parameters": { "engine": servable.model.engine_choice() },
     })))
 }
 

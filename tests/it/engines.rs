@@ -7,6 +7,7 @@ use std::process::Command;
 use headgate::npz::Example;
 use serde_json::Value;
 
+use crate::support::client::Http;
 use crate::support::eventually;
 use crate::support::infer::{Call, Encoding, Wires};
 use crate::support::python::python;
@@ -91,6 +92,8 @@ async fn the_choice_is_shown_with_both_times_and_outlives_the_process() {
     let again = Server::start(repository.path(), &flags);
     let kept = eventually("the kept times are taken", async || choice(&again).ok_or_else(unknown)).await;
     assert_eq!(kept, measured, "a restart does not measure again");
+    let metadata = Http::new(again.http).get("/v2/models/digits").await.json();
+    assert_eq!(format!("runs on {}", metadata["parameters"]["engine"].as_str().unwrap()), kept);
 }
 
 #[test]

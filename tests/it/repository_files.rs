@@ -215,6 +215,7 @@ async fn the_classes_that_a_model_names_are_told_unless_the_settings_name_others
         let metadata = grpc.model_metadata(request).await.unwrap().into_inner();
         let text = &metadata.properties["class_labels.output_probability"];
         assert_eq!(serde_json::from_str::<Value>(text).unwrap(), expected);
+        assert_eq!((&told["parameters"]["engine"], metadata.properties["engine"].as_str()), (&json!("tract"), "tract"));
     }
     let scores = json!([{ "name": "output_probability", "parameters": { "classification": 1 } }]);
     let inputs = json!([{ "name": "X", "shape": [1, 4], "datatype": "FP32", "data": [5.1, 3.5, 1.4, 0.2] }]);

@@ -93,6 +93,14 @@ impl State {
         }
     }
 
+    fn choice_text(&self) -> String {
+        let choice = self.choice.text();
+        match self.times.as_slice() {
+            [] => choice,
+            times => format!("{choice}; µs a run by rows, tract/onnxruntime: {}", times_text(times)),
+        }
+    }
+
     fn all(&self) -> Vec<&Arc<dyn Model>> {
         match &self.engines {
             Engines::One(model) => vec![model],
@@ -120,6 +128,10 @@ impl Model for AutoModel {
         state.model(state.choice.engine(1)).engine()
     }
 
+    fn engine_choice(&self) -> String {
+        self.state.load().choice_text()
+    }
+
     fn notes(&self) -> Vec<String> {
         let state = self.state.load();
         let mut notes = self.notes.clone();
@@ -129,8 +141,7 @@ impl Model for AutoModel {
             }
         }
         if !state.times.is_empty() {
-            let (choice, times) = (state.choice.text(), times_text(&state.times));
-            notes.push(format!("runs on {choice}; µs a run by rows, tract/onnxruntime: {times}"));
+            notes.push(format!("runs on {}", state.choice_text()));
         }
         notes
     }

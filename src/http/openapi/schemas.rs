@@ -28,6 +28,9 @@ pub fn all() -> Value {
             "platform": { "type": "string" },
             "inputs": { "type": "array", "items": tensor },
             "outputs": { "type": "array", "items": tensor },
+            "parameters": { "type": "object", "properties": {
+                "engine": { "type": "string", "description": "Which engine runs which batch size, and the times of both" },
+            } },
         } },
         "InferResponse": { "type": "object", "required": ["model_name", "model_version", "outputs"], "properties": {
             "id": { "type": "string" },

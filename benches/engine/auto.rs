@@ -3,17 +3,16 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use headgate::batching::{BatchCurve, MeasureLimits, measure};
+use headgate::batching::{MeasureLimits, measure};
 use headgate::engine::auto::AutoEngine;
-use headgate::engine::{Engine, Model, RunError, RunOutput, Session};
-use headgate::tensor::Tensor;
+use headgate::engine::{Engine, Model};
 
 use crate::rounds::{least_micros, rounds};
 
 /// Powers of two, at which engines are measured, and sizes between them.
 const SIZES: [usize; 9] = [1, 2, 3, 4, 8, 12, 32, 64, 256];
 const ROUNDS: usize = 9;
-/// Requests that take less don't count: what one takes outside of the engine is more.
+/// Shorter runs don't count: what a request takes outside of the engine is more.
 const SHORT_US: f64 = 100.0;
 /// Sizes beyond one that takes longer are left out.
 const LONGEST_US: f64 = 150_000.0;
@@ -25,7 +24,7 @@ const MORE_ROUNDS: usize = 3 * ROUNDS;
 pub fn auto(engine: &AutoEngine, zoo: &Path) {
     println!("## engine: auto\n");
     println!(
-        "Time of a request's rows with `auto` as a multiple of the time on the faster engine alone, where that is {SHORT_US} µs or more; goal: {GOAL} at most. Each of the three cuts the rows into runs, and keeps plans, as a server does by the batch sizes that it measured. Times are the least of {ROUNDS} turns: of two engines that are alike, the faster one of a turn is the one that was disturbed less. A size beyond the goal has {MORE_ROUNDS} turns more before that counts.\n"
+        "Time of a run as `auto` runs it as a multiple of the faster engine's, where the faster one takes {SHORT_US} µs or more; goal: {GOAL} at most. Of the sizes up to the largest that a server has any of the three run at once: it measures which are worth it, and cuts larger requests. Times are the least of {ROUNDS} turns: of two engines that are alike, the faster one of a turn is the one that was disturbed less. A size beyond the goal has {MORE_ROUNDS} turns more before that counts.\n"
     );
     println!("| Model | Rows | auto / faster | tract µs | ONNX Runtime µs | Runs on |\n|---|---:|---|---:|---:|---|");
     let (mut worst, mut beyond, mut counted, mut left_out) = (0f64, 0, 0, vec![]);
@@ -65,13 +64,13 @@ pub fn auto(engine: &AutoEngine, zoo: &Path) {
 /// Rows, the ratio and both engines' times in µs, of the sizes that count.
 fn sizes(models: &[Arc<dyn Model>; 3]) -> Vec<(usize, f64, [f64; 2])> {
     let mut measured = vec![];
-    let most = if models[0].signature().batch_axes().is_some() { usize::MAX } else { 1 };
-    // It leaves the plans prepared that pay.
-    let curves = models.each_ref().map(|model| measure(model, None, &MeasureLimits::default()));
+    // As a server does: it leaves the plans prepared that pay.
+    let caps = models.each_ref().map(|model| measure(model, None, &MeasureLimits::default()).cap());
+    let most = caps.into_iter().max().unwrap_or(1);
     for rows in SIZES.into_iter().filter(|&rows| rows <= most) {
-        let served = |(model, curve)| Box::new(Served::new(model, curve, rows)) as Box<dyn Session>;
-        let mut sessions: Vec<_> = models.iter().zip(&curves).map(served).collect();
-        let mut turns = |count| rounds(count, &mut sessions, &[vec![]]);
+        let inputs = models[0].sample_inputs(rows);
+        let mut sessions: Vec<_> = models.iter().map(|model| model.clone().session()).collect();
+        let mut turns = |count| rounds(count, &mut sessions, std::slice::from_ref(&inputs));
         let Ok(mut times) = turns(ROUNDS) else { continue };
         if ratio(&times) > GOAL {
             times.extend(turns(MORE_ROUNDS).unwrap_or_default());
@@ -87,33 +86,7 @@ fn sizes(models: &[Arc<dyn Model>; 3]) -> Vec<(usize, f64, [f64; 2])> {
     measured
 }
 
-/// A request of some rows, in the runs that a server makes of it; other inputs are not looked at.
-struct Served {
-    session: Box<dyn Session>,
-    runs: Vec<Vec<Tensor>>,
-}
-
-impl Served {
-    fn new(model: &Arc<dyn Model>, curve: &BatchCurve, rows: usize) -> Self {
-        let (mut runs, mut left) = (vec![], rows);
-        while left > 0 {
-            let taken = curve.best_cut(left);
-            runs.push(model.sample_inputs(curve.run_rows(taken)));
-            left -= taken;
-        }
-        Self { session: model.clone().session(), runs }
-    }
-}
-
-impl Session for Served {
-    /// The outputs of the last run.
-    fn run(&mut self, _: &[Tensor], stop: &dyn Fn() -> bool) -> Result<RunOutput, RunError> {
-        let last = self.runs.iter().map(|inputs| self.session.run(inputs, stop)).reduce(Result::and);
-        last.expect("a request has rows")
-    }
-}
-
-/// The time with `auto` as a multiple of the faster engine's.
+/// The time as `auto` runs it as a multiple of the faster engine's.
 fn ratio(times: &[Vec<f64>]) -> f64 {
     let [tract, onnxruntime, auto] = [0, 1, 2].map(|subject| least_micros(times, subject));
     auto / tract.min(onnxruntime)

@@ -1,5 +1,6 @@
 //! tract's operator while a graph is analysed, where it knows most, and ours in the plan where tract's won't do.
 
+use std::fmt;
 use std::sync::OnceLock;
 
 use tract_onnx::model::{OnnxOpRegister, ParsingContext};
@@ -11,16 +12,21 @@ use super::Built;
 use super::kernel::{Kernel, outputs_of, typed};
 
 /// Whether ours is to stand in, by what is known of the inputs when a plan is made.
-type Condition = fn(&[TypedFact]) -> bool;
+type Condition = Arc<dyn Fn(&[TypedFact]) -> bool + Send + Sync>;
 
 /// tract's operator for the node, and `ours` in its place in plans where it `is_needed`.
 ///
 /// # Errors
 /// tract's own, of attributes that it can't read.
-pub fn stand_in(context: &ParsingContext, node: &NodeProto, ours: impl Kernel, is_needed: Condition) -> Built {
+pub fn stand_in(
+    context: &ParsingContext,
+    node: &NodeProto,
+    ours: impl Kernel,
+    is_needed: impl Fn(&[TypedFact]) -> bool + Send + Sync + 'static,
+) -> Built {
     let (of_tract, closure) = of_tract(context, node)?;
     let outputs = outputs_of(node);
-    Ok((Box::new(StandIn { of_tract, ours: Arc::new(ours), outputs, is_needed }), closure))
+    Ok((Box::new(StandIn { of_tract, ours: Arc::new(ours), outputs, is_needed: Arc::new(is_needed) }), closure))
 }
 
 /// tract's operator for the node.
@@ -34,13 +40,19 @@ pub fn of_tract(context: &ParsingContext, node: &NodeProto) -> Built {
     builder(context, node)
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct StandIn {
     of_tract: Box<dyn InferenceOp>,
     ours: Arc<dyn Kernel>,
     /// Those that the node has.
     outputs: TVec<usize>,
     is_needed: Condition,
+}
+
+impl fmt::Debug for StandIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} or {:?}", self.of_tract, self.ours)
+    }
 }
 
 impl PartialEq for StandIn {
@@ -61,7 +73,17 @@ impl Op for StandIn {
 
 impl EvalOp for StandIn {
     fn eval_out_of_plan(&self, inputs: TVec<TValue>) -> TractResult<Option<TVec<TValue>>> {
-        self.of_tract.eval_out_of_plan(inputs)
+        let facts: Vec<TypedFact> = inputs
+            .iter()
+            .map(|input| TypedFact::try_from(input.clone().into_arc_tensor()))
+            .collect::<TractResult<_>>()?;
+        if !(self.is_needed)(&facts) {
+            return self.of_tract.eval_out_of_plan(inputs);
+        }
+        let made = self.ours.eval(&inputs)?;
+        let picked = self.outputs.iter().map(|&slot| made.get(slot).map(|tensor| tensor.clone().into_tvalue()));
+        let picked = picked.collect::<Option<TVec<TValue>>>();
+        picked.with_context(|| format!("{} has no more than {} outputs", self.ours.name(), made.len())).map(Some)
     }
 }
 

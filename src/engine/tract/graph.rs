@@ -212,6 +212,7 @@ impl Plan {
         match ran {
             Ok(outputs) => Ok(outputs),
             Err(_) if stopped.get() => Err(RunError::Stopped),
+            Err(Fault::Unfit(cause)) => Err(RunError::BadInput(cause)),
             Err(Fault::Refused(cause)) => Err(RunError::Failed(cause)),
             Err(Fault::Panicked(text)) => Err(RunError::Failed(format!("the engine panicked: {text}"))),
         }

@@ -1,10 +1,11 @@
-//! Operators whose output's shape hangs on a value that only a run computes: Reshape, Slice and Expand, as they stand in
+//! Operators whose output's shape hangs on a value that only a run computes: Reshape, Slice, Expand and Pad, as they stand in
 //! loops and behind branches.
 //!
 //! tract's own want that value when a plan is made, and make the better plans where it is known. So each is tract's where
 //! it can be, and ours where it can't: all dimensions that hang on the value are then open.
 
 mod expand;
+mod pad;
 mod reshape;
 mod slice;
 
@@ -12,6 +13,7 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
+pub use self::pad::build as build_pad;
 use super::Built;
 use super::inputs::integers;
 use super::kernel::Kernel;

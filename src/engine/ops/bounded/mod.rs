@@ -5,6 +5,7 @@
 //! than the graph may make.
 
 mod inputs;
+mod windows;
 
 use std::cell::Cell;
 use std::sync::OnceLock;

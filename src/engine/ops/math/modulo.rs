@@ -11,6 +11,7 @@ use super::Built;
 use super::inputs::exactly;
 use super::kernel::Kernel;
 use super::stand_in::stand_in;
+use super::unfit::unfit;
 
 pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     let ours = Mod { of_dividend: node.get_attr_opt::<i64>("fmod")?.unwrap_or(0) != 0 };
@@ -39,7 +40,7 @@ impl Kernel for Mod {
     fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
         macro_rules! whole {
             ($type:ty) => {
-                each::<$type>(inputs, |a, b| match (a.checked_rem(b), self.of_dividend) {
+                each::<$type>("Mod", inputs, |a, b| match (a.checked_rem(b), self.of_dividend) {
                     (None, _) if b == 0 => None,
                     // The least number by -1.
                     (None, _) => Some(0),
@@ -50,7 +51,7 @@ impl Kernel for Mod {
         }
         macro_rules! float {
             ($type:ty) => {
-                each::<$type>(inputs, |a, b| match a % b {
+                each::<$type>("Mod", inputs, |a, b| match a % b {
                     rest if self.of_dividend || rest.is_nan() => Some(rest),
                     rest if rest == 0.0 => Some((0.0 as $type).copysign(b)),
                     rest => Some(if (rest > 0.0) != (b > 0.0) { rest + b } else { rest }),
@@ -73,16 +74,19 @@ impl Kernel for Mod {
     }
 }
 
-/// What `rest` gives for each pair; `None` is a division by zero.
-fn each<T: Datum + Copy>(inputs: &[TValue], rest: impl Fn(T, T) -> Option<T>) -> TractResult<Tensor> {
+/// What `of` gives for each pair; `None` is a division by zero.
+///
+/// # Errors
+/// `Unfit` for such a division, as ONNX Runtime refuses it.
+pub fn each<T: Datum + Copy>(name: &str, inputs: &[TValue], of: impl Fn(T, T) -> Option<T>) -> TractResult<Tensor> {
     let (a, b) = (inputs[0].to_plain_array_view::<T>()?, inputs[1].to_plain_array_view::<T>()?);
     let shape = multi_broadcast(&[a.shape(), b.shape()])?;
     let by = b.broadcast(&*shape).context("shapes that don't go together")?;
-    let mut rests = a.broadcast(&*shape).context("shapes that don't go together")?.to_owned();
-    for (a, &b) in rests.iter_mut().zip(&by) {
-        *a = rest(*a, b).context("a division by zero")?;
+    let mut made = a.broadcast(&*shape).context("shapes that don't go together")?.to_owned();
+    for (a, &b) in made.iter_mut().zip(&by) {
+        *a = of(*a, b).ok_or_else(|| unfit(format!("{name} of an integer by zero")))?;
     }
-    Ok(rests.into())
+    Ok(made.into())
 }
 
 #[cfg(test)]

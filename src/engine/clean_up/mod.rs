@@ -19,9 +19,12 @@ mod reversed;
 mod sequences;
 mod sixteen_bits;
 mod softmax;
+mod strided_same;
 #[cfg(test)]
 mod testing;
+mod transposed_same;
 mod upsample;
+mod windows;
 #[cfg(feature = "onnxruntime")]
 mod zip_map;
 
@@ -40,6 +43,8 @@ pub fn apply(model: &mut ModelProto) {
     eight_bits::widen(model);
     quantised::expand(model);
     lp_pool::expand(model);
+    strided_same::cut(model);
+    transposed_same::write_out(model);
     upsample::modernise(model);
     log_softmax::shift(model);
     softmax::shield(model);

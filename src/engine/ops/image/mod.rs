@@ -3,6 +3,7 @@
 mod affine_grid;
 mod non_max_suppression;
 mod resize;
+mod same_crop;
 
 use tract_onnx::model::OnnxOpRegister;
 
@@ -13,5 +14,6 @@ use super::{Built, inputs, kernel};
 pub fn register(register: &mut OnnxOpRegister) {
     resize::register(register);
     register.insert("AffineGrid", affine_grid::build);
+    register.insert("HeadgateSameCrop", same_crop::build);
     register.insert("NonMaxSuppression", non_max_suppression::build);
 }

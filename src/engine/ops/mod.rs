@@ -59,6 +59,7 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("If", control::branch::build);
     register.insert("Loop", control::repeat::build);
     register.insert("RegexFullMatch", text::full_match::build);
+    register.insert("OneHot", at_run::build_one_hot);
     register.insert("Pad", at_run::build_pad);
     register.insert("Reshape", at_run::build_reshape);
     register.insert("Slice", at_run::build_slice);

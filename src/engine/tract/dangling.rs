@@ -1,4 +1,4 @@
-//! Names of values that nothing in a file gives. tract takes them for given, and reads past the end of what it has.
+//! Names of values that nothing in a file gives. tract panics where an output of a graph is one.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,7 @@ use tract_onnx::pb::{GraphProto, ModelProto};
 use crate::engine::LoadError;
 
 /// # Errors
-/// `Invalid`, naming the first output of the file's graph, or input of a node in whatever graph, that nothing gives.
+/// `Invalid`, naming the first output of a graph, or input of a node, that nothing gives.
 pub fn check(proto: &ModelProto) -> Result<(), LoadError> {
     let Some(graph) = &proto.graph else { return Ok(()) };
     let given = given(graph);
@@ -32,7 +32,14 @@ fn inputs<'a>(graph: &'a GraphProto, scopes: &mut Vec<HashSet<&'a str>>) -> Resu
         // The decoder refuses messages nested deeper than 100, which bounds the depth.
         for inner in node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs)) {
             scopes.push(given(inner));
-            let checked = inputs(inner, scopes);
+            let is_given = |name: &str| scopes.iter().any(|scope| scope.contains(name));
+            let checked = match inner.output.iter().find(|output| !is_given(&output.name)) {
+                Some(output) => Err(LoadError::Invalid(format!(
+                    "no node makes '{}', an output of a graph inside {} (node '{}')",
+                    output.name, node.op_type, node.name
+                ))),
+                None => inputs(inner, scopes),
+            };
             scopes.pop();
             checked?;
         }

@@ -188,3 +188,50 @@ impl Kernel for RoiAlign {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::is_unfit;
+    use super::super::testing::{Node, assert_close, run};
+    use super::*;
+
+    /// Two regions of an image of 4 by 4, in one by two bins.
+    fn aligned(node: Node, batch: &[i64]) -> TractResult<Tensor> {
+        let pixels = [0f32, 1.0, 4.0, 9.0, 5.0, 3.0, 3.0, 5.0, 9.0, 4.0, 1.0, 0.0, 1.0, 4.0, 9.0, 5.0];
+        let image = tensor1(&pixels).into_shape(&[1, 1, 4, 4])?;
+        let regions = tensor2(&[[0.5f32, 0.25, 3.5, 2.0], [-1.5, 1.0, 1.0, 9.0]]);
+        let node = node.int("output_height", 1).int("output_width", 2);
+        Ok(run(node, &[image, regions, tensor1(batch)], 1)?.remove(0))
+    }
+
+    /// Expected values are ONNX Runtime 1.31.1's.
+    #[test]
+    fn bins_are_means_or_the_greatest_of_samples_between_pixels() {
+        let made = |node: Node| aligned(node, &[0, 0]).unwrap();
+        let whole = || Node::new("RoiAlign").text("coordinate_transformation_mode", "output_half_pixel");
+        assert_eq!(made(whole()).shape(), [2, 1, 1, 2]);
+        assert_close(&made(Node::new("RoiAlign")), &[2.5625, 4.25, 0.0, 1.988_281_3]);
+        assert_close(&made(whole()), &[3.0, 3.710_937_5, 0.8125, 1.554_687_5]);
+        assert_close(&made(Node::new("RoiAlign").text("mode", "max")), &[2.929_687_5, 4.570_312_5, 0.0, 9.0]);
+        assert_close(&made(Node::new("RoiAlign").int("sampling_ratio", 2)), &[2.5625, 4.25, 0.0, 2.453_125]);
+        let small = Node::new("RoiAlign").float("spatial_scale", 0.5).int("sampling_ratio", 1);
+        assert_close(&made(small), &[0.414_062_5, 1.023_437_5, 9.0, 9.0]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        for batch in [&[0i64, 1][..], &[0, -1], &[0], &[i64::MAX, 0]] {
+            assert!(is_unfit(&aligned(Node::new("RoiAlign"), batch).unwrap_err()), "{batch:?}");
+        }
+        let wide = Node::new("RoiAlign").float("spatial_scale", 1e9);
+        assert!(is_unfit(&aligned(wide, &[0, 0]).unwrap_err()));
+        for node in [
+            Node::new("RoiAlign").int("sampling_ratio", -1),
+            Node::new("RoiAlign").int("sampling_ratio", 1 << 40),
+            Node::new("RoiAlign").text("mode", "sum"),
+            Node::new("RoiAlign").text("coordinate_transformation_mode", "none"),
+        ] {
+            assert!(aligned(node, &[0, 0]).is_err());
+        }
+    }
+}

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use tract_onnx::model::{OnnxOpRegister, ParsingContext};
 use tract_onnx::pb::NodeProto;
+use tract_onnx::tract_core::ops::cast::cast;
 use tract_onnx::tract_core::{as_op, not_a_typed_op};
 use tract_onnx::tract_hir::internal::*;
 
@@ -49,6 +50,36 @@ struct StandIn {
     is_needed: Condition,
 }
 
+impl StandIn {
+    /// Ours, with its inputs and outputs of the types that it takes and that tract's would give.
+    fn wire_ours(
+        &self,
+        node: &InferenceNode,
+        target: &mut TypedModel,
+        inputs: &[OutletId],
+    ) -> TractResult<TVec<OutletId>> {
+        let mut taken = TVec::new();
+        for (index, &input) in inputs.iter().enumerate() {
+            let given = target.outlet_fact(input)?.datum_type;
+            let wanted = self.ours.input_type(index, given)?;
+            let name = format!("{}.cast.{index}", node.name);
+            taken.push(if wanted == given { input } else { target.wire_node(name, cast(wanted), &[input])?[0] });
+        }
+        let made = target.wire_node(&node.name, typed(Arc::clone(&self.ours), &self.outputs), &taken)?;
+        let mut given = TVec::new();
+        for (slot, (outlet, output)) in made.into_iter().zip(&node.outputs).enumerate() {
+            let wanted = output.fact.datum_type.concretize();
+            let wanted =
+                wanted.filter(|wanted| target.outlet_fact(outlet).is_ok_and(|fact| fact.datum_type != *wanted));
+            given.push(match wanted {
+                Some(wanted) => target.wire_node(format!("{}.given.{slot}", node.name), cast(wanted), &[outlet])?[0],
+                None => outlet,
+            });
+        }
+        Ok(given)
+    }
+}
+
 impl fmt::Debug for StandIn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} or {:?}", self.of_tract, self.ours)
@@ -80,7 +111,11 @@ impl EvalOp for StandIn {
         if !(self.is_needed)(&facts) {
             return self.of_tract.eval_out_of_plan(inputs);
         }
-        let made = self.ours.eval(&inputs)?;
+        let taken = inputs.iter().enumerate().map(|(index, input)| {
+            let wanted = self.ours.input_type(index, input.datum_type())?;
+            Ok(input.cast_to_dt(wanted)?.into_owned().into_tvalue())
+        });
+        let made = self.ours.eval(&taken.collect::<TractResult<TVec<TValue>>>()?)?;
         let picked = self.outputs.iter().map(|&slot| made.get(slot).map(|tensor| tensor.clone().into_tvalue()));
         let picked = picked.collect::<Option<TVec<TValue>>>();
         picked.with_context(|| format!("{} has no more than {} outputs", self.ours.name(), made.len())).map(Some)
@@ -119,7 +154,7 @@ impl InferenceOp for StandIn {
         let inputs: TVec<OutletId> = node.inputs.iter().map(|input| mapping[input]).collect();
         let facts = inputs.iter().map(|&input| target.outlet_fact(input).cloned()).collect::<TractResult<Vec<_>>>()?;
         if (self.is_needed)(&facts) {
-            return target.wire_node(&node.name, typed(Arc::clone(&self.ours), &self.outputs), &inputs);
+            return self.wire_ours(node, target, &inputs);
         }
         self.of_tract.to_typed(source, node, target, mapping)
     }

@@ -8,15 +8,14 @@ use tract_onnx::tract_core::broadcast::multi_broadcast;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
-use super::inputs::exactly;
+use super::inputs::{exactly, hangs_on_symbols};
 use super::kernel::Kernel;
 use super::stand_in::stand_in;
 use super::unfit::unfit;
 
 pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     let ours = Mod { of_dividend: node.get_attr_opt::<i64>("fmod")?.unwrap_or(0) != 0 };
-    // Sizes that hang on symbols are tract's matter.
-    stand_in(context, node, ours, |inputs| inputs.iter().all(|input| !input.datum_type.is_tdim()))
+    stand_in(context, node, ours, |inputs| !inputs.iter().any(hangs_on_symbols))
 }
 
 #[derive(Debug)]
@@ -28,6 +27,10 @@ struct Mod {
 impl Kernel for Mod {
     fn name(&self) -> &'static str {
         "Mod"
+    }
+
+    fn input_type(&self, _: usize, given: DatumType) -> TractResult<DatumType> {
+        Ok(plain(given))
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
@@ -72,6 +75,11 @@ impl Kernel for Mod {
             other => bail!("an input of {other:?}"),
         }])
     }
+}
+
+/// The type in which integers are computed on. tract makes a size of what is cast to INT64, in the file or by itself.
+pub fn plain(given: DatumType) -> DatumType {
+    if given.is_tdim() { DatumType::I64 } else { given }
 }
 
 /// What `of` gives for each pair; `None` is a division by zero.

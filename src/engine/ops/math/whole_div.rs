@@ -6,14 +6,13 @@ use tract_onnx::tract_core::broadcast::multi_broadcast;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
-use super::inputs::exactly;
+use super::inputs::{exactly, hangs_on_symbols};
 use super::kernel::Kernel;
-use super::modulo::each;
+use super::modulo::{each, plain};
 use super::stand_in::stand_in;
 
 pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
-    // Sizes that hang on symbols are tract's matter.
-    let is_whole = |input: &TypedFact| input.datum_type.is_integer() && !input.datum_type.is_tdim();
+    let is_whole = |input: &TypedFact| plain(input.datum_type).is_integer() && !hangs_on_symbols(input);
     stand_in(context, node, WholeDiv, move |inputs: &[TypedFact]| inputs.iter().all(is_whole))
 }
 
@@ -23,6 +22,10 @@ struct WholeDiv;
 impl Kernel for WholeDiv {
     fn name(&self) -> &'static str {
         "Div"
+    }
+
+    fn input_type(&self, _: usize, given: DatumType) -> TractResult<DatumType> {
+        Ok(plain(given))
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {

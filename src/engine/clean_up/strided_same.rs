@@ -6,7 +6,7 @@
 
 use tract_onnx::pb::{ModelProto, NodeProto};
 
-use super::edit::{self, attribute, input, int, int_list, output};
+use super::edit::{self, attribute, input, int, int_list, int_of, output};
 use super::windows::{Kernels, same};
 
 /// Puts the cut before such windows.
@@ -26,11 +26,20 @@ pub fn cut(model: &mut ModelProto) {
             int_list("strides", strides),
             int("is_lower", i64::from(is_lower)),
             int("pools", i64::from(node.op_type != "Conv")),
-            int("has_indices", i64::from(output(node, 1).is_some())),
         ];
-        let mut node = node.clone();
-        node.input[0] = steps.add("HeadgateSameCrop", &[input(&node, 0)?], attributes);
-        steps.keep(node);
+        let image = input(node, 0)?;
+        let left = steps.add("HeadgateSameCrop", &[image], attributes);
+        let mut pool = node.clone();
+        pool.input[0].clone_from(&left);
+        let Some(indices) = output(node, 1) else {
+            steps.keep(pool);
+            return Some(());
+        };
+        let of_left = steps.fresh(&format!("{indices}.left"));
+        pool.output[1].clone_from(&of_left);
+        steps.keep(pool);
+        let order = int("storage_order", int_of(node, "storage_order").unwrap_or(0));
+        steps.add_to("HeadgateSameIndices", &[&of_left, &left, image], &[indices], vec![order]);
         Some(())
     });
 }
@@ -44,6 +53,7 @@ fn is_same(node: &NodeProto) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{Graph, floats};
+    use tract_onnx::pb::tensor_proto::DataType as OnnxType;
     use tract_onnx::tract_hir::internal::*;
 
     /// What the operator's windows begin at, for an image that counts its pixels; a window is two wide.
@@ -82,5 +92,19 @@ mod tests {
         assert_eq!(begins("Conv", "SAME_UPPER", (14, 7)), [2.0, 9.0]);
         assert_eq!(begins("Conv", "SAME_LOWER", (14, 7)), [1.0, 8.0]);
         assert_eq!(begins("Conv", "SAME_UPPER", (5, 4)), [0.0, 4.0]);
+    }
+
+    /// As ONNX Runtime 1.31 has it.
+    #[test]
+    fn places_are_those_in_the_whole_image() {
+        let pixels: Vec<f32> = (0..48u8).map(f32::from).collect();
+        for (storage_order, expected) in [(0, [7i64, 10, 31, 34]), (1, [5, 17, 29, 41])] {
+            let image = tensor1(&pixels).into_shape(&[2, 1, 4, 6]).unwrap();
+            let graph = Graph::new().node("MaxPool", &["x"], &["y", "i"]).declare("i", OnnxType::Int64);
+            let graph = graph.ints("kernel_shape", &[1, 1]).ints("strides", &[4, 3]).text("auto_pad", "SAME_UPPER");
+            let made = graph.int("storage_order", storage_order).run(&[("x", image)], &["y", "i"]).unwrap();
+            assert_eq!(floats(&made[0]), [7.0, 10.0, 31.0, 34.0]);
+            assert_eq!(made[1].try_as_plain_ram().unwrap().as_slice::<i64>().unwrap(), expected);
+        }
     }
 }

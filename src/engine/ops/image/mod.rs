@@ -16,6 +16,7 @@ pub fn register(register: &mut OnnxOpRegister) {
     resize::register(register);
     register.insert("AffineGrid", affine_grid::build);
     register.insert("HeadgateSameCrop", same_crop::build);
+    register.insert("HeadgateSameIndices", same_crop::build_indices);
     register.insert("RoiAlign", roi_align::build);
     register.insert("NonMaxSuppression", non_max_suppression::build);
 }

@@ -15,8 +15,7 @@ pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
     ensure!(window.len() == strides.len(), "{} strides for a window of {} axes", strides.len(), window.len());
     ensure!(window.iter().chain(&strides).all(|&size| size > 0), "a window of {window:?} that steps by {strides:?}");
     let is = |name: &str| Ok::<_, TractError>(node.get_attr::<i64>(name)? != 0);
-    let (is_lower, pools, has_indices) = (is("is_lower")?, is("pools")?, is("has_indices")?);
-    built(node, SameCrop { window, strides, is_lower, pools, has_indices })
+    built(node, SameCrop { window, strides, is_lower: is("is_lower")?, pools: is("pools")? })
 }
 
 #[derive(Debug)]
@@ -26,8 +25,6 @@ struct SameCrop {
     strides: Vec<i64>,
     is_lower: bool,
     pools: bool,
-    /// Whether places in the image are asked for, which would be counted in what is left of it.
-    has_indices: bool,
 }
 
 impl SameCrop {
@@ -58,8 +55,6 @@ impl Kernel for SameCrop {
         let sizes = shape.iter().enumerate().map(|(axis, size)| if axis < 2 { Some(0) } else { size.to_usize().ok() });
         let sizes = sizes.collect::<Option<TVec<usize>>>();
         let first = self.first(&sizes.context("SAME of a window that steps far is for images of known sizes")?)?;
-        let counts_from_others = self.has_indices && first.iter().any(|&first| first > 0);
-        ensure!(!counts_from_others, "MaxPool with indices, of windows that step over the image's first pixels");
         for (size, first) in shape.iter_mut().skip(2).zip(first) {
             *size = size.clone() - first;
         }
@@ -74,5 +69,55 @@ impl Kernel for SameCrop {
             }
         }
         Ok(tvec!(image))
+    }
+}
+
+/// Places in what is left of images as places in the images: of a MaxPool that gives them.
+pub fn build_indices(_: &ParsingContext, node: &NodeProto) -> Built {
+    built(node, SameIndices { by_columns: node.get_attr::<i64>("storage_order")? != 0 })
+}
+
+#[derive(Debug)]
+struct SameIndices {
+    /// Whether the first axis of an image is the one that is counted through first.
+    by_columns: bool,
+}
+
+impl SameIndices {
+    fn moved(&self, index: i64, from: &[usize], to: &[usize]) -> TractResult<i64> {
+        let pixels: usize = from.iter().product();
+        let index = usize::try_from(index)?;
+        let (plane, mut within) = (index.checked_div(pixels).context("a place in nothing")?, index % pixels);
+        let (mut moved, mut each) = (0, 1);
+        let axes = 0..from.len();
+        let axes: TVec<usize> = if self.by_columns { axes.collect() } else { axes.rev().collect() };
+        for axis in axes {
+            moved += (within % from[axis] + to[axis] - from[axis]) * each;
+            within /= from[axis];
+            each *= to[axis];
+        }
+        Ok(i64::try_from(plane * each + moved)?)
+    }
+}
+
+impl Kernel for SameIndices {
+    fn name(&self) -> &'static str {
+        "SameIndices"
+    }
+
+    fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        let [indices, from, to] = exactly(inputs)?;
+        ensure!(from.rank() == to.rank() && from.rank() > 2, "images of {from:?} and {to:?}");
+        ensure!(indices.datum_type == i64::datum_type(), "indices of {:?}", indices.datum_type);
+        Ok(tvec!(indices.without_value()))
+    }
+
+    fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
+        let (from, to) = (&inputs[1].shape()[2..], &inputs[2].shape()[2..]);
+        ensure!(from.len() == to.len() && from.iter().zip(to).all(|(from, to)| from <= to), "{from:?} of {to:?}");
+        let view = inputs[0].try_as_plain_ram()?;
+        let moved = view.as_slice::<i64>()?.iter().map(|&index| self.moved(index, from, to));
+        let moved = moved.collect::<TractResult<Vec<i64>>>()?;
+        Ok(tvec!(tensor1(&moved).into_shape(inputs[0].shape())?))
     }
 }

@@ -41,6 +41,10 @@ pub fn of_tract(context: &ParsingContext, node: &NodeProto) -> Built {
     builder(context, node)
 }
 
+fn facts_of(values: &[TValue]) -> TractResult<Vec<TypedFact>> {
+    values.iter().map(|value| TypedFact::try_from(value.clone().into_arc_tensor())).collect()
+}
+
 #[derive(Clone)]
 struct StandIn {
     of_tract: Box<dyn InferenceOp>,
@@ -104,10 +108,7 @@ impl Op for StandIn {
 
 impl EvalOp for StandIn {
     fn eval_out_of_plan(&self, inputs: TVec<TValue>) -> TractResult<Option<TVec<TValue>>> {
-        let facts: Vec<TypedFact> = inputs
-            .iter()
-            .map(|input| TypedFact::try_from(input.clone().into_arc_tensor()))
-            .collect::<TractResult<_>>()?;
+        let facts = facts_of(&inputs)?;
         if !(self.is_needed)(&facts) {
             return self.of_tract.eval_out_of_plan(inputs);
         }
@@ -115,7 +116,10 @@ impl EvalOp for StandIn {
             let wanted = self.ours.input_type(index, input.datum_type())?;
             Ok(input.cast_to_dt(wanted)?.into_owned().into_tvalue())
         });
-        let made = self.ours.eval(&taken.collect::<TractResult<TVec<TValue>>>()?)?;
+        let taken = taken.collect::<TractResult<TVec<TValue>>>()?;
+        let facts = facts_of(&taken)?;
+        self.ours.facts(&facts.iter().collect::<Vec<_>>())?;
+        let made = self.ours.eval(&taken)?;
         let picked = self.outputs.iter().map(|&slot| made.get(slot).map(|tensor| tensor.clone().into_tvalue()));
         let picked = picked.collect::<Option<TVec<TValue>>>();
         picked.with_context(|| format!("{} has no more than {} outputs", self.ours.name(), made.len())).map(Some)

@@ -47,9 +47,9 @@ impl Kernel for OneHot {
         let mut shape: TVec<usize> = inputs[0].shape().into();
         let behind: usize = shape[axis..].iter().product();
         shape.insert(axis, depth);
-        let sizes: TVec<i64> = shape.iter().map(|&size| size as i64).collect();
-        bounded::check("OneHot", &sizes, DatumType::I64, bounded::MIN_LIMIT)
-            .map_err(|error| unfit(error.to_string()))?;
+        for kind in [DatumType::I64, inputs[2].datum_type()] {
+            bounded::check_made("OneHot", &shape, kind)?;
+        }
         if inputs[2].len() != 2 {
             return Err(unfit(format!("OneHot of {} values instead of 2", inputs[2].len())));
         }

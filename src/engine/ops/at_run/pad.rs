@@ -125,6 +125,8 @@ impl Pad {
                 format!("Pad of {kept} places along axis {axis} by {before} and {behind} more, in mode '{mode}'");
             return Err(unfit(text));
         }
+        // A number for each.
+        bounded::check_made("Pad", &[kept + before + behind], DatumType::I64)?;
         let (kept, before) = (i64::try_from(kept)?, i64::try_from(before)?);
         let place = |at: i64| match self.mode {
             Mode::Wrap => at.rem_euclid(kept),
@@ -178,12 +180,12 @@ impl Kernel for Pad {
         let axes = self.axes.and_then(|axes| inputs.get(axes)).map(|axes| integers(axes)).transpose()?;
         let mut tensor = inputs[0].clone();
         let along = Self::along(&integers(&inputs[1])?, axes, tensor.rank())?;
-        let mut shape: TVec<i64> = tensor.shape().iter().map(|&size| size as i64).collect();
-        along.iter().for_each(|along| shape[along.axis] += along.before + along.behind);
-        if shape.iter().all(|size| *size >= 0) {
-            bounded::check("Pad", &shape, tensor.datum_type(), bounded::MIN_LIMIT)
-                .map_err(|error| unfit(error.to_string()))?;
+        let mut shape: TVec<usize> = tensor.shape().into();
+        for along in &along {
+            let [_, kept, before, behind] = along.places(shape[along.axis])?;
+            shape[along.axis] = kept + before + behind;
         }
+        bounded::check_made("Pad", &shape, tensor.datum_type())?;
         for along in along {
             let (axis, changes) = (along.axis, (along.before, along.behind) != (0, 0));
             let [first, kept, before, behind] = along.places(tensor.shape()[axis])?;

@@ -85,9 +85,8 @@ impl Kernel for AffineGrid {
         if theta.rank() != 3 || theta.shape()[0] as i64 != rows {
             return Err(unfit(format!("AffineGrid of maps of {:?} for {rows} rows", theta.shape())));
         }
-        let made = [&[rows][..], &sides.iter().map(|&side| side as i64).collect::<TVec<_>>(), &[axes as i64]].concat();
-        bounded::check("AffineGrid", &made, DatumType::F64, bounded::MIN_LIMIT)
-            .map_err(|error| unfit(error.to_string()))?;
+        let made = [&theta.shape()[..1], &*sides, &[axes]].concat();
+        bounded::check_made("AffineGrid", &made, DatumType::F64)?;
         ensure!(theta.shape()[1..] == [axes, axes + 1], "a map of {:?}", theta.shape());
         let theta_view = theta.try_as_plain_ram()?;
         let mut shape = vec![theta.shape()[0]];

@@ -18,7 +18,9 @@ use super::unfit::unfit;
 /// Most bins along an axis.
 const MAX_BINS: i64 = 1 << 12;
 /// Most samples of a bin along an axis; where the file leaves their number open it is the pixels that a bin is wide.
-const MAX_SAMPLES: i64 = 1 << 12;
+const MAX_SAMPLES: usize = 1 << 12;
+/// Most samples of all bins along an axis, where the file says how many a bin has.
+const MAX_ALONG: usize = 1 << 16;
 /// The first version in which pixels' middles lie at halves unless it is said otherwise.
 const WITH_HALVES: i64 = 16;
 
@@ -40,7 +42,11 @@ pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
         Ok(usize::try_from(count)?)
     };
     let bins = [count("output_height", 1, (1, MAX_BINS))?, count("output_width", 1, (1, MAX_BINS))?];
-    let samples = count("sampling_ratio", 0, (0, MAX_SAMPLES))?;
+    let samples = count("sampling_ratio", 0, (0, MAX_SAMPLES as i64))?;
+    ensure!(
+        samples * bins[0].max(bins[1]) <= MAX_ALONG,
+        "attribute 'sampling_ratio' holds {samples}, for {bins:?} bins"
+    );
     let scale = node.get_attr_opt::<f32>("spatial_scale")?.unwrap_or(1.0);
     built(node, RoiAlign { takes_max, halves, bins, samples, scale })
 }
@@ -64,68 +70,64 @@ struct Sample<T> {
     weights: [T; 2],
 }
 
-/// The samples of all bins along an axis.
-struct Along<T> {
-    each: usize,
-    /// Bin by bin; `None` where one lies beside the image.
-    samples: Vec<Option<Sample<T>>>,
+/// The samples of a bin along an axis.
+struct Bin<T> {
+    /// Those beside the image included.
+    count: usize,
+    within: Vec<Sample<T>>,
 }
 
 impl RoiAlign {
-    fn along<T: Float>(&self, [from, to]: [T; 2], bins: usize, pixels: usize) -> TractResult<Along<T>> {
+    /// The bins of a region along an axis of an image.
+    fn along<T: Float>(&self, [from, to]: [T; 2], bins: usize, pixels: usize) -> TractResult<Vec<Bin<T>>> {
         let number = |value: f64| T::from(value).context("a number that FLOAT holds");
         let (scale, half) = (number(f64::from(self.scale))?, number(if self.halves { 0.5 } else { 0.0 })?);
         let (start, end) = (from * scale - half, to * scale - half);
         let length = if self.halves { end - start } else { (end - start).max(T::one()) };
-        let bin = length / number(bins as f64)?;
-        let each = match self.samples {
-            0 => bin.ceil().max(T::zero()).to_i64().filter(|each| *each <= MAX_SAMPLES),
-            samples => Some(samples as i64),
+        let wide = length / number(bins as f64)?;
+        let count = match self.samples {
+            0 => wide.ceil().max(T::zero()).to_usize().filter(|count| *count <= MAX_SAMPLES),
+            samples => Some(samples),
         };
-        let each = each.ok_or_else(|| unfit("RoiAlign of a region that isn't finite or is beyond all reason"))?;
+        let count = count.ok_or_else(|| unfit("RoiAlign of a region that isn't finite or is beyond all reason"))?;
         let last = number(pixels as f64)? - T::one();
-        let mut samples = vec![];
-        for (at, turn) in (0..bins).flat_map(|at| (0..each).map(move |turn| (at, turn))) {
-            let within = number(turn as f64 + 0.5)? * bin / number(each as f64)?;
-            let at = start + number(at as f64)? * bin + within;
+        let sample = |bin: usize, turn: usize| -> TractResult<Option<Sample<T>>> {
+            let within = number(turn as f64 + 0.5)? * wide / number(count as f64)?;
+            let at = start + number(bin as f64)? * wide + within;
             // The outermost pixels reach one further; a NaN lies nowhere.
-            let is_there = at >= -T::one() && at <= last + T::one();
-            samples.push(is_there.then(|| {
-                let at = at.max(T::zero());
-                let low = at.to_usize().unwrap_or(0);
-                match low >= pixels - 1 {
-                    true => Sample { pixels: [pixels - 1; 2], weights: [T::one(), T::zero()] },
-                    false => Sample { pixels: [low, low + 1], weights: [T::one() - at.fract(), at.fract()] },
-                }
-            }));
-        }
-        Ok(Along { each: usize::try_from(each)?, samples })
+            if !(at >= -T::one() && at <= last + T::one()) {
+                return Ok(None);
+            }
+            let at = at.max(T::zero());
+            let low = at.to_usize().unwrap_or(0);
+            Ok(Some(match low >= pixels - 1 {
+                true => Sample { pixels: [pixels - 1; 2], weights: [T::one(), T::zero()] },
+                false => Sample { pixels: [low, low + 1], weights: [T::one() - at.fract(), at.fract()] },
+            }))
+        };
+        let bin = |bin: usize| {
+            let within = (0..count).filter_map(|turn| sample(bin, turn).transpose()).collect::<TractResult<_>>()?;
+            Ok(Bin { count, within })
+        };
+        (0..bins).map(bin).collect()
     }
 
-    /// One bin of one channel.
-    fn bin<T: Float + AddAssign>(
-        &self,
-        image: &[T],
-        width: usize,
-        rows: &[Option<Sample<T>>],
-        columns: &[Option<Sample<T>>],
-    ) -> T {
-        let (mut sum, mut greatest) = (T::zero(), None);
-        for (row, column) in rows.iter().flat_map(|row| columns.iter().map(move |column| (row, column))) {
-            let (mut value, mut highest) = (T::zero(), T::zero());
-            if let (Some(row), Some(column)) = (row, column) {
-                highest = T::neg_infinity();
-                for (y, x) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-                    let part = row.weights[y] * column.weights[x] * image[row.pixels[y] * width + column.pixels[x]];
-                    value += part;
-                    highest = highest.max(part);
-                }
+    /// What becomes of one bin of one channel.
+    fn of_bin<T: Float + AddAssign>(&self, image: &[T], width: usize, rows: &Bin<T>, columns: &Bin<T>) -> T {
+        let (mut sum, mut greatest) = (T::zero(), T::neg_infinity());
+        for (row, column) in rows.within.iter().flat_map(|row| columns.within.iter().map(move |column| (row, column))) {
+            for (y, x) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                let part = row.weights[y] * column.weights[x] * image[row.pixels[y] * width + column.pixels[x]];
+                sum += part;
+                greatest = greatest.max(part);
             }
-            sum += value;
-            greatest = Some(greatest.map_or(highest, |greatest: T| greatest.max(highest)));
         }
-        let count = T::from((rows.len() * columns.len()).max(1)).unwrap_or(T::one());
-        if self.takes_max { greatest.unwrap_or(T::zero()) } else { sum / count }
+        let (count, within) = (rows.count * columns.count, rows.within.len() * columns.within.len());
+        if !self.takes_max {
+            return sum / T::from(count.max(1)).unwrap_or(T::one());
+        }
+        // A sample beside the image is 0, and so is a bin without any.
+        if within < count || within == 0 { greatest.max(T::zero()) } else { greatest }
     }
 
     fn run<T: Float + AddAssign + Datum>(&self, inputs: &[TValue]) -> TractResult<Tensor> {
@@ -136,9 +138,7 @@ impl RoiAlign {
             return Err(unfit(text));
         }
         let shape = [of.len(), channels, self.bins[0], self.bins[1]];
-        let sizes = shape.map(|size| size as i64);
-        bounded::check("RoiAlign", &sizes, T::datum_type(), bounded::MIN_LIMIT)
-            .map_err(|error| unfit(error.to_string()))?;
+        bounded::check_made("RoiAlign", &shape, T::datum_type())?;
         if height == 0 || width == 0 {
             return Err(unfit(format!("RoiAlign of images of {height} x {width}")));
         }
@@ -152,13 +152,8 @@ impl RoiAlign {
             let across = self.along([region[0], region[2]], self.bins[1], width)?;
             let pixels = height * width;
             for channel in images[image * channels * pixels..][..channels * pixels].chunks_exact(pixels) {
-                for y in 0..self.bins[0] {
-                    let rows = &down.samples[y * down.each..][..down.each];
-                    for x in 0..self.bins[1] {
-                        let columns = &across.samples[x * across.each..][..across.each];
-                        made.push(self.bin(channel, width, rows, columns));
-                    }
-                }
+                let bins = down.iter().flat_map(|rows| across.iter().map(move |columns| (rows, columns)));
+                made.extend(bins.map(|(rows, columns)| self.of_bin(channel, width, rows, columns)));
             }
         }
         tensor1(&made).into_shape(&shape)

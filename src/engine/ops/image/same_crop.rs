@@ -96,7 +96,8 @@ impl SameIndices {
             within /= from[axis];
             each *= to[axis];
         }
-        Ok(i64::try_from(plane * each + moved)?)
+        let place = plane.checked_mul(each).and_then(|before| before.checked_add(moved));
+        Ok(i64::try_from(place.context("a place beyond all reason")?)?)
     }
 }
 

@@ -141,9 +141,7 @@ impl Kernel for Col2Im {
         }
         let mut shape = vec![rows, channels];
         shape.extend(sides.iter().map(|side| side.length));
-        let sizes: TVec<i64> = shape.iter().map(|&size| size as i64).collect();
-        bounded::check("Col2Im", &sizes, DatumType::F32, bounded::MIN_LIMIT)
-            .map_err(|error| unfit(error.to_string()))?;
+        bounded::check_made("Col2Im", &shape, DatumType::F32)?;
         let mut made = Tensor::zero::<f32>(&shape)?;
         let mut made_view = made.try_as_plain_ram_mut()?;
         let columns_view = inputs[0].try_as_plain_ram()?;

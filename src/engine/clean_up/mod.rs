@@ -12,16 +12,21 @@ mod inner_shapes;
 mod loop_sequences;
 mod log_softmax;
 mod lp_pool;
+mod nested_scans;
 mod optionals;
 mod quantised;
 mod random_like;
 mod reversed;
+mod scan_8;
 mod sequences;
 mod sixteen_bits;
 mod softmax;
+mod strided_same;
 #[cfg(test)]
 mod testing;
+mod transposed_same;
 mod upsample;
+mod windows;
 #[cfg(feature = "onnxruntime")]
 mod zip_map;
 
@@ -33,6 +38,7 @@ pub use self::edit::OWN_DOMAIN;
 pub fn apply(model: &mut ModelProto) {
     inner_shapes::apply(model);
     random_like::apply(model);
+    scan_8::modernise(model);
     optionals::apply(model);
     loop_sequences::apply(model);
     sequences::apply(model);
@@ -40,11 +46,14 @@ pub fn apply(model: &mut ModelProto) {
     eight_bits::widen(model);
     quantised::expand(model);
     lp_pool::expand(model);
+    strided_same::cut(model);
+    transposed_same::write_out(model);
     upsample::modernise(model);
     log_softmax::shift(model);
     softmax::shield(model);
     initial_states::add(model);
     reversed::turn_round(model);
+    nested_scans::fence(model);
 }
 
 /// Whether a pooling of the graph rounds the number of its windows' places up.

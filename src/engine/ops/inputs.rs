@@ -35,3 +35,9 @@ pub fn axis_of(axis: i64, rank: usize) -> TractResult<usize> {
     let axis = from_front.and_then(|axis| usize::try_from(axis).ok()).filter(|&axis| axis < rank);
     axis.with_context(|| format!("an axis that is none of {rank}"))
 }
+
+/// Whether a value is one of tract's sizes that hang on symbols, which tract's own operators are to compute on.
+pub fn hangs_on_symbols(input: &TypedFact) -> bool {
+    let known = input.konst.as_ref().filter(|_| input.datum_type.is_tdim());
+    known.is_some_and(|value| integers(value).is_err())
+}

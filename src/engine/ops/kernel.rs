@@ -56,6 +56,11 @@ pub trait Kernel: Any + Debug + Send + Sync {
         false
     }
 
+    /// Whether the outputs' shapes hang on values that the plan may know and the analysis before it doesn't.
+    fn values_decide_shapes(&self) -> bool {
+        false
+    }
+
     /// Whether `facts` holds symbols of the operator's own.
     fn mints_symbols(&self) -> bool {
         false
@@ -147,7 +152,10 @@ impl Expansion for KernelOp {
                 let Ok(facts) = self.facts_before_cast(&types, &shapes) else { return Ok(()) };
                 for (fact, output) in self.picked(&facts)?.into_iter().zip(outputs) {
                     solver.equals(&output.datum_type, fact.datum_type)?;
-                    solver.equals(&output.shape, fact.shape.to_tvec())?;
+                    solver.equals(&output.rank, fact.rank() as i64)?;
+                    if !self.kernel.values_decide_shapes() {
+                        solver.equals(&output.shape, fact.shape.to_tvec())?;
+                    }
                 }
                 Ok(())
             })

@@ -25,6 +25,7 @@ mod stand_in;
 #[cfg(test)]
 pub mod testing;
 mod text;
+mod unfit;
 
 use tract_onnx::model::OnnxOpRegister;
 use tract_onnx::tract_hir::internal::{InferenceOp, TractResult, TypedOp};
@@ -32,6 +33,7 @@ use tract_onnx::tract_hir::internal::{InferenceOp, TractResult, TypedOp};
 pub use self::float8::Format as Format8;
 pub use self::kernel::{Kernel, hold_once};
 pub use self::ml::zip_map_classes;
+pub use self::unfit::is_unfit;
 
 /// What tract wants from a builder: the operator, and the names it takes from the graph around it.
 type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
@@ -57,6 +59,8 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("If", control::branch::build);
     register.insert("Loop", control::repeat::build);
     register.insert("RegexFullMatch", text::full_match::build);
+    register.insert("OneHot", at_run::build_one_hot);
+    register.insert("Pad", at_run::build_pad);
     register.insert("Reshape", at_run::build_reshape);
     register.insert("Slice", at_run::build_slice);
     register.insert("StringConcat", text::concat::build);

@@ -144,6 +144,8 @@ fn planned_model(model: &ModelProto, inputs: &[Tensor]) -> TractResult<Arc<Typed
     for (index, input) in inputs.iter().enumerate() {
         model.set_input_fact(index, InferenceFact::dt_shape(input.datum_type(), input.shape()))?;
     }
+    let mut model = model.into_typed()?;
+    super::control::begin_anew(&mut model);
     TypedSimplePlan::new(model.into_optimized()?)
 }
 

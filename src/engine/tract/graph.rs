@@ -18,7 +18,7 @@ use super::guard::{Fault, guarded};
 use super::memory::Memory;
 use super::plan_key::PlanKey;
 use super::shared_weights::SharedWeights;
-use crate::engine::ops::control::{Watch, eval, plain_outputs};
+use crate::engine::ops::control::{Watch, begin_anew, eval, plain_outputs};
 use crate::engine::ops::{bounded, convolution};
 use crate::engine::{RunError, clean_up};
 use crate::tensor::Tensor;
@@ -137,6 +137,7 @@ impl Graph {
     }
 
     fn plan(&self, mut model: TypedModel) -> TractResult<Plan> {
+        begin_anew(&mut model);
         plain_outputs(&mut model)?;
         let mut model = model.into_optimized()?;
         self.weights.share(&mut model)?;
@@ -212,6 +213,7 @@ impl Plan {
         match ran {
             Ok(outputs) => Ok(outputs),
             Err(_) if stopped.get() => Err(RunError::Stopped),
+            Err(Fault::Unfit(cause)) => Err(RunError::BadInput(cause)),
             Err(Fault::Refused(cause)) => Err(RunError::Failed(cause)),
             Err(Fault::Panicked(text)) => Err(RunError::Failed(format!("the engine panicked: {text}"))),
         }

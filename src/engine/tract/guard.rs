@@ -2,6 +2,7 @@
 
 use tract_onnx::prelude::TractResult;
 
+use crate::engine::ops::is_unfit;
 use crate::engine::panics::caught;
 
 /// Longest cause shown, in characters.
@@ -14,6 +15,8 @@ const MAX_LINK_CHARS: usize = 160;
 pub enum Fault {
     /// The engine's own error on one line.
     Refused(String),
+    /// The same where the values or shapes of the inputs are to blame.
+    Unfit(String),
     /// The text of a panic, which is for the log alone.
     Panicked(String),
 }
@@ -22,7 +25,7 @@ impl Fault {
     /// A text that may be shown to an operator; a panic's text goes to the log instead.
     pub fn into_cause(self, doing: &str) -> String {
         match self {
-            Self::Refused(cause) => cause,
+            Self::Refused(cause) | Self::Unfit(cause) => cause,
             Self::Panicked(text) => {
                 tracing::warn!(panic = %text, "the tract engine panicked while {doing}");
                 format!("it panicked while {doing}; the log holds the panic's text")
@@ -35,7 +38,10 @@ impl Fault {
 pub fn guarded<T>(work: impl FnOnce() -> TractResult<T>) -> Result<T, Fault> {
     match caught(work) {
         Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) => Err(Fault::Refused(one_line(error.chain().map(ToString::to_string)))),
+        Ok(Err(error)) => {
+            let cause = one_line(error.chain().map(ToString::to_string));
+            Err(if is_unfit(&error) { Fault::Unfit(cause) } else { Fault::Refused(cause) })
+        }
         Err(text) => Err(Fault::Panicked(text)),
     }
 }

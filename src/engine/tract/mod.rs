@@ -8,6 +8,7 @@
 mod attribute_bounds;
 mod builder;
 mod convert;
+mod dangling;
 mod graph;
 mod guard;
 mod limits;
@@ -73,6 +74,7 @@ impl TractEngine {
     fn prepared(&self, path: &Path) -> Result<TractModel, LoadError> {
         let mut proto = onnx::read_proto(path)?;
         let facts = onnx::facts(&proto);
+        dangling::check(&proto)?;
         attribute_bounds::check(&proto)?;
         clean_up::apply(&mut proto);
         // Of what is left: some operators are cleaned away.

@@ -115,6 +115,8 @@ pub(super) fn engine_inputs(specs: &[TensorSpec], tensors: &[Tensor]) -> Result<
 pub(super) fn declared_outputs(specs: &[TensorSpec], outputs: &[TValue]) -> Result<Vec<Tensor>, RunError> {
     let convert = || specs.iter().zip(outputs).map(|(spec, value)| from_tract(value, spec.dtype)).collect();
     guarded(convert).map_err(|fault| match fault {
-        Fault::Refused(text) | Fault::Panicked(text) => RunError::Failed(format!("reading the outputs: {text}")),
+        Fault::Refused(text) | Fault::Unfit(text) | Fault::Panicked(text) => {
+            RunError::Failed(format!("reading the outputs: {text}"))
+        }
     })
 }

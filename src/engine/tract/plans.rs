@@ -256,6 +256,7 @@ impl Shared {
                 Fault::Refused(cause) if self.graph.plans_by_values() => {
                     RunError::BadInput(format!("no plan can be made for these shapes and values: {cause}"))
                 }
+                Fault::Unfit(cause) => RunError::BadInput(format!("no plan can be made for these shapes: {cause}")),
                 Fault::Refused(cause) => RunError::Failed(format!("no plan for these shapes: {cause}")),
                 Fault::Panicked(text) => RunError::Failed(format!("the engine panicked while planning: {text}")),
             });

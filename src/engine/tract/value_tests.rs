@@ -12,12 +12,14 @@ use tract_onnx::pb::{
 };
 
 use super::TractEngine;
-use crate::engine::{Engine, Model};
+use crate::engine::{Engine, Model, RunError};
 use crate::signature::Batching;
 use crate::tensor::{DataType, Tensor};
 
 fn info(name: &str, elem_type: i32, dims: &[i64]) -> ValueInfoProto {
-    let dim = |size: &i64| Dimension { value: Some(Value::DimValue(*size)), ..Default::default() };
+    // Any size is written as one below 0, the same as the same.
+    let value = |size: &i64| if *size < 0 { Value::DimParam(format!("D{}", -size)) } else { Value::DimValue(*size) };
+    let dim = |size: &i64| Dimension { value: Some(value(size)), ..Default::default() };
     let shape = Some(TensorShapeProto { dim: dims.iter().map(dim).collect() });
     let value = Some(type_proto::Value::TensorType(type_proto::Tensor { elem_type, shape }));
     ValueInfoProto { name: name.into(), r#type: Some(TypeProto { value, ..Default::default() }), ..Default::default() }
@@ -35,13 +37,18 @@ fn model(op_type: &str) -> Arc<dyn Model> {
 
 /// The same of several nodes; `zero` is INT64 `[1]`.
 fn model_of(nodes: Vec<NodeProto>) -> Arc<dyn Model> {
+    model_with(nodes, vec![info("x", 1, &[2, 6]), info("s", 7, &[2])])
+}
+
+/// The same with these inputs.
+fn model_with(nodes: Vec<NodeProto>, input: Vec<ValueInfoProto>) -> Arc<dyn Model> {
     let zero =
         TensorProto { name: "zero".into(), dims: vec![1], data_type: 7, int64_data: vec![0], ..Default::default() };
     let graph = GraphProto {
         name: "g".into(),
         node: nodes,
         initializer: vec![zero],
-        input: vec![info("x", 1, &[2, 6]), info("s", 7, &[2])],
+        input,
         output: vec![ValueInfoProto { r#type: info("y", 1, &[]).r#type, name: "y".into(), ..Default::default() }],
         ..Default::default()
     };
@@ -100,4 +107,33 @@ fn a_value_chooses_between_branches_of_different_rank() {
     assert_eq!(run(&model, [1, 0]).unwrap().shape(), [1, 2, 6]);
     assert_eq!(run(&model, [0, -1]).unwrap().shape(), [2, 6]);
     assert!(matches!(&model.signature().batching, Batching::Unproven(cause) if cause.contains("chooses")));
+}
+
+#[test]
+fn an_image_that_is_smaller_than_a_window_is_its_requests_fault() {
+    let kernel = AttributeProto { name: "kernel_shape".into(), ints: vec![3], ..Default::default() };
+    let kernel = AttributeProto { r#type: AttributeType::Ints as i32, ..kernel };
+    let pool = NodeProto { attribute: vec![kernel], ..node("MaxPool", &["x"], "y") };
+    let model = model_with(vec![pool], vec![info("x", 1, &[-1, 1, -2])]);
+    let run = |width: usize| {
+        let x = Tensor::from_elements(DataType::Fp32, vec![1, 1, width], &vec![1f32; width]).unwrap();
+        let mut session = model.clone().session();
+        session.run(&[x], &|| false).map(|ran| ran.tensors[0].shape().to_vec())
+    };
+    assert_eq!(run(5).unwrap(), [1, 1, 3]);
+    let refused = run(2).unwrap_err();
+    assert!(matches!(&refused, RunError::BadInput(cause) if cause.contains("MaxPool of an image of 2")), "{refused}");
+    assert_eq!(run(3).unwrap(), [1, 1, 1]);
+}
+
+#[test]
+fn a_division_by_zero_is_its_requests_fault() {
+    let model = model_with(vec![node("Div", &["x", "s"], "y")], vec![info("x", 7, &[-1]), info("s", 7, &[-1])]);
+    let run = |by: i64| {
+        let whole = |value: i64| Tensor::from_elements(DataType::Int64, vec![1], &[value]).unwrap();
+        let mut session = model.clone().session();
+        session.run(&[whole(7), whole(by)], &|| false)
+    };
+    assert!(matches!(run(0), Err(RunError::BadInput(cause)) if cause.contains("Div of an integer by zero")));
+    assert!(run(2).is_ok());
 }

@@ -7,13 +7,12 @@ mod reverse_sequence;
 mod space_to_depth;
 mod tensor_scatter;
 mod unique;
-mod wrap_pad;
 
 use tract_onnx::model::OnnxOpRegister;
 
 #[cfg(test)]
 use super::testing;
-use super::{Built, inputs, kernel, stand_in};
+use super::{Built, inputs, kernel};
 
 pub fn register(register: &mut OnnxOpRegister) {
     register.insert("CenterCropPad", center_crop_pad::build);
@@ -23,5 +22,4 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("SpaceToDepth", space_to_depth::build);
     register.insert("TensorScatter", tensor_scatter::build);
     register.insert("Unique", unique::build);
-    register.insert("Pad", wrap_pad::build);
 }

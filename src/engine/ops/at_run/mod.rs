@@ -1,10 +1,12 @@
-//! Operators whose output's shape hangs on a value that only a run computes: Reshape, Slice and Expand, as they stand in
+//! Operators whose output's shape hangs on a value that only a run computes: Reshape, Slice, Expand, OneHot and Pad, as they stand in
 //! loops and behind branches.
 //!
 //! tract's own want that value when a plan is made, and make the better plans where it is known. So each is tract's where
 //! it can be, and ours where it can't: all dimensions that hang on the value are then open.
 
 mod expand;
+mod one_hot;
+mod pad;
 mod reshape;
 mod slice;
 
@@ -12,6 +14,8 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
+pub use self::one_hot::build as build_one_hot;
+pub use self::pad::build as build_pad;
 use super::Built;
 use super::inputs::integers;
 use super::kernel::Kernel;
@@ -39,14 +43,16 @@ fn built(context: &ParsingContext, node: &NodeProto, ours: impl Kernel) -> Built
 
 /// Open dimensions, the same for the same axis of one operator.
 #[derive(Debug)]
-struct Open(Vec<Symbol>);
+pub struct Open(Vec<Symbol>);
 
 impl Open {
-    fn of(context: &ParsingContext) -> Self {
+    pub fn of(context: &ParsingContext) -> Self {
         Self((0..MAX_RANK).map(|_| context.template.symbols.new_with_prefix("at_run")).collect())
     }
 
-    fn axis(&self, axis: usize) -> TractResult<TDim> {
+    /// # Errors
+    /// An axis that no tensor has.
+    pub fn axis(&self, axis: usize) -> TractResult<TDim> {
         let symbol = self.0.get(axis).with_context(|| format!("an output of more than {MAX_RANK} dimensions"))?;
         Ok(symbol.to_dim())
     }

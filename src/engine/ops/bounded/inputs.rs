@@ -10,6 +10,7 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::super::inputs::{exactly, integers};
 use super::super::kernel::{Kernel, typed};
+use super::windows::Reach;
 use crate::tensor::MAX_RANK;
 
 /// Inputs of operators, by ONNX's positions, that are read as one number.
@@ -144,6 +145,7 @@ pub struct Granted {
     frame: TVec<usize>,
     /// The axis, and how many dimensions more than the first input may have it.
     axis: Option<(i64, i64)>,
+    window: Option<Reach>,
 }
 
 impl Granted {
@@ -178,6 +180,7 @@ impl Granted {
             lists: lists(node)?,
             frame: if node.op_type == "STFT" { [2, 3].iter().filter_map(place).collect() } else { tvec![] },
             axis,
+            window: Reach::of(node)?,
         })
     }
 
@@ -219,7 +222,8 @@ impl Granted {
             let fits = signal.zip(frame).is_none_or(|(signal, frame)| frame <= signal as i64);
             ensure!(fits, "its frames are longer than its signal");
         }
-        self.check_axes(inputs, rank(0))
+        self.check_axes(inputs, rank(0))?;
+        self.window.as_ref().map_or(Ok(()), |window| window.check(inputs))
     }
 
     fn check_axes(&self, inputs: &[&InferenceFact], rank: Option<i64>) -> TractResult<()> {
@@ -238,7 +242,8 @@ impl Granted {
         Ok(())
     }
 
-    /// Puts a check before each input that is read as one number and of which only a run tells whether it holds one.
+    /// Puts a check before each input of which only a run tells whether it is as it should be: that holds one number, that
+    /// is as large as a window.
     pub fn guard(
         &self,
         node: &InferenceNode,
@@ -254,6 +259,15 @@ impl Granted {
                 let name = format!("{}.input{place}.number", node.name);
                 let checked = target.wire_node(name, typed(Arc::new(Number), &[0]), &[input])?[0];
                 guarded.get_or_insert_with(|| mapping.clone()).insert(*source, checked);
+            }
+        }
+        if let Some(window) = &self.window {
+            let facts = node.inputs.iter().map(|input| target.outlet_fact(mapping[input]));
+            let facts = facts.collect::<TractResult<Vec<_>>>()?;
+            if let Some(fits) = window.guard(&facts) {
+                let image = node.inputs[0];
+                let checked = target.wire_node(format!("{}.fits", node.name), fits, &[mapping[&image]])?[0];
+                guarded.get_or_insert_with(|| mapping.clone()).insert(image, checked);
             }
         }
         Ok(guarded)

@@ -5,6 +5,7 @@
 //! than the graph may make.
 
 mod inputs;
+mod windows;
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -17,6 +18,7 @@ use tract_onnx::tract_hir::internal::*;
 
 use self::inputs::Granted;
 use super::Built;
+use super::unfit::unfit;
 
 /// How the text of an error begins that says so.
 pub const TOO_LARGE: &str = "a tensor of more than";
@@ -85,6 +87,15 @@ pub fn check(what: &str, shape: &[i64], datum_type: DatumType, limit: usize) -> 
     let count = count.with_context(|| format!("{what}: a tensor of shape {shape:?} has a negative dimension"))?;
     ensure!(count <= limit, "{TOO_LARGE} {limit} bytes: {what} would make one of shape {shape:?}");
     Ok(())
+}
+
+/// As [`check`], within [`MIN_LIMIT`], of what a run is about to make.
+///
+/// # Errors
+/// A shape that is too large, which is the request's fault.
+pub fn check_made(what: &str, shape: &[usize], datum_type: DatumType) -> TractResult<()> {
+    let sizes: TVec<i64> = shape.iter().map(|&size| i64::try_from(size).unwrap_or(i64::MAX)).collect();
+    check(what, &sizes, datum_type, MIN_LIMIT).map_err(|error| unfit(error.to_string()))
 }
 
 /// Refuses a run of one of tract's operators whose output's size hangs on values that only the run knows, where it would be

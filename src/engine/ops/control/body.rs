@@ -6,6 +6,7 @@ use tract_onnx::tract_core::ops::cast::cast;
 use tract_onnx::tract_hir::internal::*;
 
 use super::nested::Nested;
+use super::scans::begin_anew;
 
 /// Deepest nesting of graphs: each level is analysed several times for one analysis of the level around it.
 const MAX_DEPTH: usize = 8;
@@ -66,7 +67,9 @@ impl Body {
     pub fn typed(&self, inputs: &[TypedFact]) -> TractResult<Nested> {
         let facts: Vec<InferenceFact> = inputs.iter().map(InferenceFact::from).collect();
         let (model, kept) = self.with_inputs(&facts)?;
-        let mut model = model.into_typed()?.into_decluttered()?;
+        let mut model = model.into_typed()?;
+        begin_anew(&mut model);
+        let mut model = model.into_decluttered()?;
         plain_outputs(&mut model)?;
         Ok(Nested::new(kept, model))
     }

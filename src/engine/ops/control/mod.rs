@@ -12,6 +12,7 @@ pub mod branch;
 mod branches;
 mod nested;
 pub mod repeat;
+mod scans;
 mod symbols;
 #[cfg(test)]
 mod testing;
@@ -19,6 +20,7 @@ mod turns;
 mod watch;
 
 pub use self::body::plain_outputs;
+pub use self::scans::begin_anew;
 pub use self::watch::{Watch, eval};
 
 use tract_onnx::tract_hir::internal::{InferenceModel, InferenceOp, TypedModel, TypedOp};

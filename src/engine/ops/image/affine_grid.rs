@@ -5,17 +5,23 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
-use super::inputs::{constant_ints, exactly};
+use super::at_run::Open;
+use super::bounded;
+use super::inputs::{exactly, integers};
 use super::kernel::{Kernel, built};
+use super::unfit::unfit;
 
-pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
-    built(node, AffineGrid { align_corners: node.get_attr_opt::<i64>("align_corners")?.unwrap_or(0) != 0 })
+pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
+    let align_corners = node.get_attr_opt::<i64>("align_corners")?.unwrap_or(0) != 0;
+    built(node, AffineGrid { align_corners, sides: Open::of(context) })
 }
 
 #[derive(Debug)]
 struct AffineGrid {
     /// Whether -1 and 1 are the middles of the outermost places, not their edges.
     align_corners: bool,
+    /// Of what a run computes the size of.
+    sides: Open,
 }
 
 /// Most places of one axis; what is allocated grows with them.
@@ -52,23 +58,35 @@ impl Kernel for AffineGrid {
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         let [theta, size] = exactly(inputs)?;
-        let (rows, sides) = sizes(&constant_ints(size, "'size'")?)?;
-        let axes = sides.len();
+        let known = size.konst.as_ref().map(|size| sizes(&integers(size)?)).transpose()?;
+        let axes = match &known {
+            Some((_, sides)) => sides.len(),
+            None => size.shape.volume().to_usize().context("an open number of sizes")?.saturating_sub(2),
+        };
+        ensure!(matches!(axes, 2 | 3), "'size' for {axes} axes instead of 2 or 3");
         ensure!(theta.datum_type.is_float(), "a map of {:?}", theta.datum_type);
         ensure!(theta.rank() == 3, "a map of {} axes instead of 3", theta.rank());
         let fits =
             theta.shape[1].compatible_with(&axes.to_dim()) && theta.shape[2].compatible_with(&(axes + 1).to_dim());
-        ensure!(fits && theta.shape[0].compatible_with(&rows.to_dim()), "a map of {:?} for {rows} rows", theta.shape);
+        let fits = fits && known.as_ref().is_none_or(|(rows, _)| theta.shape[0].compatible_with(&rows.to_dim()));
+        ensure!(fits, "a map of {:?} for {known:?}", theta.shape);
         let mut shape = tvec!(theta.shape[0].clone());
-        shape.extend(sides.iter().map(|side| side.to_dim()));
+        match known {
+            Some((_, sides)) => shape.extend(sides.iter().map(|side| side.to_dim())),
+            None => shape.extend((0..axes).map(|axis| self.sides.axis(axis)).collect::<TractResult<Vec<TDim>>>()?),
+        }
         shape.push(axes.to_dim());
         Ok(tvec!(theta.datum_type.fact(shape)))
     }
 
     fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
-        let size = inputs[1].cast_to::<i64>()?;
-        let (_, sides) = sizes(size.try_as_plain_ram()?.as_slice::<i64>()?)?;
+        let (rows, sides) = sizes(&integers(&inputs[1])?).map_err(|error| unfit(format!("AffineGrid: {error}")))?;
         let (axes, theta) = (sides.len(), inputs[0].cast_to::<f64>()?);
+        if theta.rank() != 3 || theta.shape()[0] as i64 != rows {
+            return Err(unfit(format!("AffineGrid of maps of {:?} for {rows} rows", theta.shape())));
+        }
+        let made = [&theta.shape()[..1], &*sides, &[axes]].concat();
+        bounded::check_made("AffineGrid", &made, DatumType::F64)?;
         ensure!(theta.shape()[1..] == [axes, axes + 1], "a map of {:?}", theta.shape());
         let theta_view = theta.try_as_plain_ram()?;
         let mut shape = vec![theta.shape()[0]];
@@ -87,6 +105,14 @@ impl Kernel for AffineGrid {
         shape.push(axes);
         let made: Tensor = tract_ndarray::ArrayD::from_shape_vec(shape, made)?.into();
         Ok(tvec!(made.cast_to_dt(inputs[0].datum_type())?.into_owned()))
+    }
+
+    fn values_decide_shapes(&self) -> bool {
+        true
+    }
+
+    fn mints_symbols(&self) -> bool {
+        true
     }
 }
 

@@ -3,15 +3,20 @@
 mod affine_grid;
 mod non_max_suppression;
 mod resize;
+mod roi_align;
+mod same_crop;
 
 use tract_onnx::model::OnnxOpRegister;
 
 #[cfg(test)]
 use super::testing;
-use super::{Built, inputs, kernel};
+use super::{Built, at_run, bounded, inputs, kernel, unfit};
 
 pub fn register(register: &mut OnnxOpRegister) {
     resize::register(register);
     register.insert("AffineGrid", affine_grid::build);
+    register.insert("HeadgateSameCrop", same_crop::build);
+    register.insert("HeadgateSameIndices", same_crop::build_indices);
+    register.insert("RoiAlign", roi_align::build);
     register.insert("NonMaxSuppression", non_max_suppression::build);
 }

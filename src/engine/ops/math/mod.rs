@@ -10,17 +10,19 @@ mod extremes;
 mod modulo;
 mod softplus;
 mod top_k;
+mod whole_div;
 
 use tract_onnx::model::OnnxOpRegister;
 
 #[cfg(test)]
 use super::testing;
-use super::{Built, inputs, kernel, stand_in};
+use super::{Built, inputs, kernel, stand_in, unfit};
 
 pub fn register(register: &mut OnnxOpRegister) {
     register.insert("BitCast", bit_cast::build);
     register.insert("BitShift", bit_shift::build);
     register.insert("CumProd", cum_prod::build);
+    register.insert("Div", whole_div::build);
     register.insert("Det", det::build);
     register.insert("MatMul", dot::build);
     register.insert("Equal", equal::build);

@@ -8,14 +8,14 @@ use tract_onnx::tract_core::broadcast::multi_broadcast;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
-use super::inputs::exactly;
+use super::inputs::{exactly, hangs_on_symbols};
 use super::kernel::Kernel;
 use super::stand_in::stand_in;
+use super::unfit::unfit;
 
 pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     let ours = Mod { of_dividend: node.get_attr_opt::<i64>("fmod")?.unwrap_or(0) != 0 };
-    // Sizes that hang on symbols are tract's matter.
-    stand_in(context, node, ours, |inputs| inputs.iter().all(|input| !input.datum_type.is_tdim()))
+    stand_in(context, node, ours, |inputs| !inputs.iter().any(hangs_on_symbols))
 }
 
 #[derive(Debug)]
@@ -29,6 +29,10 @@ impl Kernel for Mod {
         "Mod"
     }
 
+    fn input_type(&self, _: usize, given: DatumType) -> TractResult<DatumType> {
+        Ok(plain(given))
+    }
+
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         let [a, b] = exactly(inputs)?;
         ensure!(a.datum_type != f16::datum_type(), "inputs of FLOAT16, which a pass widens");
@@ -39,7 +43,7 @@ impl Kernel for Mod {
     fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
         macro_rules! whole {
             ($type:ty) => {
-                each::<$type>(inputs, |a, b| match (a.checked_rem(b), self.of_dividend) {
+                each::<$type>("Mod", inputs, |a, b| match (a.checked_rem(b), self.of_dividend) {
                     (None, _) if b == 0 => None,
                     // The least number by -1.
                     (None, _) => Some(0),
@@ -50,7 +54,7 @@ impl Kernel for Mod {
         }
         macro_rules! float {
             ($type:ty) => {
-                each::<$type>(inputs, |a, b| match a % b {
+                each::<$type>("Mod", inputs, |a, b| match a % b {
                     rest if self.of_dividend || rest.is_nan() => Some(rest),
                     rest if rest == 0.0 => Some((0.0 as $type).copysign(b)),
                     rest => Some(if (rest > 0.0) != (b > 0.0) { rest + b } else { rest }),
@@ -73,16 +77,24 @@ impl Kernel for Mod {
     }
 }
 
-/// What `rest` gives for each pair; `None` is a division by zero.
-fn each<T: Datum + Copy>(inputs: &[TValue], rest: impl Fn(T, T) -> Option<T>) -> TractResult<Tensor> {
+/// The type in which integers are computed on. tract makes a size of what is cast to INT64, in the file or by itself.
+pub fn plain(given: DatumType) -> DatumType {
+    if given.is_tdim() { DatumType::I64 } else { given }
+}
+
+/// What `of` gives for each pair; `None` is a division by zero.
+///
+/// # Errors
+/// `Unfit` for such a division, as ONNX Runtime refuses it.
+pub fn each<T: Datum + Copy>(name: &str, inputs: &[TValue], of: impl Fn(T, T) -> Option<T>) -> TractResult<Tensor> {
     let (a, b) = (inputs[0].to_plain_array_view::<T>()?, inputs[1].to_plain_array_view::<T>()?);
     let shape = multi_broadcast(&[a.shape(), b.shape()])?;
     let by = b.broadcast(&*shape).context("shapes that don't go together")?;
-    let mut rests = a.broadcast(&*shape).context("shapes that don't go together")?.to_owned();
-    for (a, &b) in rests.iter_mut().zip(&by) {
-        *a = rest(*a, b).context("a division by zero")?;
+    let mut made = a.broadcast(&*shape).context("shapes that don't go together")?.to_owned();
+    for (a, &b) in made.iter_mut().zip(&by) {
+        *a = of(*a, b).ok_or_else(|| unfit(format!("{name} of an integer by zero")))?;
     }
-    Ok(rests.into())
+    Ok(made.into())
 }
 
 #[cfg(test)]

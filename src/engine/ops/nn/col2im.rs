@@ -5,12 +5,16 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
-use super::inputs::{constant_ints, exactly};
+use super::at_run::Open;
+use super::bounded;
+use super::inputs::{exactly, integers};
 use super::kernel::{Kernel, built};
+use super::unfit::unfit;
 
-pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
+pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     let list = |name: &str| node.get_attr_opt_vec::<usize>(name);
-    built(node, Col2Im { dilations: list("dilations")?, pads: list("pads")?, strides: list("strides")? })
+    let (dilations, pads, strides) = (list("dilations")?, list("pads")?, list("strides")?);
+    built(node, Col2Im { dilations, pads, strides, dims: Open::of(context) })
 }
 
 #[derive(Debug)]
@@ -19,6 +23,8 @@ struct Col2Im {
     /// Before each axis, and then behind each.
     pads: Option<Vec<usize>>,
     strides: Option<Vec<usize>>,
+    /// Channels, and the sides of an image that a run computes the shape of.
+    dims: Open,
 }
 
 /// Most elements of one channel of an image, and of a block; and largest number in an attribute.
@@ -103,9 +109,16 @@ impl Kernel for Col2Im {
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         let [columns, image, block] = exactly(inputs)?;
-        let sides = self.sides(&constant_ints(image, "'image_shape'")?, &constant_ints(block, "'block_shape'")?)?;
         ensure!(columns.datum_type == DatumType::F32, "columns of {:?} instead of FLOAT", columns.datum_type);
         ensure!(columns.rank() == 3, "columns of {} axes instead of 3", columns.rank());
+        let (Some(sizes), Some(block)) = (&image.konst, &block.konst) else {
+            let axes = image.shape.volume().to_usize().context("'image_shape' of an open number of axes")?;
+            let dims = (0..=axes).map(|axis| self.dims.axis(axis));
+            let mut shape = tvec!(columns.shape[0].clone());
+            shape.extend(dims.collect::<TractResult<Vec<TDim>>>()?);
+            return Ok(tvec!(f32::fact(shape)));
+        };
+        let sides = self.sides(&integers(sizes)?, &integers(block)?)?;
         let (places, blocks) = (product(&sides, |side| side.block), product(&sides, |side| side.blocks));
         let fits = columns.shape[2].compatible_with(&blocks.to_dim());
         ensure!(fits, "columns for {} blocks instead of {blocks}", columns.shape[2]);
@@ -118,15 +131,17 @@ impl Kernel for Col2Im {
     }
 
     fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
-        let list = |at: usize| -> TractResult<Vec<i64>> {
-            Ok(inputs[at].cast_to::<i64>()?.try_as_plain_ram()?.as_slice::<i64>()?.to_vec())
-        };
-        let sides = self.sides(&list(1)?, &list(2)?)?;
+        let sides = self.sides(&integers(&inputs[1])?, &integers(&inputs[2])?);
+        let sides = sides.map_err(|error| unfit(format!("Col2Im: {error}")))?;
         let (places, blocks) = (product(&sides, |side| side.block), product(&sides, |side| side.blocks));
         let (rows, channels) = (inputs[0].shape()[0], inputs[0].shape()[1] / places);
-        ensure!(inputs[0].shape() == [rows, channels * places, blocks], "columns of {:?}", inputs[0].shape());
+        if inputs[0].shape() != [rows, channels * places, blocks] {
+            let text = format!("Col2Im of {:?}, for {blocks} blocks of {places} places", inputs[0].shape());
+            return Err(unfit(text));
+        }
         let mut shape = vec![rows, channels];
         shape.extend(sides.iter().map(|side| side.length));
+        bounded::check_made("Col2Im", &shape, DatumType::F32)?;
         let mut made = Tensor::zero::<f32>(&shape)?;
         let mut made_view = made.try_as_plain_ram_mut()?;
         let columns_view = inputs[0].try_as_plain_ram()?;
@@ -134,6 +149,14 @@ impl Kernel for Col2Im {
         let columns = columns_view.as_slice::<f32>()?.chunks_exact(places * blocks);
         images.zip(columns).for_each(|(image, columns)| add_up(columns, image, &sides));
         Ok(tvec!(made))
+    }
+
+    fn values_decide_shapes(&self) -> bool {
+        true
+    }
+
+    fn mints_symbols(&self) -> bool {
+        true
     }
 }
 

@@ -4,6 +4,7 @@ mod batch_normalization;
 mod celu;
 mod col2im;
 mod deform_conv;
+mod linear_quantisation;
 mod losses;
 mod max_unpool;
 
@@ -11,12 +12,14 @@ use tract_onnx::model::OnnxOpRegister;
 
 #[cfg(test)]
 use super::testing;
-use super::{Built, inputs, kernel, stand_in};
+use super::{Built, at_run, bounded, inputs, kernel, stand_in, unfit};
 
 pub fn register(register: &mut OnnxOpRegister) {
     register.insert("BatchNormalization", batch_normalization::build);
     register.insert("Celu", celu::build);
     register.insert("Col2Im", col2im::build);
+    register.insert("DequantizeLinear", linear_quantisation::build_dequantise);
+    register.insert("QuantizeLinear", linear_quantisation::build_quantise);
     register.insert("DeformConv", deform_conv::build);
     register.insert("NegativeLogLikelihoodLoss", losses::of_log_probabilities);
     register.insert("SoftmaxCrossEntropyLoss", losses::of_scores);

@@ -18,7 +18,6 @@ mod random_like;
 mod reversed;
 mod sequences;
 mod sixteen_bits;
-mod softmax;
 #[cfg(test)]
 mod testing;
 mod upsample;
@@ -42,7 +41,6 @@ pub fn apply(model: &mut ModelProto) {
     lp_pool::expand(model);
     upsample::modernise(model);
     log_softmax::shift(model);
-    softmax::shield(model);
     initial_states::add(model);
     reversed::turn_round(model);
 }

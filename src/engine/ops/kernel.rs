@@ -72,6 +72,11 @@ pub fn typed(kernel: Arc<dyn Kernel>, outputs: &[usize]) -> Box<dyn TypedOp> {
     Box::new(KernelOp { kernel, outputs: outputs.into() })
 }
 
+/// Such an operator, if it is this one.
+pub fn of<K: Kernel>(op: &dyn TypedOp) -> Option<&K> {
+    (&*op.downcast_ref::<KernelOp>()?.kernel as &dyn Any).downcast_ref()
+}
+
 /// Which of an operator's outputs the node has.
 pub fn outputs_of(node: &NodeProto) -> TVec<usize> {
     node.output.iter().enumerate().filter(|(_, name)| !name.is_empty()).map(|(slot, _)| slot).collect()

@@ -12,7 +12,6 @@ use tract_onnx::tract_core::ops::cnn::{Conv, KernelFormat, MaxPool, SumPool};
 use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_core::ops::math::Mul;
 use tract_onnx::tract_core::ops::nn::{Reduce, Reducer};
-use tract_onnx::tract_core::ops::quant::DequantizeLinearF32;
 use tract_onnx::tract_hir::internal::*;
 
 use super::channelwise::Channelwise;
@@ -23,6 +22,7 @@ use super::vector::Simd;
 use super::window::Window;
 use super::{What, Windowed};
 use crate::engine::ops::kernel;
+use crate::engine::ops::quantised::{Dequantise, Quantise};
 
 /// Fewest output channels of a group for which its products are worth it; a group of one channel is no product.
 const MIN_GROUP: usize = 8;
@@ -114,7 +114,8 @@ impl<'a> Rewrite<'a> {
         let last = fact.rank() - 1;
         let pixels = if to_last { &fact.shape[2..] } else { &fact.shape[1..last] };
         // tract makes nothing of a move past axes of size 1, and knows what becomes of a constant.
-        let is_tracts = fact.datum_type != f32::datum_type() || pixels.iter().all(TDim::is_one) || fact.konst.is_some();
+        let is_tracts =
+            !MoveChannels::moves(fact.datum_type) || pixels.iter().all(TDim::is_one) || fact.konst.is_some();
         let op: Box<dyn TypedOp> = match (is_tracts, to_last) {
             (false, _) => kernel::typed(Arc::new(MoveChannels { to_last }), &[0]),
             (true, true) => Box::new(AxisOp::Move(1, last)),
@@ -148,6 +149,15 @@ impl<'a> Rewrite<'a> {
         let is_last = |input: &OutletId| self.last.contains_key(input) && !self.plain.contains_key(input);
         if !node.inputs.iter().any(is_last) || node.outputs.len() != 1 {
             return Ok(false);
+        }
+        if goes_by_one_scale(source, node)? {
+            let mut inputs = tvec![self.last(node.inputs[0])?];
+            for input in &node.inputs[1..] {
+                inputs.push(self.plain(*input)?);
+            }
+            let wire = self.target.wire_node(&node.name, node.op.clone(), &inputs)?[0];
+            self.last.insert(node.id.into(), wire);
+            return Ok(true);
         }
         let rank = source.outlet_fact(node.inputs[0])?.rank();
         let op: Box<dyn TypedOp> = if goes_element_by_element(node) {
@@ -219,7 +229,14 @@ impl<'a> Rewrite<'a> {
 }
 
 fn goes_element_by_element(node: &TypedNode) -> bool {
-    node.op_is::<TypedBinOp>() || node.op_is::<ElementWiseOp>() || node.op_is::<DequantizeLinearF32>()
+    node.op_is::<TypedBinOp>() || node.op_is::<ElementWiseOp>()
+}
+
+/// Whether a node makes quantised values of others or back, all with the same scale and zero point.
+fn goes_by_one_scale(model: &TypedModel, node: &TypedNode) -> TractResult<bool> {
+    let is_one = kernel::of::<Quantise>(&*node.op).is_some() || kernel::of::<Dequantise>(&*node.op).is_some();
+    let parameters = model.node_input_facts(node.id)?;
+    Ok(is_one && parameters.iter().skip(1).all(|fact| fact.shape.volume().is_one()))
 }
 
 /// Ours for a convolution, with what follows it.

@@ -26,6 +26,7 @@ use self::dense::Dense;
 use self::vector::Simd;
 use self::window::{Copied, PLACES, Table, Window};
 use super::kernel::{self, Kernel};
+use super::written::written;
 
 /// What is computed at each place of a window.
 #[derive(Debug, PartialEq)]
@@ -132,13 +133,8 @@ impl Kernel for Windowed {
         ensure!(*image == *self.image(), "an image of another shape");
         let shape: TVec<usize> =
             std::iter::once(*images).chain(self.shape(self.window.places, self.outputs())).collect();
-        // SAFETY: the window's places are all that it has, and each is written.
-        let mut output = unsafe { Tensor::uninitialized::<f32>(&shape)? };
-        self.run(
-            inputs[0].try_as_plain_ram()?.as_slice::<f32>()?,
-            output.try_as_plain_ram_mut()?.as_slice_mut::<f32>()?,
-        );
-        Ok(tvec![output])
+        let values = inputs[0].try_as_plain_ram()?.as_slice::<f32>()?;
+        Ok(tvec![written(&shape, |to| Ok(self.run(values, to)))?])
     }
 
     fn is_same(&self, other: &dyn Kernel) -> bool {

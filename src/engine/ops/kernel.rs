@@ -56,6 +56,11 @@ pub trait Kernel: Any + Debug + Send + Sync {
         false
     }
 
+    /// Whether what it makes of constants is a constant from the beginning, or only when a plan is optimised.
+    fn folds_at_once(&self) -> bool {
+        true
+    }
+
     /// Whether `facts` holds symbols of the operator's own.
     fn mints_symbols(&self) -> bool {
         false
@@ -173,7 +178,7 @@ impl Expansion for KernelOp {
     }
 
     fn runs_out_of_plan(&self) -> bool {
-        !self.kernel.mints_symbols()
+        self.kernel.folds_at_once() && !self.kernel.mints_symbols()
     }
 }
 

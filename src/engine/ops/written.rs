@@ -10,9 +10,17 @@ pub fn written<T: Datum + Copy>(
     shape: &[usize],
     write: impl FnOnce(&mut [T]) -> TractResult<()>,
 ) -> TractResult<Tensor> {
-    ensure!(T::datum_type().is_number(), "any bits are a number, of {:?} they aren't", T::datum_type());
-    // SAFETY: any bits are a value of such a type.
-    let mut tensor = unsafe { Tensor::uninitialized::<T>(shape)? };
+    let mut tensor = unwritten(T::datum_type(), shape)?;
     write(tensor.try_as_plain_ram_mut()?.as_slice_mut::<T>()?)?;
     Ok(tensor)
+}
+
+/// A tensor of numbers that are whatever was in memory: for one that writes all of them.
+///
+/// # Errors
+/// What is no number, and tract's for a shape that memory doesn't hold.
+pub fn unwritten(datum_type: DatumType, shape: &[usize]) -> TractResult<Tensor> {
+    ensure!(datum_type.is_number(), "any bits are a number, of {datum_type:?} they aren't");
+    // SAFETY: any bits are a value of such a type.
+    unsafe { Tensor::uninitialized_dt(datum_type, shape) }
 }

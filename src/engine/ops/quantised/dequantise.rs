@@ -8,7 +8,7 @@ use super::kernel::{Kernel, built};
 use super::{Built, scales, wide, written};
 
 pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
-    built(node, Dequantise { axis: scales::axis(node)? })
+    built(node, Dequantise::new(scales::axis(node)?))
 }
 
 /// Takes whole numbers, a scale and perhaps a zero point, and gives FLOAT.
@@ -48,12 +48,27 @@ impl Kernel for Dequantise {
         }])
     }
 
+    /// A convolution of bytes wants its weights as they are.
+    fn folds_at_once(&self) -> bool {
+        false
+    }
+
     fn axes(&self, inputs: &[&TypedFact], outputs: &[&TypedFact]) -> TractResult<AxesMapping> {
         scales::axes(inputs, outputs)
     }
 }
 
 impl Dequantise {
+    /// For scales along `axis`, where there are several.
+    pub fn new(axis: i64) -> Self {
+        Self { axis }
+    }
+
+    /// The axis whose places may have scales of their own, as the node counts it.
+    pub fn axis(&self) -> i64 {
+        self.axis
+    }
+
     fn dequantised<T: Datum + Copy>(&self, inputs: &[TValue], whole: impl Fn(T) -> i32 + Copy) -> TractResult<Tensor> {
         let x = inputs[0].try_as_plain_ram()?.as_slice::<T>()?;
         let zero_points = match inputs.get(2) {

@@ -25,7 +25,7 @@ pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
         Some(OnnxType::Int16) => Some(DatumType::I16),
         _ => bail!("attribute 'output_dtype' holds {output_type}"),
     };
-    built(node, Quantise { axis: scales::axis(node)?, output })
+    built(node, Quantise::new(scales::axis(node)?, output))
 }
 
 /// Takes FLOAT, a scale and perhaps a zero point.
@@ -82,6 +82,11 @@ impl Kernel for Quantise {
 }
 
 impl Quantise {
+    /// For scales along `axis`, where there are several.
+    pub fn new(axis: i64, output: Option<DatumType>) -> Self {
+        Self { axis, output }
+    }
+
     /// `whole` makes the type's number of one that it holds.
     fn quantised<T: Datum + Copy>(
         &self,

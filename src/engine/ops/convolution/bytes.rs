@@ -28,7 +28,7 @@ pub struct ByteFilters {
 }
 
 /// What makes a quantised value of a sum.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Scaling {
     /// Of each output channel: the scale of the images times that of its weights by that of the result.
     pub factors: Vec<f32>,

@@ -301,7 +301,7 @@ fn convolution(model: &TypedModel, node: &TypedNode, simd: Simd) -> Option<(Wind
     if weights.len() != outputs * each || ![1, outputs].contains(&biases.len()) {
         return None;
     }
-    let tail = Tail::of(model, node.id.into(), outputs);
+    let tail = Tail::of(model, node.id.into(), outputs, 1);
     let bias = |output: usize| biases[output % biases.len()] * tail.factors[output] + tail.terms[output];
     let biases: Vec<f32> = (0..outputs).map(bias).collect();
     for (weights, factor) in weights.chunks_mut(each).zip(&tail.factors) {

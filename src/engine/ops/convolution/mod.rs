@@ -12,6 +12,7 @@ mod channels_last;
 mod channelwise;
 mod dense;
 mod pixels;
+mod products;
 mod quantised;
 mod tail;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use tract_onnx::tract_hir::internal::*;
 pub use self::channels_last::convert;
 use self::channelwise::Channelwise;
 use self::dense::Dense;
+pub use self::products::convert as convert_products;
 use self::vector::Simd;
 use self::window::{Copied, PLACES, Table, Window};
 use super::kernel::{self, Kernel};
@@ -171,6 +173,12 @@ impl<W: AtPlaces> Windowed<W> {
         }
     }
 
+    /// A shape's axes before those of an image, and those.
+    fn split<'a, T>(&self, shape: &'a [T]) -> TractResult<(&'a [T], &'a [T])> {
+        let first = shape.len().checked_sub(self.axes + 1).context("fewer axes than those of an image")?;
+        Ok(shape.split_at(first))
+    }
+
     /// The axes of an image whose channels are last.
     fn shape(&self, sizes: [usize; 2], channels: usize) -> TVec<usize> {
         sizes[2 - self.axes..].iter().copied().chain([channels]).collect()
@@ -203,22 +211,23 @@ impl<W: AtPlaces> Kernel for Windowed<W> {
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         ensure!(inputs.len() == 1, "{} inputs for {}", inputs.len(), self.name);
-        let (images, image) = inputs[0].shape.split_first().context("images have axes")?;
+        let shape = inputs[0].shape.to_tvec();
+        let (images, image) = self.split(&shape)?;
         let expected: TVec<TDim> = self.image().iter().map(|size| size.to_dim()).collect();
         ensure!(*image == *expected, "an image of another shape");
         let [from, to] = self.what.types();
         ensure!(inputs[0].datum_type == from, "an image of {:?} instead of {from:?}", inputs[0].datum_type);
-        let shape = self.shape(self.window.places, self.what.outputs());
-        let shape: TVec<TDim> = std::iter::once(images.clone()).chain(shape.iter().map(|size| size.to_dim())).collect();
+        let places = self.shape(self.window.places, self.what.outputs());
+        let shape: TVec<TDim> = images.iter().cloned().chain(places.iter().map(|size| size.to_dim())).collect();
         Ok(tvec![to.fact(shape)])
     }
 
     fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
-        let (images, image) = inputs[0].shape().split_first().context("images have axes")?;
+        let (images, image) = self.split(inputs[0].shape())?;
         let [from, to] = self.what.types();
         ensure!(*image == *self.image() && inputs[0].datum_type() == from, "an image of another shape or type");
         let shape: TVec<usize> =
-            std::iter::once(*images).chain(self.shape(self.window.places, self.what.outputs())).collect();
+            images.iter().copied().chain(self.shape(self.window.places, self.what.outputs())).collect();
         // The window's places are all that it has, and each is written.
         let mut output = unwritten(to, &shape)?;
         let values = W::Value::of(&inputs[0])?;

@@ -6,8 +6,10 @@ use tract_onnx::tract_hir::internal::*;
 use super::Windowed;
 use super::bytes::{ByteFilters, Bytes, Scaling, Vnni};
 use super::channels_last::Shape;
+use super::products::Matrix;
 use super::tail::{Tail, constant};
 use super::vector::Simd;
+use super::window::Window;
 use crate::engine::ops::kernel;
 use crate::engine::ops::quantised::{Dequantise, Quantise};
 
@@ -34,30 +36,75 @@ pub fn convolution(model: &TypedModel, node: &TypedNode, simd: Simd) -> Option<B
     let vnni = Vnni::ask()?;
     let images = Quantised::made_float(model, *node.inputs.first()?)?;
     let shape = Shape::of(model, node)?;
-    let (scale, zero_point) = images.single()?;
-    let Weights { whole, scales } = Weights::of(model, node.inputs[1], &shape)?;
-    let scales: Vec<f32> = scales.iter().map(|of_weights| scale * of_weights).collect();
+    let Weights { whole, scales } = Weights::of(model, node.inputs[1], [shape.outputs, shape.each()], 0)?;
+    let scales: Vec<f32> = scales.iter().map(|of_weights| images.scale() * of_weights).collect();
     let biases = biases(model, *node.inputs.get(2)?, &scales)?;
-    let tail = Tail::of(model, node.id.into(), shape.outputs);
-    if tail.factors.iter().any(|&factor| factor != 1.0) || tail.terms.iter().any(|&term| term != 0.0) {
-        return None;
-    }
-    let last = only_user(model, tail.end)?;
-    kernel::of::<Quantise>(&*last.op)?;
-    let result = Quantised::parameters(model, last)?;
-    let (by, added) = result.single()?;
-    let output = last.outputs.first()?.fact.datum_type;
-    let (least, most) = range(output)?;
-    // The limits of a Clip are floats; a value rounds to the same whichever comes first.
-    let limits = [(tail.limits[0] / by).max((least - added) as f32), (tail.limits[1] / by).min((most - added) as f32)];
-    let factors = scales.iter().map(|scale| scale / by).collect();
+    let end = End::of(model, node, &scales, 1)?;
     let (over, copied, weights) = shape.over_copy(whole);
-    let input = (images.datum_type, zero_point);
-    let scaling = Scaling { factors, limits, zero_point: added, output };
-    let filters = ByteFilters { weights, biases, groups: shape.groups, taps: over.taps(), input, scaling };
+    let filters = end.filters(&images, weights, biases, (shape.groups, over.taps()))?;
     let op = Windowed::new("QLinearConv", over, Bytes::new(filters, vnni)?, (shape.axes, shape.channels), simd);
-    let nodes = tail.nodes.into_iter().chain([last.id]).collect();
-    Some(Between { op: Windowed { copied, ..op }, from: images.value, to: last.id.into(), nodes })
+    Some(Between { op: Windowed { copied, ..op }, from: images.value, to: end.last.into(), nodes: end.nodes })
+}
+
+/// The same for a product with a matrix.
+pub fn product(model: &TypedModel, node: &TypedNode, matrix: &Matrix, simd: Simd) -> Option<Between> {
+    let vnni = Vnni::ask()?;
+    let images = Quantised::made_float(model, *node.inputs.first()?)?;
+    let Weights { whole, scales } = Weights::of_matrix(model, node.inputs[1], matrix)?;
+    let scales: Vec<f32> = scales.iter().map(|of_weights| images.scale() * of_weights).collect();
+    let end = End::of(model, node, &scales, matrix.rank - 1)?;
+    let filters = end.filters(&images, whole, vec![0; matrix.outputs], (1, 1))?;
+    let op = Windowed::new("QLinearMatMul", Window::point(), Bytes::new(filters, vnni)?, (0, matrix.inputs), simd);
+    Some(Between { op, from: images.value, to: end.last.into(), nodes: end.nodes })
+}
+
+/// What follows, up to a QuantizeLinear.
+struct End {
+    biases: Vec<i32>,
+    scaling: Scaling,
+    last: usize,
+    nodes: Vec<usize>,
+}
+
+impl End {
+    /// For sums in units of these scales, which have their channels along `axis`.
+    fn of(model: &TypedModel, node: &TypedNode, scales: &[f32], axis: usize) -> Option<Self> {
+        let tail = Tail::of(model, node.id.into(), scales.len(), axis);
+        if tail.factors.iter().any(|&factor| factor != 1.0) {
+            return None;
+        }
+        let biases = tail.terms.iter().zip(scales).map(|(term, scale)| whole_number(term / scale));
+        let biases = biases.collect::<Option<_>>()?;
+        let last = only_user(model, tail.end)?;
+        kernel::of::<Quantise>(&*last.op)?;
+        let result = Quantised::parameters(model, last).filter(Quantised::has_one_scale)?;
+        let (by, zero_point) = (result.scale(), result.zero_points[0]);
+        let output = last.outputs.first()?.fact.datum_type;
+        let (least, most) = range(output)?;
+        let limits = [
+            (tail.limits[0] / by).max((least - zero_point) as f32),
+            (tail.limits[1] / by).min((most - zero_point) as f32),
+        ];
+        let factors = scales.iter().map(|scale| scale / by).collect();
+        let nodes = tail.nodes.into_iter().chain([last.id]).collect();
+        Some(Self { biases, scaling: Scaling { factors, limits, zero_point, output }, last: last.id, nodes })
+    }
+
+    /// `biases` are added to those that follow.
+    fn filters(
+        &self,
+        images: &Quantised,
+        weights: Vec<i8>,
+        biases: Vec<i32>,
+        (groups, taps): (usize, usize),
+    ) -> Option<ByteFilters> {
+        let input = (images.datum_type, images.zero_points[0]);
+        range(images.datum_type)?;
+        let biases =
+            biases.iter().zip(&self.biases).map(|(one, other)| one.checked_add(*other)).collect::<Option<_>>()?;
+        let scaling = self.scaling.clone();
+        images.has_one_scale().then_some(ByteFilters { weights, biases, groups, taps, input, scaling })
+    }
 }
 
 /// A quantised value with its constant scales and zero points.
@@ -96,13 +143,13 @@ impl Quantised {
         (are_positive && !is_none).then_some(Self { value, datum_type, scales, zero_points, axis: 0 })
     }
 
-    /// The scale and zero point of a value of bytes that has one of each.
-    fn single(&self) -> Option<(f32, i32)> {
-        let is_known = [DatumType::U8, DatumType::I8, DatumType::F32].contains(&self.datum_type);
-        match (&*self.scales, &*self.zero_points) {
-            ([scale], [zero_point]) if is_known => Some((*scale, *zero_point)),
-            _ => None,
-        }
+    fn has_one_scale(&self) -> bool {
+        self.scales.len() == 1 && self.zero_points.len() == 1
+    }
+
+    /// The first scale, which is all of a value that has one.
+    fn scale(&self) -> f32 {
+        self.scales[0]
     }
 }
 
@@ -115,19 +162,33 @@ struct Weights {
 }
 
 impl Weights {
-    fn of(model: &TypedModel, outlet: OutletId, shape: &Shape) -> Option<Self> {
-        let Quantised { value, datum_type, scales, zero_points, axis } = Quantised::made_float(model, outlet)?;
-        let (outputs, each) = (shape.outputs, shape.each());
-        let by_output = axis == 0 || scales.len() == 1 && zero_points.len() == 1;
+    /// `each` of them for every output, beside one another, whose axis is `along`.
+    fn of(model: &TypedModel, outlet: OutletId, [outputs, each]: [usize; 2], along: i64) -> Option<Self> {
+        let quantised = Quantised::made_float(model, outlet)?;
+        let weights = whole_numbers(&*constant(model, quantised.value, MAX_STEPS)?)?;
+        quantised.weights(&weights, [outputs, each], along)
+    }
+
+    fn of_matrix(model: &TypedModel, outlet: OutletId, matrix: &Matrix) -> Option<Self> {
+        let quantised = Quantised::made_float(model, outlet)?;
+        let weights = whole_numbers(&*constant(model, quantised.value, MAX_STEPS)?)?;
+        let along = if matrix.by_output { 0 } else { 1 };
+        quantised.weights(&matrix.ordered(&weights), [matrix.outputs, matrix.inputs], along)
+    }
+}
+
+impl Quantised {
+    /// These numbers as weights.
+    fn weights(&self, numbers: &[i32], [outputs, each]: [usize; 2], along: i64) -> Option<Weights> {
+        let Self { datum_type, scales, zero_points, axis, .. } = self;
+        let by_output = *axis == along || self.has_one_scale();
         let fits = [scales.len(), zero_points.len()].iter().all(|count| [1, outputs].contains(count));
-        let is_byte = [DatumType::U8, DatumType::I8].contains(&datum_type);
-        let weights = whole_numbers(&*constant(model, value, MAX_STEPS)?)?;
-        if !by_output || !fits || !is_byte || weights.len() != outputs * each {
+        if !by_output || !fits || range(*datum_type).is_none() || numbers.len() != outputs * each {
             return None;
         }
-        let less = |(at, weight): (usize, &i32)| i8::try_from(weight - zero_points[at / each % zero_points.len()]).ok();
-        let whole = weights.iter().enumerate().map(less).collect::<Option<_>>()?;
-        Some(Self { whole, scales: (0..outputs).map(|output| scales[output % scales.len()]).collect() })
+        let less = |(at, number): (usize, &i32)| i8::try_from(number - zero_points[at / each % zero_points.len()]).ok();
+        let whole = numbers.iter().enumerate().map(less).collect::<Option<_>>()?;
+        Some(Weights { whole, scales: (0..outputs).map(|output| scales[output % scales.len()]).collect() })
     }
 }
 

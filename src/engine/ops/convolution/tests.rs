@@ -1,6 +1,7 @@
 //! Our convolutions against sums written out, and our poolings against tract's, with each vector that the processor has.
 
 mod bytes;
+mod products;
 
 use proptest::prelude::*;
 use tract_onnx::tract_core::ops::array::TypedConcat;

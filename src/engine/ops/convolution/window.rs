@@ -34,6 +34,12 @@ pub struct Window {
 }
 
 impl Window {
+    /// Of one place that sees one pixel: each is an image.
+    pub fn point() -> Self {
+        let ([one, none], is_padded) = ([[1; 2], [0; 2]], false);
+        Self { image: one, places: one, taps: one, strides: one, dilations: one, before: none, is_padded, run: 1 }
+    }
+
     /// The window of a convolution or pooling over images of this shape, batch and channels first. `None` where it is not
     /// one over one or two axes, or is too large.
     pub fn new(spec: &PoolSpec, shape: &[usize]) -> Option<Self> {

@@ -323,15 +323,21 @@ fn metrics_are_named_in_one_room() {
 }
 
 /// Where there is unsafe code, and what for.
-const UNSAFE: [(&str, &str); 9] = [
+const UNSAFE: [(&str, &str); 12] = [
     ("engine/onnxruntime/convert.rs", "a tensor's bytes are lent to the library, and its outputs are copied once"),
     ("engine/onnxruntime/memory.rs", "the C library's call that gives freed memory back"),
+    (
+        "engine/ops/convolution/bytes_dense.rs",
+        "instructions that the processor was found to have, pointers as in dense.rs",
+    ),
+    ("engine/ops/convolution/bytes_depthwise.rs", "the same"),
     ("engine/ops/convolution/channelwise.rs", "vectors are read behind pointers that window.rs keeps within images"),
     ("engine/ops/convolution/dense.rs", "the same, and weights in the order in which they are packed"),
-    ("engine/ops/convolution/mod.rs", "a tensor that is about to be written isn't filled with zeros before"),
     ("engine/ops/convolution/vector.rs", "instructions that the processor was found to have"),
     ("engine/ops/convolution/window.rs", "the loop over places is compiled for the vectors that the processor has"),
     ("engine/ops/ml/dense.rs", "calls what is compiled for AVX2, where the processor has it"),
+    ("engine/ops/wide.rs", "the same"),
+    ("engine/ops/written.rs", "a tensor that is about to be written isn't filled with zeros before"),
     ("engine/tract/convert.rs", "a tensor's bytes become the engine's in one copy"),
 ];
 

@@ -20,7 +20,6 @@ mod reversed;
 mod scan_8;
 mod sequences;
 mod sixteen_bits;
-mod softmax;
 mod strided_same;
 #[cfg(test)]
 mod testing;
@@ -50,7 +49,6 @@ pub fn apply(model: &mut ModelProto) {
     transposed_same::write_out(model);
     upsample::modernise(model);
     log_softmax::shift(model);
-    softmax::shield(model);
     initial_states::add(model);
     reversed::turn_round(model);
     nested_scans::fence(model);

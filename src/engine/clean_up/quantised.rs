@@ -31,10 +31,17 @@ pub const OPERATORS: [&str; 12] = [
     "QLinearWhere",
 ];
 
+/// ONNX's own quantised convolution, which tract computes pixel by pixel.
+const CONVOLUTION: &str = "QLinearConv";
+
 /// Replaces them wherever they occur.
 pub fn expand(model: &mut ModelProto) {
-    let concerned = |node: &NodeProto| node.domain == DOMAIN && OPERATORS.contains(&node.op_type.as_str());
+    let concerned = |node: &NodeProto| match node.op_type.as_str() {
+        CONVOLUTION => node.domain != DOMAIN || int_of(node, "channels_last").unwrap_or(0) == 0,
+        name => node.domain == DOMAIN && OPERATORS.contains(&name),
+    };
     edit::replace_nodes(model, concerned, |node, steps| match node.op_type.as_str() {
+        CONVOLUTION => convolution(node, steps),
         "DynamicQuantizeLSTM" => lstm(node, steps),
         "QGemm" => gemm(node, steps),
         "MatMulIntegerToFloat" => mat_mul(node, steps),
@@ -150,6 +157,22 @@ fn gemm(node: &NodeProto, steps: &mut Steps) -> Option<()> {
         _ => return None,
     }
     Some(())
+}
+
+/// `QLinearConv`: weights may have a scale for each output channel, and the bias counts in steps of x's scale by theirs. The engine
+/// puts the three together again (see `ops::convolution`).
+fn convolution(node: &NodeProto, steps: &mut Steps) -> Option<()> {
+    let (x, w) = (Quantised::at(node, 0)?, Quantised::at(node, 3)?);
+    let by_output = || vec![edit::int("axis", 0)];
+    let mut inputs =
+        vec![x.dequantised(steps), steps.add("DequantizeLinear", &[w.value, w.scale, w.zero_point], by_output())];
+    if let Some(bias) = input(node, 8) {
+        let scale = steps.add("Mul", &[x.scale, w.scale], vec![]);
+        inputs.push(steps.add("DequantizeLinear", &[bias, &scale], by_output()));
+    }
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    let result = steps.add("Conv", &inputs, attributes(node));
+    quantise(&result, node, steps, 6)
 }
 
 /// `MatMulIntegerToFloat`: A, B, their scales, their zero points and a bias in FLOAT, the last three optional.

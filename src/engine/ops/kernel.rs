@@ -61,6 +61,11 @@ pub trait Kernel: Any + Debug + Send + Sync {
         false
     }
 
+    /// Whether what it makes of constants is a constant from the beginning, or only when a plan is optimised.
+    fn folds_at_once(&self) -> bool {
+        true
+    }
+
     /// Whether `facts` holds symbols of the operator's own.
     fn mints_symbols(&self) -> bool {
         false
@@ -75,6 +80,11 @@ pub fn built(node: &NodeProto, kernel: impl Kernel) -> Built {
 /// The typed form of an operator that casts no input and gives these of its outputs.
 pub fn typed(kernel: Arc<dyn Kernel>, outputs: &[usize]) -> Box<dyn TypedOp> {
     Box::new(KernelOp { kernel, outputs: outputs.into() })
+}
+
+/// Such an operator, if it is this one.
+pub fn of<K: Kernel>(op: &dyn TypedOp) -> Option<&K> {
+    (&*op.downcast_ref::<KernelOp>()?.kernel as &dyn Any).downcast_ref()
 }
 
 /// Which of an operator's outputs the node has.
@@ -176,7 +186,7 @@ impl Expansion for KernelOp {
     }
 
     fn runs_out_of_plan(&self) -> bool {
-        !self.kernel.mints_symbols()
+        self.kernel.folds_at_once() && !self.kernel.mints_symbols()
     }
 }
 

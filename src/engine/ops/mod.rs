@@ -20,12 +20,15 @@ mod kernel;
 mod math;
 mod ml;
 mod nn;
+mod quantised;
 mod recurrence;
 mod stand_in;
 #[cfg(test)]
 pub mod testing;
 mod text;
 mod unfit;
+mod wide;
+mod written;
 
 use tract_onnx::model::OnnxOpRegister;
 use tract_onnx::tract_hir::internal::{InferenceOp, TractResult, TypedOp};
@@ -46,6 +49,7 @@ pub fn register(register: &mut OnnxOpRegister) {
     math::register(register);
     nn::register(register);
     attention::register(register);
+    quantised::register(register);
     recurrence::register(register);
     register.insert("Expand", at_run::build_expand);
     register.insert("HeadgateBarrier", for_passes::barrier);

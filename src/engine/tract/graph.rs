@@ -136,7 +136,8 @@ impl Graph {
         })
     }
 
-    fn plan(&self, mut model: TypedModel) -> TractResult<Plan> {
+    fn plan(&self, model: TypedModel) -> TractResult<Plan> {
+        let mut model = convolution::convert_products(model)?;
         begin_anew(&mut model);
         plain_outputs(&mut model)?;
         let mut model = model.into_optimized()?;

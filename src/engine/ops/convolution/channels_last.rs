@@ -12,7 +12,6 @@ use tract_onnx::tract_core::ops::cnn::{Conv, KernelFormat, MaxPool, SumPool};
 use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_core::ops::math::Mul;
 use tract_onnx::tract_core::ops::nn::{Reduce, Reducer};
-use tract_onnx::tract_core::ops::quant::DequantizeLinearF32;
 use tract_onnx::tract_hir::internal::*;
 
 use super::channelwise::Channelwise;
@@ -20,9 +19,10 @@ use super::dense::{Dense, Filters};
 use super::pixels::{MoveChannels, SumOfPixels, TimesPixel};
 use super::tail::{Tail, known};
 use super::vector::Simd;
-use super::window::Window;
-use super::{What, Windowed};
+use super::window::{Copied, Window};
+use super::{What, Windowed, quantised};
 use crate::engine::ops::kernel;
+use crate::engine::ops::quantised::{Dequantise, Quantise};
 
 /// Fewest output channels of a group for which its products are worth it; a group of one channel is no product.
 const MIN_GROUP: usize = 8;
@@ -114,7 +114,8 @@ impl<'a> Rewrite<'a> {
         let last = fact.rank() - 1;
         let pixels = if to_last { &fact.shape[2..] } else { &fact.shape[1..last] };
         // tract makes nothing of a move past axes of size 1, and knows what becomes of a constant.
-        let is_tracts = fact.datum_type != f32::datum_type() || pixels.iter().all(TDim::is_one) || fact.konst.is_some();
+        let is_tracts =
+            !MoveChannels::moves(fact.datum_type) || pixels.iter().all(TDim::is_one) || fact.konst.is_some();
         let op: Box<dyn TypedOp> = match (is_tracts, to_last) {
             (false, _) => kernel::typed(Arc::new(MoveChannels { to_last }), &[0]),
             (true, true) => Box::new(AxisOp::Move(1, last)),
@@ -125,6 +126,13 @@ impl<'a> Rewrite<'a> {
 
     /// Puts ours in the place of a convolution and what follows it; false where it is none of ours.
     fn convolve(&mut self, node: &TypedNode) -> TractResult<bool> {
+        if let Some(quantised::Between { op, from, to, nodes }) = quantised::convolution(self.source, node, self.simd) {
+            let input = if op.copied.is_some() { self.plain(from)? } else { self.last(from)? };
+            let wire = self.target.wire_node(&node.name, op.typed(), &[input])?[0];
+            self.last.insert(to, wire);
+            self.taken.extend(nodes);
+            return Ok(true);
+        }
         let Some((op, tail)) = convolution(self.source, node, self.simd) else { return Ok(false) };
         let input = if op.copied.is_some() { self.plain(node.inputs[0])? } else { self.last(node.inputs[0])? };
         let wire = self.target.wire_node(&node.name, op.typed(), &[input])?[0];
@@ -148,6 +156,15 @@ impl<'a> Rewrite<'a> {
         let is_last = |input: &OutletId| self.last.contains_key(input) && !self.plain.contains_key(input);
         if !node.inputs.iter().any(is_last) || node.outputs.len() != 1 {
             return Ok(false);
+        }
+        if goes_by_one_scale(source, node)? {
+            let mut inputs = tvec![self.last(node.inputs[0])?];
+            for input in &node.inputs[1..] {
+                inputs.push(self.plain(*input)?);
+            }
+            let wire = self.target.wire_node(&node.name, node.op.clone(), &inputs)?[0];
+            self.last.insert(node.id.into(), wire);
+            return Ok(true);
         }
         let rank = source.outlet_fact(node.inputs[0])?.rank();
         let op: Box<dyn TypedOp> = if goes_element_by_element(node) {
@@ -219,56 +236,90 @@ impl<'a> Rewrite<'a> {
 }
 
 fn goes_element_by_element(node: &TypedNode) -> bool {
-    node.op_is::<TypedBinOp>() || node.op_is::<ElementWiseOp>() || node.op_is::<DequantizeLinearF32>()
+    node.op_is::<TypedBinOp>() || node.op_is::<ElementWiseOp>()
+}
+
+/// Whether a node makes quantised values of others or back, all with the same scale and zero point.
+fn goes_by_one_scale(model: &TypedModel, node: &TypedNode) -> TractResult<bool> {
+    let is_one = kernel::of::<Quantise>(&*node.op).is_some() || kernel::of::<Dequantise>(&*node.op).is_some();
+    let parameters = model.node_input_facts(node.id)?;
+    Ok(is_one && parameters.iter().skip(1).all(|fact| fact.shape.volume().is_one()))
+}
+
+/// What is the same in a convolution of FP32 and in one of bytes.
+pub struct Shape {
+    pub window: Window,
+    /// The axes between the batch and the channels.
+    pub axes: usize,
+    pub channels: usize,
+    pub outputs: usize,
+    pub groups: usize,
+    pub is_depthwise: bool,
+}
+
+impl Shape {
+    /// `None` where it is none of ours.
+    pub fn of(model: &TypedModel, node: &TypedNode) -> Option<Self> {
+        let op = node.op_as::<Conv>()?;
+        let (window, axes) = window(model, node, &op.pool_spec)?;
+        let (channels, outputs, groups) = (op.input_channels(), op.output_channels(), op.group);
+        let is_depthwise = groups > 1 && groups == channels && groups == outputs;
+        let fits = groups > 0 && channels.is_multiple_of(groups) && outputs.is_multiple_of(groups);
+        let is_ours = op.q_params.is_none()
+            && op.kernel_fmt == KernelFormat::OIHW
+            && fits
+            && (groups == 1 || is_depthwise || outputs / groups >= MIN_GROUP);
+        is_ours.then_some(Self { window, axes, channels, outputs, groups, is_depthwise })
+    }
+
+    /// Weights of an output channel.
+    pub fn each(&self) -> usize {
+        self.channels / self.groups * self.window.taps()
+    }
+
+    /// The window over a copy of images of few channels, where that is worth it, with the weights for it.
+    pub fn over_copy<T: Copy>(&self, weights: Vec<T>) -> (Window, Option<Copied>, Vec<T>) {
+        let (channels, each) = (self.channels, self.each());
+        match self.window.over_copy(channels).filter(|_| self.groups == 1) {
+            None => (self.window.clone(), None, weights),
+            Some((over, copied)) => {
+                let rows = over.taps();
+                let weights = with_rows_as_taps(&weights, channels, [rows, each / channels / rows]);
+                (over, Some(copied), weights)
+            }
+        }
+    }
 }
 
 /// Ours for a convolution, with what follows it.
-fn convolution(model: &TypedModel, node: &TypedNode, simd: Simd) -> Option<(Windowed, Tail)> {
-    let op = node.op_as::<Conv>()?;
-    let (window, axes) = window(model, node, &op.pool_spec)?;
-    let (channels, outputs) = (op.input_channels(), op.output_channels());
-    let is_depthwise = op.group > 1 && op.group == channels && op.group == outputs;
-    let fits = op.group > 0 && channels.is_multiple_of(op.group) && outputs.is_multiple_of(op.group);
-    if op.q_params.is_some()
-        || op.kernel_fmt != KernelFormat::OIHW
-        || !fits
-        || !(op.group == 1 || is_depthwise || outputs / op.group >= MIN_GROUP)
-    {
-        return None;
-    }
+fn convolution(model: &TypedModel, node: &TypedNode, simd: Simd) -> Option<(Windowed<What>, Tail)> {
+    let shape = Shape::of(model, node)?;
+    let Shape { axes, channels, outputs, groups, .. } = shape;
     let (weights, biases) = (known(model, node.inputs[1])?, known(model, *node.inputs.get(2)?)?);
     let (mut weights, biases) = (floats(&weights)?.to_vec(), floats(&biases)?);
-    let each = channels / op.group * window.taps();
+    let each = shape.each();
     if weights.len() != outputs * each || ![1, outputs].contains(&biases.len()) {
         return None;
     }
-    let tail = Tail::of(model, node.id.into(), outputs);
+    let tail = Tail::of(model, node.id.into(), outputs, 1);
     let bias = |output: usize| biases[output % biases.len()] * tail.factors[output] + tail.terms[output];
     let biases: Vec<f32> = (0..outputs).map(bias).collect();
     for (weights, factor) in weights.chunks_mut(each).zip(&tail.factors) {
         weights.iter_mut().for_each(|weight| *weight *= factor);
     }
     let name = "Conv";
-    if is_depthwise {
+    if shape.is_depthwise {
         let what = What::Channelwise(Channelwise::weighted(&weights, &biases, tail.limits));
-        return Some((Windowed::new(name, window, what, (axes, channels), simd), tail));
+        return Some((Windowed::new(name, shape.window, what, (axes, channels), simd), tail));
     }
-    let (over, copied) = match window.over_copy(channels).filter(|_| op.group == 1) {
-        None => (window, None),
-        Some((over, copied)) => {
-            let rows = over.taps();
-            weights = with_rows_as_taps(&weights, channels, [rows, each / channels / rows]);
-            (over, Some(copied))
-        }
-    };
-    let filters =
-        Filters { weights: &weights, biases: &biases, groups: op.group, taps: over.taps(), limits: tail.limits };
+    let (over, copied, weights) = shape.over_copy(weights);
+    let filters = Filters { weights: &weights, biases: &biases, groups, taps: over.taps(), limits: tail.limits };
     let what = What::Dense(Dense::new(&filters, simd));
     Some((Windowed { copied, ..Windowed::new(name, over, what, (axes, channels), simd) }, tail))
 }
 
 /// Weights in the order of output channel, channel, row and column in that of output channel, column, channel and row.
-fn with_rows_as_taps(weights: &[f32], channels: usize, [rows, columns]: [usize; 2]) -> Vec<f32> {
+fn with_rows_as_taps<T: Copy>(weights: &[T], channels: usize, [rows, columns]: [usize; 2]) -> Vec<T> {
     let mut ordered = Vec::with_capacity(weights.len());
     for filter in weights.chunks_exact(channels * rows * columns) {
         for (column, channel) in (0..columns).flat_map(|column| (0..channels).map(move |channel| (column, channel))) {
@@ -279,7 +330,7 @@ fn with_rows_as_taps(weights: &[f32], channels: usize, [rows, columns]: [usize; 
 }
 
 /// Ours for a pooling.
-fn pooling(model: &TypedModel, node: &TypedNode, simd: Simd) -> Option<Windowed> {
+fn pooling(model: &TypedModel, node: &TypedNode, simd: Simd) -> Option<Windowed<What>> {
     let (name, spec) = match (node.op_as::<MaxPool>(), node.op_as::<SumPool>()) {
         (Some(op), _) if node.outputs.len() == 1 => ("MaxPool", &op.pool_spec),
         (_, Some(op)) => ("AveragePool", &op.pool_spec),

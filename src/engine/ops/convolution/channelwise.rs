@@ -52,12 +52,16 @@ impl Channelwise {
         if self.step == Step::Max { f32::NEG_INFINITY } else { 0.0 }
     }
 
+    pub fn channels(&self) -> usize {
+        self.start.len()
+    }
+
     pub fn held_bytes(&self) -> u64 {
         (self.weights.len() * size_of::<f32>()) as u64
     }
 
     /// Computes places whose taps are in the table; `to` holds as many rows of all channels, at most [`PLACES`].
-    pub fn run(&self, simd: Simd, table: &Table<'_>, to: &mut [f32]) {
+    pub fn run(&self, simd: Simd, table: &Table<'_, f32>, to: &mut [f32]) {
         let (channels, taps) = (self.start.len(), table.taps());
         let places = to.len() / channels;
         assert!(channels <= table.readable() && places <= PLACES && places * channels == to.len());

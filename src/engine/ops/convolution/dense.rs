@@ -78,7 +78,7 @@ impl Dense {
     }
 
     /// Computes places whose taps are in the table; `to` holds as many rows of all output channels, at most [`PLACES`].
-    pub fn run(&self, simd: Simd, table: &Table<'_>, to: &mut [f32]) {
+    pub fn run(&self, simd: Simd, table: &Table<'_, f32>, to: &mut [f32]) {
         assert!(table.taps() == self.taps && self.groups * self.channels <= table.readable());
         let places = to.len() / self.outputs;
         assert!(places <= PLACES && places * self.outputs == to.len());

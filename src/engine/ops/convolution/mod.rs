@@ -5,10 +5,15 @@
 //! beside one another (`channels_last` changes the graph so), which vectors then go along, take the places of all images of
 //! a batch as the rows of one product, read the patches where they lie, and clip what they give on its way out.
 
+mod bytes;
+mod bytes_dense;
+mod bytes_depthwise;
 mod channels_last;
 mod channelwise;
 mod dense;
 mod pixels;
+mod products;
+mod quantised;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -16,6 +21,7 @@ mod vector;
 mod window;
 
 use std::any::Any;
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use tract_onnx::tract_hir::internal::*;
@@ -23,11 +29,61 @@ use tract_onnx::tract_hir::internal::*;
 pub use self::channels_last::convert;
 use self::channelwise::Channelwise;
 use self::dense::Dense;
+pub use self::products::convert as convert_products;
 use self::vector::Simd;
 use self::window::{Copied, PLACES, Table, Window};
 use super::kernel::{self, Kernel};
+use super::written::unwritten;
 
-/// What is computed at each place of a window.
+/// What is computed at each place of a window, and of which values.
+trait AtPlaces: Debug + PartialEq + Send + Sync + 'static {
+    type Value: Pixel;
+
+    /// The types of what it takes and gives.
+    fn types(&self) -> [DatumType; 2];
+    /// Channels that it gives.
+    fn outputs(&self) -> usize;
+    /// What a tap beside the image sees.
+    fn beside(&self) -> Self::Value;
+    /// Computes the places that the table has looked up, from the `first` on; `to` holds all channels of each.
+    fn run(&self, simd: Simd, table: &Table<'_, Self::Value>, first: usize, to: &mut [Self::Value]);
+    fn held_bytes(&self) -> u64;
+    /// Values beyond a tap's that are read with it.
+    const SLACK: usize;
+}
+
+/// A value of an image: a float, or the byte of a quantised value.
+trait Pixel: Copy + Debug + PartialEq + Send + Sync + 'static {
+    fn of(tensor: &Tensor) -> TractResult<&[Self]>;
+    /// Has `write` write a tensor's values.
+    fn write(tensor: &mut Tensor, write: impl FnOnce(&mut [Self])) -> TractResult<()>;
+}
+
+impl Pixel for f32 {
+    fn of(tensor: &Tensor) -> TractResult<&[Self]> {
+        tensor.try_as_plain_ram()?.as_slice()
+    }
+
+    fn write(tensor: &mut Tensor, write: impl FnOnce(&mut [Self])) -> TractResult<()> {
+        write(tensor.try_as_plain_ram_mut()?.as_slice_mut()?);
+        Ok(())
+    }
+}
+
+impl Pixel for u8 {
+    fn of(tensor: &Tensor) -> TractResult<&[Self]> {
+        ensure!(tensor.is_plain_ram() && tensor.datum_type().size_of() == 1);
+        Ok(tensor.as_bytes())
+    }
+
+    fn write(tensor: &mut Tensor, write: impl FnOnce(&mut [Self])) -> TractResult<()> {
+        ensure!(tensor.is_plain_ram() && tensor.datum_type().size_of() == 1);
+        write(tensor.as_bytes_mut());
+        Ok(())
+    }
+}
+
+/// What is computed of FP32.
 #[derive(Debug, PartialEq)]
 enum What {
     Dense(Dense),
@@ -36,29 +92,70 @@ enum What {
     Average(Channelwise, Vec<f32>),
 }
 
+impl AtPlaces for What {
+    type Value = f32;
+
+    const SLACK: usize = 0;
+
+    fn types(&self) -> [DatumType; 2] {
+        [DatumType::F32; 2]
+    }
+
+    fn outputs(&self) -> usize {
+        match self {
+            Self::Dense(dense) => dense.outputs(),
+            Self::Channelwise(what) | Self::Average(what, _) => what.channels(),
+        }
+    }
+
+    fn beside(&self) -> f32 {
+        match self {
+            Self::Channelwise(what) => what.beside(),
+            _ => 0.0,
+        }
+    }
+
+    fn run(&self, simd: Simd, table: &Table<'_, f32>, first: usize, to: &mut [f32]) {
+        match self {
+            Self::Dense(dense) => dense.run(simd, table, to),
+            Self::Channelwise(what) | Self::Average(what, _) => what.run(simd, table, to),
+        }
+        if let Self::Average(_, factors) = self {
+            for (place, to) in to.chunks_mut(self.outputs()).enumerate() {
+                let factor = factors[(first + place) % factors.len()];
+                to.iter_mut().for_each(|sum| *sum *= factor);
+            }
+        }
+    }
+
+    fn held_bytes(&self) -> u64 {
+        match self {
+            Self::Dense(dense) => dense.held_bytes(),
+            Self::Channelwise(what) => what.held_bytes(),
+            Self::Average(..) => 0,
+        }
+    }
+}
+
 /// A convolution or pooling of images that have their channels last: batch, height and width, or batch and length.
 #[derive(Debug, PartialEq)]
-struct Windowed {
+struct Windowed<W: AtPlaces> {
     name: &'static str,
     window: Window,
     /// For images that have their channels first: how they are copied to where the window sees them.
     copied: Option<Copied>,
-    what: What,
+    what: W,
     /// The axes between the batch and the channels.
     axes: usize,
     channels: usize,
     /// The pixels that a tap beside the image sees.
-    beside: Vec<f32>,
+    beside: Vec<W::Value>,
     simd: Simd,
 }
 
-impl Windowed {
-    fn new(name: &'static str, window: Window, what: What, (axes, channels): (usize, usize), simd: Simd) -> Self {
-        let beside = match &what {
-            What::Channelwise(what) => what.beside(),
-            _ => 0.0,
-        };
-        let beside = vec![beside; window.run() * channels];
+impl<W: AtPlaces> Windowed<W> {
+    fn new(name: &'static str, window: Window, what: W, (axes, channels): (usize, usize), simd: Simd) -> Self {
+        let beside = vec![what.beside(); window.run() * channels + W::SLACK];
         Self { name, window, copied: None, what, axes, channels, beside, simd }
     }
 
@@ -76,68 +173,65 @@ impl Windowed {
         }
     }
 
+    /// A shape's axes before those of an image, and those.
+    fn split<'a, T>(&self, shape: &'a [T]) -> TractResult<(&'a [T], &'a [T])> {
+        let first = shape.len().checked_sub(self.axes + 1).context("fewer axes than those of an image")?;
+        Ok(shape.split_at(first))
+    }
+
     /// The axes of an image whose channels are last.
     fn shape(&self, sizes: [usize; 2], channels: usize) -> TVec<usize> {
         sizes[2 - self.axes..].iter().copied().chain([channels]).collect()
     }
 
-    fn outputs(&self) -> usize {
-        match &self.what {
-            What::Dense(dense) => dense.outputs(),
-            _ => self.channels,
-        }
-    }
-
-    fn run(&self, values: &[f32], to: &mut [f32]) {
-        let outputs = self.outputs();
-        let copy = self.copied.as_ref().map(|copied| copied.of(values));
+    fn run(&self, values: &[W::Value], to: &mut [W::Value]) {
+        let outputs = self.what.outputs();
+        let copy = match &self.copied {
+            Some(copied) => Some(copied.of(values, self.what.beside(), W::SLACK)),
+            None if W::SLACK > 0 && !self.channels.is_multiple_of(W::SLACK + 1) => {
+                Some(values.iter().copied().chain(std::iter::repeat_n(self.what.beside(), W::SLACK)).collect())
+            }
+            None => None,
+        };
         let values = copy.as_deref().unwrap_or(values);
-        let mut table = Table::new(&self.window, values, &self.beside);
+        let mut table = Table::new(&self.window, values, &self.beside, self.channels);
         let end = to.len() / outputs;
         for (chunk, to) in to.chunks_mut(PLACES * outputs).enumerate() {
             let first = chunk * PLACES;
             table.look_up(self.simd, first, end);
-            match &self.what {
-                What::Dense(dense) => dense.run(self.simd, &table, to),
-                What::Channelwise(what) | What::Average(what, _) => what.run(self.simd, &table, to),
-            }
-            if let What::Average(_, factors) = &self.what {
-                for (place, to) in to.chunks_mut(outputs).enumerate() {
-                    let factor = factors[(first + place) % factors.len()];
-                    to.iter_mut().for_each(|sum| *sum *= factor);
-                }
-            }
+            self.what.run(self.simd, &table, first, to);
         }
     }
 }
 
-impl Kernel for Windowed {
+impl<W: AtPlaces> Kernel for Windowed<W> {
     fn name(&self) -> &'static str {
         self.name
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         ensure!(inputs.len() == 1, "{} inputs for {}", inputs.len(), self.name);
-        let (images, image) = inputs[0].shape.split_first().context("images have axes")?;
+        let shape = inputs[0].shape.to_tvec();
+        let (images, image) = self.split(&shape)?;
         let expected: TVec<TDim> = self.image().iter().map(|size| size.to_dim()).collect();
         ensure!(*image == *expected, "an image of another shape");
-        ensure!(inputs[0].datum_type == f32::datum_type());
-        let shape = self.shape(self.window.places, self.outputs());
-        let shape: TVec<TDim> = std::iter::once(images.clone()).chain(shape.iter().map(|size| size.to_dim())).collect();
-        Ok(tvec![f32::fact(shape)])
+        let [from, to] = self.what.types();
+        ensure!(inputs[0].datum_type == from, "an image of {:?} instead of {from:?}", inputs[0].datum_type);
+        let places = self.shape(self.window.places, self.what.outputs());
+        let shape: TVec<TDim> = images.iter().cloned().chain(places.iter().map(|size| size.to_dim())).collect();
+        Ok(tvec![to.fact(shape)])
     }
 
     fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
-        let (images, image) = inputs[0].shape().split_first().context("images have axes")?;
-        ensure!(*image == *self.image(), "an image of another shape");
+        let (images, image) = self.split(inputs[0].shape())?;
+        let [from, to] = self.what.types();
+        ensure!(*image == *self.image() && inputs[0].datum_type() == from, "an image of another shape or type");
         let shape: TVec<usize> =
-            std::iter::once(*images).chain(self.shape(self.window.places, self.outputs())).collect();
-        // SAFETY: the window's places are all that it has, and each is written.
-        let mut output = unsafe { Tensor::uninitialized::<f32>(&shape)? };
-        self.run(
-            inputs[0].try_as_plain_ram()?.as_slice::<f32>()?,
-            output.try_as_plain_ram_mut()?.as_slice_mut::<f32>()?,
-        );
+            images.iter().copied().chain(self.shape(self.window.places, self.what.outputs())).collect();
+        // The window's places are all that it has, and each is written.
+        let mut output = unwritten(to, &shape)?;
+        let values = W::Value::of(&inputs[0])?;
+        W::Value::write(&mut output, |to| self.run(values, to))?;
         Ok(tvec![output])
     }
 
@@ -146,10 +240,6 @@ impl Kernel for Windowed {
     }
 
     fn held_bytes(&self) -> u64 {
-        match &self.what {
-            What::Dense(dense) => dense.held_bytes(),
-            What::Channelwise(what) => what.held_bytes(),
-            What::Average(..) => 0,
-        }
+        self.what.held_bytes()
     }
 }

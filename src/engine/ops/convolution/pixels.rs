@@ -4,6 +4,7 @@
 use tract_onnx::tract_hir::internal::*;
 
 use crate::engine::ops::kernel::Kernel;
+use crate::engine::ops::written::written;
 
 /// Rows and columns that are transposed together, so that they stay in the first cache.
 const TILE: usize = 16;
@@ -28,7 +29,8 @@ impl Kernel for MoveChannels {
     }
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        Ok(tvec![f32::fact(self.moved(&inputs[0].shape.to_tvec())?)])
+        ensure!(Self::moves(inputs[0].datum_type), "images of {:?}", inputs[0].datum_type);
+        Ok(tvec![inputs[0].datum_type.fact(self.moved(&inputs[0].shape.to_tvec())?)])
     }
 
     fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
@@ -37,16 +39,21 @@ impl Kernel for MoveChannels {
         let channels = if self.to_last { shape[1] } else { last };
         let pixels = image / channels.max(1);
         let [rows, columns] = if self.to_last { [channels, pixels] } else { [pixels, channels] };
-        let from = floats(&inputs[0])?;
-        let mut moved = vec![0.0; from.len()];
-        for (from, to) in from.chunks_exact(image.max(1)).zip(moved.chunks_exact_mut(image.max(1))) {
-            transpose(from, to, rows, columns);
-        }
-        Ok(tvec![tensor(&self.moved(shape)?, moved)?])
+        let moved = self.moved(shape)?;
+        Ok(tvec![match inputs[0].datum_type() {
+            DatumType::U8 => transposed::<u8>(&inputs[0], [rows, columns], &moved)?,
+            DatumType::I8 => transposed::<i8>(&inputs[0], [rows, columns], &moved)?,
+            _ => transposed::<f32>(&inputs[0], [rows, columns], &moved)?,
+        }])
     }
 }
 
 impl MoveChannels {
+    /// Whether it moves values of this type.
+    pub fn moves(datum_type: DatumType) -> bool {
+        [DatumType::F32, DatumType::U8, DatumType::I8].contains(&datum_type)
+    }
+
     fn moved<T: Clone>(&self, shape: &[T]) -> TractResult<TVec<T>> {
         ensure!(shape.len() > 2, "{} axes are not those of images", shape.len());
         let mut moved: TVec<T> = shape.into();
@@ -59,7 +66,17 @@ impl MoveChannels {
     }
 }
 
-fn transpose(from: &[f32], to: &mut [f32], rows: usize, columns: usize) {
+/// Images of these rows and columns, each transposed.
+fn transposed<T: Datum + Copy>(images: &TValue, [rows, columns]: [usize; 2], shape: &[usize]) -> TractResult<Tensor> {
+    let (from, image) = (images.try_as_plain_ram()?.as_slice::<T>()?, (rows * columns).max(1));
+    written(shape, |to| {
+        let images = from.chunks_exact(image).zip(to.chunks_exact_mut(image));
+        images.for_each(|(from, to)| transpose(from, to, rows, columns));
+        Ok(())
+    })
+}
+
+fn transpose<T: Copy>(from: &[T], to: &mut [T], rows: usize, columns: usize) {
     for first_row in (0..rows).step_by(TILE) {
         let end = rows.min(first_row + TILE);
         for first_column in (0..columns).step_by(TILE) {
@@ -90,14 +107,17 @@ impl Kernel for SumOfPixels {
         let mut summed: TVec<usize> = tvec![1; shape.len()];
         (summed[0], summed[shape.len() - 1]) = (shape[0], channels);
         let image: usize = shape[1..].iter().product();
-        let mut all = vec![0.0; shape[0] * channels];
         let images = floats(&inputs[0])?.chunks_exact(image.max(1));
-        for (sums, image) in all.chunks_exact_mut(channels.max(1)).zip(images) {
-            for pixel in image.chunks_exact(channels) {
-                sums.iter_mut().zip(pixel).for_each(|(sum, value)| *sum += value);
+        let sums = written::<f32>(&summed, |all| {
+            all.fill(0.0);
+            for (sums, image) in all.chunks_exact_mut(channels.max(1)).zip(images) {
+                for pixel in image.chunks_exact(channels) {
+                    sums.iter_mut().zip(pixel).for_each(|(sum, value)| *sum += value);
+                }
             }
-        }
-        Ok(tvec![tensor(&summed, all)?])
+            Ok(())
+        })?;
+        Ok(tvec![sums])
     }
 }
 
@@ -115,18 +135,18 @@ impl Kernel for TimesPixel {
         ensure!(shape.last() == Some(&channels) && inputs[1].len() == shape[0] * channels, "one pixel for each image");
         let image: usize = shape[1..].iter().product();
         let (images, factors) = (floats(&inputs[0])?, floats(&inputs[1])?);
-        let mut products = Vec::with_capacity(images.len());
-        for (image, factors) in images.chunks_exact(image.max(1)).zip(factors.chunks_exact(channels.max(1))) {
-            for pixel in image.chunks_exact(channels) {
-                products.extend(pixel.iter().zip(factors).map(|(value, factor)| value * factor));
+        let products = written::<f32>(shape, |to| {
+            let size = image.max(1);
+            let images = images.chunks_exact(size).zip(to.chunks_exact_mut(size));
+            for ((image, to), factors) in images.zip(factors.chunks_exact(channels.max(1))) {
+                for (pixel, to) in image.chunks_exact(channels).zip(to.chunks_exact_mut(channels)) {
+                    to.iter_mut().zip(pixel).zip(factors).for_each(|((to, value), factor)| *to = value * factor);
+                }
             }
-        }
-        Ok(tvec![tensor(shape, products)?])
+            Ok(())
+        })?;
+        Ok(tvec![products])
     }
-}
-
-fn tensor(shape: &[usize], values: Vec<f32>) -> TractResult<Tensor> {
-    Ok(tract_ndarray::ArrayD::from_shape_vec(shape, values)?.into())
 }
 
 fn floats(value: &TValue) -> TractResult<&[f32]> {

@@ -14,6 +14,8 @@ pub struct Tail {
     pub factors: Vec<f32>,
     pub terms: Vec<f32>,
     pub limits: [f32; 2],
+    /// The axis of the channels.
+    axis: usize,
     /// What the last of them gives.
     pub end: OutletId,
     /// Those operators.
@@ -21,11 +23,11 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// The longest that follows `outlet`, whose axis 1 has these channels.
-    pub fn of(model: &TypedModel, outlet: OutletId, channels: usize) -> Self {
+    /// The longest that follows `outlet`, which has these channels along `axis`.
+    pub fn of(model: &TypedModel, outlet: OutletId, channels: usize, axis: usize) -> Self {
         let limits = [f32::NEG_INFINITY, f32::INFINITY];
         let (factors, terms) = (vec![1.0; channels], vec![0.0; channels]);
-        let mut tail = Self { factors, terms, limits, end: outlet, nodes: vec![] };
+        let mut tail = Self { factors, terms, limits, axis, end: outlet, nodes: vec![] };
         while let Some(next) = tail.next(model) {
             tail.nodes.push(next);
             tail.end = next.into();
@@ -42,14 +44,12 @@ impl Tail {
         let node = model.node(user.node);
         let op = &node.op_as::<TypedBinOp>()?.0;
         let other = constant(model, node.inputs[1 - user.slot], MAX_STEPS)?;
-        let shape = model.outlet_fact(self.end).ok()?.shape.as_concrete()?;
-        if other.datum_type() != f32::datum_type()
-            || model.outlet_fact(node.id.into()).ok()?.shape.as_concrete()? != shape
-        {
+        let shape = &model.outlet_fact(self.end).ok()?.shape;
+        if other.datum_type() != f32::datum_type() || model.outlet_fact(node.id.into()).ok()?.shape != *shape {
             return None;
         }
         if op.is::<Mul>() || op.is::<Add>() {
-            self.take_channels(op.is::<Mul>(), &other, shape.len())?;
+            self.take_channels(op.is::<Mul>(), &other, shape.rank())?;
         } else if op.is::<Max>() || op.is::<Min>() {
             self.take_limit(usize::from(op.is::<Min>()), uniform(&other)?)?;
         } else {
@@ -61,7 +61,7 @@ impl Tail {
     /// Factors or terms, one for each channel or the same for all, as long as nothing is clipped before.
     fn take_channels(&mut self, is_factor: bool, other: &Tensor, rank: usize) -> Option<()> {
         let values = other.try_as_plain_ram().ok()?.as_slice::<f32>().ok()?;
-        let along_channels = other.rank() == rank && other.shape().get(1) == Some(&values.len());
+        let along_channels = other.rank() == rank && other.shape().get(self.axis) == Some(&values.len());
         let fits = values.len() == 1 || (along_channels && values.len() == self.terms.len());
         if self.limits != [f32::NEG_INFINITY, f32::INFINITY] || !fits {
             return None;

@@ -1,5 +1,8 @@
 //! Our convolutions against sums written out, and our poolings against tract's, with each vector that the processor has.
 
+mod bytes;
+mod products;
+
 use proptest::prelude::*;
 use tract_onnx::tract_core::ops::array::TypedConcat;
 use tract_onnx::tract_core::ops::cnn::{Conv, KernelFormat, MaxPool, PaddingSpec, PoolSpec, SumPool};
@@ -51,6 +54,14 @@ impl Case {
 
     fn weights(&self) -> [usize; 4] {
         [self.all_channels()[1], self.channels[0], self.kernel[0], self.kernel[1]]
+    }
+
+    /// Places of the window.
+    fn places(&self) -> [usize; 2] {
+        [0, 1].map(|axis| {
+            let padded = self.image[axis] + self.pads[axis] + self.pads[axis + 2];
+            (padded - (self.kernel[axis] - 1) * self.dilations[axis] - 1) / self.strides[axis] + 1
+        })
     }
 
     /// Whether the window has a place.
@@ -152,10 +163,7 @@ fn expected(case: &Case) -> Vec<f64> {
         |shape: &[usize], seed| values(shape, seed).try_as_plain_ram().unwrap().as_slice::<f32>().unwrap().to_vec();
     let (x, weights) = (constant(&case.input(), INPUT_SEED), constant(&case.weights(), 0));
     let [biases, factors, terms] = [1, 2, 3].map(|seed| constant(&[outputs], seed));
-    let size = |axis: usize| {
-        let padded = case.image[axis] + pads[axis] + pads[axis + 2];
-        (padded - (kernel[axis] - 1) * dilations[axis] - 1) / strides[axis] + 1
-    };
+    let size = |axis: usize| case.places()[axis];
     let mut all = vec![];
     for (n, o) in (0..*images).flat_map(|n| (0..outputs).map(move |o| (n, o))) {
         for (y, x0) in (0..size(0)).flat_map(|y| (0..size(1)).map(move |x| (y, x))) {

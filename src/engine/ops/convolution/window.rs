@@ -34,6 +34,12 @@ pub struct Window {
 }
 
 impl Window {
+    /// Of one place that sees one pixel: each is an image.
+    pub fn point() -> Self {
+        let ([one, none], is_padded) = ([[1; 2], [0; 2]], false);
+        Self { image: one, places: one, taps: one, strides: one, dilations: one, before: none, is_padded, run: 1 }
+    }
+
     /// The window of a convolution or pooling over images of this shape, batch and channels first. `None` where it is not
     /// one over one or two axes, or is too large.
     pub fn new(spec: &PoolSpec, shape: &[usize]) -> Option<Self> {
@@ -168,11 +174,13 @@ pub struct Copied {
 }
 
 impl Copied {
-    /// The copy of all images.
-    pub fn of(&self, values: &[f32]) -> Vec<f32> {
+    /// The copy of all images, with some padding behind them.
+    pub fn of<T: Copy>(&self, values: &[T], padding: T, behind: usize) -> Vec<T> {
         let (each, channels) = (self.size[0] * self.size[1] * self.channels, self.channels);
-        let mut copy = vec![0.0; values.len() / (self.from[0] * self.from[1] * channels) * each];
-        let images = copy.chunks_exact_mut(each).zip(values.chunks_exact(self.from[0] * self.from[1] * channels));
+        let all = values.len() / (self.from[0] * self.from[1] * channels) * each;
+        let mut copy = vec![padding; all + behind];
+        let images =
+            copy[..all].chunks_exact_mut(each).zip(values.chunks_exact(self.from[0] * self.from[1] * channels));
         let columns = self.from[1].min(self.size[1].saturating_sub(self.before[1]));
         for (copy, image) in images {
             for (channel, plane) in image.chunks_exact(self.from[0] * self.from[1]).enumerate() {
@@ -197,63 +205,67 @@ struct Corner {
 }
 
 /// Where the taps of [`PLACES`] places lie.
-pub struct Table<'a> {
+pub struct Table<'a, T> {
     window: &'a Window,
-    images: &'a [f32],
-    beside: &'a [f32],
-    /// Tap by tap, a pointer for each place: to the images or to `beside`, with [`Self::readable`] floats there.
-    pointers: Vec<*const f32>,
+    images: &'a [T],
+    beside: &'a [T],
+    channels: usize,
+    /// Tap by tap, a pointer for each place: to the images or to `beside`, with [`Self::readable`] values there, but for
+    /// those behind the last of the images that the tap itself doesn't have.
+    pointers: Vec<*const T>,
 }
 
-impl<'a> Table<'a> {
+impl<'a, T> Table<'a, T> {
     /// For images whose pixels have their channels beside one another. `beside` are the pixels that are read for a tap
     /// beside the image.
-    pub fn new(window: &'a Window, images: &'a [f32], beside: &'a [f32]) -> Self {
+    pub fn new(window: &'a Window, images: &'a [T], beside: &'a [T], channels: usize) -> Self {
+        assert!(beside.len() >= window.run * channels, "fewer values beside the image than a tap has");
         let pointers = vec![beside.as_ptr(); window.taps() * PLACES];
-        Self { window, images, beside, pointers }
+        Self { window, images, beside, channels, pointers }
     }
 
     pub fn taps(&self) -> usize {
         self.window.taps()
     }
 
-    /// Floats behind each pointer.
+    /// Values behind each pointer.
     pub fn readable(&self) -> usize {
         self.beside.len()
     }
 
     /// Tap by tap, a pointer for each of [`PLACES`] places.
-    pub fn pointers(&self) -> &[*const f32] {
+    pub fn pointers(&self) -> &[*const T] {
         &self.pointers
     }
 
     /// Looks up [`PLACES`] places from `first` on: places are counted through all images. From `end` on, the last before it
     /// is repeated.
     pub fn look_up(&mut self, simd: Simd, first: usize, end: usize) {
-        let channels = self.beside.len() / self.window.run;
+        let channels = self.channels;
         let images = self.images.len() / (self.window.pixels() * channels);
         assert!(first < end && end <= images * self.window.area(), "places beyond the images");
         let corners = self.window.corners(first, end, channels);
-        let Self { window, images, beside, .. } = *self;
+        let Self { window, images, beside, channels, .. } = *self;
         let pointers = Cell::from_mut(&mut *self.pointers).as_slice_of_cells();
-        simd.run(&LookUp { window, images, beside, pointers, corners: &corners });
+        simd.run(&LookUp { window, images, beside, channels, pointers, corners: &corners });
     }
 }
 
-struct LookUp<'a> {
+struct LookUp<'a, T> {
     window: &'a Window,
-    images: &'a [f32],
-    beside: &'a [f32],
-    pointers: &'a [Cell<*const f32>],
+    images: &'a [T],
+    beside: &'a [T],
+    channels: usize,
+    pointers: &'a [Cell<*const T>],
     corners: &'a [Corner; PLACES],
 }
 
-impl Work for LookUp<'_> {
+impl<T> Work for LookUp<'_, T> {
     #[inline(always)]
     unsafe fn run<V: Vector>(&self) {
         let Window { image: [height, width], taps, dilations, before, run, .. } = *self.window;
         // A tap's pixels are all in the image or none is read.
-        let (channels, width_of_firsts) = (self.beside.len() / run, (width + 1).saturating_sub(run));
+        let (channels, width_of_firsts) = (self.channels, (width + 1).saturating_sub(run));
         let mut pointers = self.pointers.chunks_exact(PLACES);
         for y in 0..taps[0] {
             for x in 0..taps[1] {

@@ -4,7 +4,6 @@ mod batch_normalization;
 mod celu;
 mod col2im;
 mod deform_conv;
-mod linear_quantisation;
 mod losses;
 mod max_unpool;
 
@@ -18,8 +17,6 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("BatchNormalization", batch_normalization::build);
     register.insert("Celu", celu::build);
     register.insert("Col2Im", col2im::build);
-    register.insert("DequantizeLinear", linear_quantisation::build_dequantise);
-    register.insert("QuantizeLinear", linear_quantisation::build_quantise);
     register.insert("DeformConv", deform_conv::build);
     register.insert("NegativeLogLikelihoodLoss", losses::of_log_probabilities);
     register.insert("SoftmaxCrossEntropyLoss", losses::of_scores);

@@ -139,14 +139,14 @@ fn without_a_symbolic_plan_a_shape_is_ready_once_it_has_its_own() {
 }
 
 #[test]
-fn memory_counts_packed_weights_by_plan_and_what_plans_share_once() {
+fn memory_counts_packed_weights_and_what_plans_share_once() {
     let model = load("digits_cnn_v2");
     let before = model.memory_bytes();
     let file = 154_000;
     assert!((2 * file..6 * file).contains(&before), "{before}");
     model.prepare(&digits(4)).unwrap();
     let plan = model.memory_bytes() - before;
-    assert!((file / 4..2 * file).contains(&plan), "{plan}");
+    assert!(plan < 2 * file, "{plan}");
     model.release(&digits(4));
     assert_eq!(model.memory_bytes(), before);
 

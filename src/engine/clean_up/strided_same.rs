@@ -25,7 +25,7 @@ pub fn cut(model: &mut ModelProto) {
             int_list("window", &window),
             int_list("strides", strides),
             int("is_lower", i64::from(is_lower)),
-            int("pools", i64::from(node.op_type != "Conv")),
+            int("pools", i64::from(POOLINGS.contains(&node.op_type.as_str()))),
         ];
         let image = input(node, 0)?;
         let left = steps.add("HeadgateSameCrop", &[image], attributes);
@@ -44,8 +44,11 @@ pub fn cut(model: &mut ModelProto) {
     });
 }
 
+const POOLINGS: [&str; 2] = ["AveragePool", "MaxPool"];
+const CONVOLUTIONS: [&str; 3] = ["Conv", "ConvInteger", "QLinearConv"];
+
 fn is_same(node: &NodeProto) -> bool {
-    matches!(node.op_type.as_str(), "AveragePool" | "MaxPool" | "Conv")
+    POOLINGS.iter().chain(&CONVOLUTIONS).any(|op_type| *op_type == node.op_type)
         && matches!(node.domain.as_str(), "" | "ai.onnx")
         && same(node).is_some()
 }

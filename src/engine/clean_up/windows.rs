@@ -16,12 +16,12 @@ impl Kernels {
         Self(weights.map(|tensor| (tensor.name.clone(), tensor.dims[2..].to_vec())).collect())
     }
 
-    /// How far the node's window reaches along each axis, from its attributes or its weights, which are its second input;
-    /// `None` where that is not known or out of range.
+    /// How far the node's window reaches along each axis, from its attributes or its weights; `None` where that is not
+    /// known or out of range.
     pub fn window(&self, node: &NodeProto) -> Option<Vec<i64>> {
         let kernel = match attribute(node, "kernel_shape") {
             Some(sizes) => &sizes.ints,
-            None => self.0.get(input(node, 1)?)?,
+            None => self.0.get(input(node, if node.op_type == "QLinearConv" { 3 } else { 1 })?)?,
         };
         let along = |(axis, size): (usize, &i64)| {
             let dilation = attribute(node, "dilations").map_or(Some(1), |held| held.ints.get(axis).copied())?;

@@ -9,13 +9,15 @@ mod equal;
 mod extremes;
 mod modulo;
 mod softplus;
+mod spread;
 mod top_k;
 
 use tract_onnx::model::OnnxOpRegister;
 
+pub use self::spread::spread;
 #[cfg(test)]
 use super::testing;
-use super::{Built, inputs, kernel, stand_in};
+use super::{Built, inputs, kernel, stand_in, wide, written};
 
 pub fn register(register: &mut OnnxOpRegister) {
     register.insert("BitCast", bit_cast::build);

@@ -19,7 +19,7 @@ use super::memory::Memory;
 use super::plan_key::PlanKey;
 use super::shared_weights::SharedWeights;
 use crate::engine::ops::control::{Watch, begin_anew, eval, plain_outputs};
-use crate::engine::ops::{bounded, convolution};
+use crate::engine::ops::{bounded, convolution, narrow_softmax, spread};
 use crate::engine::{RunError, clean_up};
 use crate::tensor::Tensor;
 
@@ -138,9 +138,11 @@ impl Graph {
 
     fn plan(&self, model: TypedModel) -> TractResult<Plan> {
         let mut model = convolution::convert_products(model)?;
+        narrow_softmax(&mut model);
         begin_anew(&mut model);
         plain_outputs(&mut model)?;
         let mut model = model.into_optimized()?;
+        spread(&mut model)?;
         self.weights.share(&mut model)?;
         Ok(Plan { runnable: TypedSimplePlan::new(model)?, taken: None })
     }

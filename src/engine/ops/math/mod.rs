@@ -9,14 +9,16 @@ mod equal;
 mod extremes;
 mod modulo;
 mod softplus;
+mod spread;
 mod top_k;
 mod whole_div;
 
 use tract_onnx::model::OnnxOpRegister;
 
+pub use self::spread::spread;
 #[cfg(test)]
 use super::testing;
-use super::{Built, inputs, kernel, stand_in, unfit};
+use super::{Built, inputs, kernel, stand_in, unfit, wide, written};
 
 pub fn register(register: &mut OnnxOpRegister) {
     register.insert("BitCast", bit_cast::build);

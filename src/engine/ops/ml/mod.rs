@@ -5,6 +5,7 @@
 mod array_feature_extractor;
 mod binarizer;
 mod dense;
+mod distances;
 mod feature_vectorizer;
 mod imputer;
 mod label_encoder;
@@ -21,7 +22,7 @@ mod zip_map;
 use tract_onnx::model::OnnxOpRegister;
 
 pub use self::zip_map::zip_map_classes;
-use super::{Built, attributes, inputs, kernel};
+use super::{Built, attributes, inputs, kernel, written};
 
 /// Most classes, targets or columns that an operator may give a row: every row of a request takes so many numbers.
 const MAX_OUTPUTS: usize = 1 << 16;
@@ -44,5 +45,6 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("TreeEnsemble", trees::regressor::build_version_5);
     register.insert("TreeEnsembleClassifier", trees::classifier::build);
     register.insert("TreeEnsembleRegressor", trees::regressor::build);
+    register.insert("HeadgateDistances", distances::build);
     register.insert("ZipMap", zip_map::build);
 }

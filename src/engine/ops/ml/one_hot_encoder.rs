@@ -13,10 +13,9 @@ pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
     let integers: Vec<i64> = node.get_attr_opt_vec("cats_int64s")?.unwrap_or_default();
     ensure!(texts.is_empty() != integers.is_empty(), "it needs one of the attributes 'cats_strings' and 'cats_int64s'");
     let count = texts.len() + integers.len();
-    // Of equal categories the last counts, as in ONNX Runtime.
     let categories = match integers.is_empty() {
         true => Categories::Texts(texts.into_iter().enumerate().map(|(place, text)| (text, place)).collect()),
-        false => Categories::Integers(integers.into_iter().enumerate().map(|(place, key)| (key, place)).collect()),
+        false => Categories::of_integers(&integers),
     };
     let allows_unknown = node.get_attr_opt::<i64>("zeros")?.unwrap_or(1) != 0;
     built(node, OneHotEncoder { categories, count, allows_unknown })
@@ -35,20 +34,50 @@ enum Categories {
     Texts(HashMap<String, usize>),
     /// Floats count as the integers they are cut to.
     Integers(HashMap<i64, usize>),
+    /// The places of integers that follow one another, more or less, from the first on.
+    Range(i64, Vec<Option<usize>>),
 }
 
+/// How many integers a range may have for each category.
+const MAX_SPREAD: usize = 16;
+
 impl Categories {
-    fn places(&self, input: &Tensor) -> TractResult<Vec<Option<usize>>> {
-        let view = input.try_as_plain_ram()?;
-        Ok(match self {
-            Self::Texts(places) => view.as_slice::<String>()?.iter().map(|text| places.get(text).copied()).collect(),
-            Self::Integers(places) if input.datum_type().is_float() => {
-                let cut = |x: &f64| if x.abs() < i64::MAX as f64 { Some(*x as i64) } else { None };
-                let keys = view.as_slice::<f64>()?.iter().map(cut);
-                keys.map(|key| key.and_then(|key| places.get(&key).copied())).collect()
+    /// Of equal categories the last counts, as in ONNX Runtime.
+    fn of_integers(integers: &[i64]) -> Self {
+        let (least, most) = (integers.iter().min().copied().unwrap_or(0), integers.iter().max().copied().unwrap_or(0));
+        let spread = most.checked_sub(least).and_then(|spread| usize::try_from(spread).ok());
+        let places = integers.iter().enumerate().map(|(place, key)| (*key, place));
+        match spread.filter(|&spread| spread < integers.len() * MAX_SPREAD) {
+            Some(spread) => {
+                let mut range = vec![None; spread + 1];
+                places.for_each(|(key, place)| range[(key - least) as usize] = Some(place));
+                Self::Range(least, range)
             }
-            Self::Integers(places) => view.as_slice::<i64>()?.iter().map(|key| places.get(key).copied()).collect(),
-        })
+            None => Self::Integers(places.collect()),
+        }
+    }
+
+    fn place(&self, key: i64) -> Option<usize> {
+        match self {
+            Self::Range(first, places) => *places.get(usize::try_from(key.checked_sub(*first)?).ok()?)?,
+            Self::Integers(places) => places.get(&key).copied(),
+            Self::Texts(_) => None,
+        }
+    }
+
+    /// Calls `each` with the place of every element.
+    fn each_place(&self, input: &Tensor, mut each: impl FnMut(Option<usize>) -> TractResult<()>) -> TractResult<()> {
+        let view = input.try_as_plain_ram()?;
+        match self {
+            Self::Texts(places) => {
+                view.as_slice::<String>()?.iter().try_for_each(|text| each(places.get(text).copied()))
+            }
+            _ if input.datum_type().is_float() => {
+                let cut = |x: f64| if x.abs() < i64::MAX as f64 { self.place(x as i64) } else { None };
+                view.as_slice::<f64>()?.iter().try_for_each(|&x| each(cut(x)))
+            }
+            _ => view.as_slice::<i64>()?.iter().try_for_each(|&key| each(self.place(key))),
+        }
     }
 }
 
@@ -79,13 +108,14 @@ impl Kernel for OneHotEncoder {
         shape.push(self.count);
         let mut output = Tensor::zero::<f32>(&shape)?;
         let mut view = output.try_as_plain_ram_mut()?;
-        let rows = view.as_slice_mut::<f32>()?.chunks_exact_mut(self.count);
-        for (row, place) in rows.zip(self.categories.places(&inputs[0])?) {
-            match place {
-                Some(place) => row[place] = 1.0,
-                None => ensure!(self.allows_unknown, "an input is none of the categories, and 'zeros' is 0"),
+        let mut rows = view.as_slice_mut::<f32>()?.chunks_exact_mut(self.count);
+        self.categories.each_place(&inputs[0], |place| {
+            match (rows.next(), place) {
+                (Some(row), Some(place)) => row[place] = 1.0,
+                _ => ensure!(self.allows_unknown, "an input is none of the categories, and 'zeros' is 0"),
             }
-        }
+            Ok(())
+        })?;
         Ok(tvec!(output))
     }
 }
@@ -105,6 +135,19 @@ mod tests {
         let texts = Node::new("OneHotEncoder").texts("cats_strings", &["a", "b"]);
         let y = run(texts, &[tensor1(&["b".to_owned(), "c".to_owned()])], 1).unwrap();
         assert_eq!(y, [tensor2(&[[0.0f32, 1.0], [0.0, 0.0]])]);
+    }
+
+    /// The last of equal ones as in ONNX Runtime 1.31.1.
+    #[test]
+    fn categories_may_lie_far_apart_or_be_equal() {
+        let encode = |categories: &[i64], x: &[i64]| {
+            run(Node::new("OneHotEncoder").ints("cats_int64s", categories), &[tensor1(x)], 1).unwrap()
+        };
+        let far = encode(&[i64::MIN, 7, i64::MAX], &[i64::MAX, 7, 8, i64::MIN]);
+        assert_eq!(far, [tensor2(&[[0.0f32, 0.0, 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0]])]);
+        let equal = encode(&[2, 1, 2], &[2, 1, 0, 3, i64::MIN]);
+        let none = [0.0f32; 3];
+        assert_eq!(equal, [tensor2(&[[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], none, none, none])]);
     }
 
     #[test]

@@ -6,12 +6,14 @@ mod col2im;
 mod deform_conv;
 mod losses;
 mod max_unpool;
+mod softmax;
 
 use tract_onnx::model::OnnxOpRegister;
 
+pub use self::softmax::narrow as narrow_softmax;
 #[cfg(test)]
 use super::testing;
-use super::{Built, at_run, bounded, inputs, kernel, stand_in, unfit};
+use super::{Built, at_run, bounded, inputs, kernel, stand_in, unfit, wide, written};
 
 pub fn register(register: &mut OnnxOpRegister) {
     register.insert("BatchNormalization", batch_normalization::build);

@@ -2,7 +2,7 @@
 //! row: tract's go through the axes of such pairs value by value.
 
 use tract_onnx::tract_core::broadcast::multi_broadcast;
-use tract_onnx::tract_core::ops::binary::TypedBinOp;
+use tract_onnx::tract_core::ops::binary::{BinMiniOp, OptBinUnicast, TypedBinOp};
 use tract_onnx::tract_core::ops::math::{Add, Div, Mul, Sub};
 use tract_onnx::tract_hir::internal::*;
 
@@ -18,7 +18,7 @@ const MAX_RANK: usize = 8;
 pub fn spread(model: &mut TypedModel) -> TractResult<()> {
     for id in 0..model.nodes.len() {
         let node = model.node(id);
-        let Some(how) = node.op_as::<TypedBinOp>().and_then(How::of) else { continue };
+        let Some(how) = How::of(&*node.op) else { continue };
         if is_spread(model, node)? {
             model.nodes[id].op = typed(Arc::new(Spread(how)), &[0]);
         }
@@ -44,16 +44,19 @@ enum How {
 }
 
 impl How {
-    fn of(op: &TypedBinOp) -> Option<Self> {
-        let is_plain = op.1.is_none_or(|made| made == DatumType::F32);
-        match &op.0 {
-            _ if !is_plain => None,
-            op if op.is::<Add>() => Some(Self::Add),
-            op if op.is::<Sub>() => Some(Self::Sub),
-            op if op.is::<Mul>() => Some(Self::Mul),
-            op if op.is::<Div>() => Some(Self::Div),
-            _ => None,
-        }
+    fn of(op: &dyn TypedOp) -> Option<Self> {
+        let op: &dyn BinMiniOp = match (op.downcast_ref::<TypedBinOp>(), op.downcast_ref::<OptBinUnicast>()) {
+            (Some(TypedBinOp(op, None | Some(DatumType::F32))), _) => &**op,
+            (_, Some(op)) => &*op.binop,
+            _ => return None,
+        };
+        let known = [
+            (op.is::<Add>(), Self::Add),
+            (op.is::<Sub>(), Self::Sub),
+            (op.is::<Mul>(), Self::Mul),
+            (op.is::<Div>(), Self::Div),
+        ];
+        known.into_iter().find(|(is_it, _)| *is_it).map(|(_, how)| how)
     }
 }
 

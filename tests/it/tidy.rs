@@ -326,7 +326,10 @@ fn metrics_are_named_in_one_room() {
 const UNSAFE: [(&str, &str); 12] = [
     ("engine/onnxruntime/convert.rs", "a tensor's bytes are lent to the library, and its outputs are copied once"),
     ("engine/onnxruntime/memory.rs", "the C library's call that gives freed memory back"),
-    ("engine/ops/convolution/bytes_dense.rs", "instructions that the processor was found to have, pointers as in dense.rs"),
+    (
+        "engine/ops/convolution/bytes_dense.rs",
+        "instructions that the processor was found to have, pointers as in dense.rs",
+    ),
     ("engine/ops/convolution/bytes_depthwise.rs", "the same"),
     ("engine/ops/convolution/channelwise.rs", "vectors are read behind pointers that window.rs keeps within images"),
     ("engine/ops/convolution/dense.rs", "the same, and weights in the order in which they are packed"),

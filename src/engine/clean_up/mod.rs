@@ -4,6 +4,7 @@
 //! Each pass is a file of its own, leaves the meaning of the graph as it is, and does nothing to a graph that it doesn't
 //! concern. They run in the order of [`apply`], once.
 
+mod byte_pools;
 mod distances;
 mod edit;
 mod eight_bits;
@@ -45,6 +46,7 @@ pub fn apply(model: &mut ModelProto) {
     sixteen_bits::widen(model);
     eight_bits::widen(model);
     quantised::expand(model);
+    byte_pools::widen(model);
     distances::join(model);
     lp_pool::expand(model);
     strided_same::cut(model);

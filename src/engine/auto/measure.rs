@@ -30,7 +30,7 @@ const MAX_RUN: Duration = Duration::from_millis(200);
 /// Of the inputs of one run.
 const MAX_INPUT_BYTES: usize = 32 << 20;
 
-/// The shortest of several runs on each engine for one row, two, four and so on, by the engines' own times. A plan that
+/// The shortest of several runs on each engine for one row, two, three, four, six and so on, by the engines' own times. A plan that
 /// tract would keep for a size is made for it and given up. Blocks for about four seconds at most, a slow model's runs
 /// aside. Empty where a model ran on neither.
 pub fn measure(tract: &Arc<dyn Model>, onnxruntime: &Arc<dyn Model>) -> Vec<EngineTime> {
@@ -67,7 +67,7 @@ impl Bench<'_> {
                 break;
             }
             times.push(time);
-            rows *= 2;
+            rows = next_rows(rows);
         }
         times
     }
@@ -104,6 +104,15 @@ impl Bench<'_> {
             keep(&mut time.onnxruntime_s, shortest(&mut *self.onnxruntime.clone().session(), inputs));
         }
         self.tract.release(inputs);
+    }
+}
+
+/// Twice as many; at small sizes, where an engine's kernels take steps, one size between.
+fn next_rows(rows: usize) -> usize {
+    match rows {
+        2 | 4 | 8 => rows / 2 * 3,
+        3 | 6 | 12 => rows / 3 * 4,
+        _ => rows * 2,
     }
 }
 

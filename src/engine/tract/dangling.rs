@@ -1,4 +1,5 @@
-//! Names of values that nothing in a file gives. tract panics where an output of a graph is one.
+//! Names of values that nothing in a file gives, or two nodes. tract panics where an output of a graph is one of the first, and
+//! takes the last of the others.
 
 use std::collections::HashSet;
 
@@ -7,7 +8,7 @@ use tract_onnx::pb::{GraphProto, ModelProto};
 use crate::engine::LoadError;
 
 /// # Errors
-/// `Invalid`, naming the first output of a graph, or input of a node, that nothing gives.
+/// `Invalid`, naming the first output of a graph, or input of a node, that nothing gives, or the first that two nodes make.
 pub fn check(proto: &ModelProto) -> Result<(), LoadError> {
     let Some(graph) = &proto.graph else { return Ok(()) };
     let given = given(graph);
@@ -19,7 +20,11 @@ pub fn check(proto: &ModelProto) -> Result<(), LoadError> {
 
 /// Checks the inputs of a graph's nodes and of those inside them; `scopes` is what it and the graphs around it give.
 fn inputs<'a>(graph: &'a GraphProto, scopes: &mut Vec<HashSet<&'a str>>) -> Result<(), LoadError> {
+    let mut made = HashSet::new();
     for node in &graph.node {
+        if let Some(twice) = node.output.iter().find(|name| !name.is_empty() && !made.insert(name.as_str())) {
+            return Err(LoadError::Invalid(format!("two nodes make '{twice}', one of them {}", node.op_type)));
+        }
         let is_given = |name: &str| name.is_empty() || scopes.iter().any(|scope| scope.contains(name));
         if let Some(input) = node.input.iter().find(|name| !is_given(name)) {
             let name = if node.name.is_empty() { node.output.first() } else { Some(&node.name) };
@@ -86,6 +91,8 @@ mod tests {
         assert_eq!(output, "not a valid ONNX model: no node makes 'z', an output of the graph");
         let input = refused(graph(vec![node(&["x", "v"], "y")], "y")).unwrap();
         assert_eq!(input, "not a valid ONNX model: no node makes 'v', an input of Add (node 'y')");
+        let twice = refused(graph(vec![node(&["x", "w"], "y"), node(&["x", "x"], "y")], "y")).unwrap();
+        assert_eq!(twice, "not a valid ONNX model: two nodes make 'y', one of them Add");
     }
 
     #[test]

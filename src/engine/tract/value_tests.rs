@@ -127,6 +127,29 @@ fn an_image_that_is_smaller_than_a_window_is_its_requests_fault() {
 }
 
 #[test]
+fn an_image_of_which_every_other_pixel_is_looked_at_is_measured_as_a_whole() {
+    let ones = TensorProto { dims: vec![1, 1, 3], data_type: 1, float_data: vec![1.0; 3], ..Default::default() };
+    let value = AttributeProto { name: "value".into(), r#type: AttributeType::Tensor as i32, ..Default::default() };
+    let weights =
+        NodeProto { attribute: vec![AttributeProto { t: Some(ones), ..value }], ..node("Constant", &[], "w") };
+    let twos = |name: &str| AttributeProto {
+        name: name.into(),
+        r#type: AttributeType::Ints as i32,
+        ints: vec![2],
+        ..Default::default()
+    };
+    let conv = NodeProto { attribute: vec![twos("dilations"), twos("strides")], ..node("Conv", &["x", "w"], "y") };
+    let model = model_with(vec![weights, conv], vec![info("x", 1, &[-1, 1, -2])]);
+    for (width, places) in [(5, 1), (7, 2), (8, 2), (9, 3)] {
+        let x: Vec<f32> = (0..width).map(|pixel| pixel as f32).collect();
+        let x = Tensor::from_elements(DataType::Fp32, vec![1, 1, width], &x).unwrap();
+        let made = model.clone().session().run(&[x], &|| false).unwrap().tensors.remove(0);
+        let expected: Vec<f32> = (0..places).map(|place| (6 * place + 6) as f32).collect();
+        assert_eq!(made.elements::<f32>().collect::<Vec<f32>>(), expected, "{width}");
+    }
+}
+
+#[test]
 fn a_division_by_zero_is_its_requests_fault() {
     let model = model_with(vec![node("Div", &["x", "s"], "y")], vec![info("x", 7, &[-1]), info("s", 7, &[-1])]);
     let run = |by: i64| {

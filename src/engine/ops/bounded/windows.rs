@@ -159,8 +159,10 @@ impl TypedOp for Fits {
         Ok(tvec!(inputs[0].without_value()))
     }
 
+    /// The image's own axes are not followed: what tract moves along them to before the check would change what it sees.
     fn axes_mapping(&self, inputs: &[&TypedFact], outputs: &[&TypedFact]) -> TractResult<AxesMapping> {
-        AxesMapping::natural(inputs, outputs)
+        let mapping = AxesMapping::disconnected(inputs, outputs)?;
+        (0..2).try_fold(mapping, |mapping, axis| mapping.linking((InOut::In(0), axis), (InOut::Out(0), axis)))
     }
 
     as_op!();

@@ -22,7 +22,7 @@ mod zip_map;
 use tract_onnx::model::OnnxOpRegister;
 
 pub use self::zip_map::zip_map_classes;
-use super::{Built, attributes, inputs, kernel, written};
+use super::{Built, attributes, inputs, kernel, unfit, written};
 
 /// Most classes, targets or columns that an operator may give a row: every row of a request takes so many numbers.
 const MAX_OUTPUTS: usize = 1 << 16;

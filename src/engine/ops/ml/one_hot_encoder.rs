@@ -7,6 +7,7 @@ use tract_onnx::tract_hir::internal::*;
 use super::Built;
 use super::inputs::exactly;
 use super::kernel::{Kernel, built};
+use super::unfit::unfit;
 
 pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
     let texts: Vec<String> = node.get_attr_opt_vec("cats_strings")?.unwrap_or_default();
@@ -112,7 +113,10 @@ impl Kernel for OneHotEncoder {
         self.categories.each_place(&inputs[0], |place| {
             match (rows.next(), place) {
                 (Some(row), Some(place)) => row[place] = 1.0,
-                _ => ensure!(self.allows_unknown, "an input is none of the categories, and 'zeros' is 0"),
+                _ if self.allows_unknown => {}
+                _ => {
+                    return Err(unfit("an input of a OneHotEncoder is none of its categories, and it allows no other"));
+                }
             }
             Ok(())
         })?;
@@ -122,6 +126,7 @@ impl Kernel for OneHotEncoder {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::is_unfit;
     use super::super::super::testing::{Node, run};
     use super::*;
 
@@ -155,7 +160,7 @@ mod tests {
         let node = || Node::new("OneHotEncoder").ints("cats_int64s", &[3]).int("zeros", 0);
         assert!(run(node(), &[tensor1(&[3i64])], 1).is_ok());
         let error = run(node(), &[tensor1(&[4i64])], 1).unwrap_err();
-        assert!(format!("{error:#}").contains("none of the categories"), "{error:#}");
+        assert!(is_unfit(&error) && format!("{error:#}").contains("none of its categories"), "{error:#}");
         assert!(run(node().texts("cats_strings", &["a"]), &[tensor1(&[3i64])], 1).is_err());
         assert!(run(Node::new("OneHotEncoder"), &[tensor1(&[3i64])], 1).is_err());
     }

@@ -150,6 +150,26 @@ fn an_image_of_which_every_other_pixel_is_looked_at_is_measured_as_a_whole() {
 }
 
 #[test]
+fn what_is_not_a_number_stays_none() {
+    let numbers = |values: &[f32]| Tensor::from_elements(DataType::Fp32, vec![values.len(), 1], values).unwrap();
+    let answer = |nodes: Vec<NodeProto>| {
+        let model = model_with(nodes, vec![info("x", 1, &[-1, 1]), info("s", 1, &[-1, 1])]);
+        let inputs = [numbers(&[f32::NAN, 1.0, -1.0]), numbers(&[2.0, f32::NAN, 0.0])];
+        let ran = model.clone().session().run(&inputs, &|| false).unwrap();
+        ran.tensors[0].elements::<f32>().map(f32::is_nan).collect::<Vec<bool>>()
+    };
+    for op_type in ["Relu", "Sigmoid", "Tanh", "HardSigmoid", "Celu", "Elu"] {
+        assert_eq!(answer(vec![node(op_type, &["x"], "t"), node("Add", &["t", "s"], "y")]), [true, true, false]);
+        assert_eq!(answer(vec![node(op_type, &["s"], "t"), node("Mul", &["t", "x"], "y")]), [true, true, false]);
+    }
+    for op_type in ["Max", "Min"] {
+        assert_eq!(answer(vec![node(op_type, &["x", "s"], "y")]), [true, true, false]);
+        let twice = vec![node("Mul", &["x", "x"], "t"), node(op_type, &["t", "x"], "u"), node("Add", &["u", "s"], "y")];
+        assert_eq!(answer(twice), [true, true, false]);
+    }
+}
+
+#[test]
 fn a_division_by_zero_is_its_requests_fault() {
     let model = model_with(vec![node("Div", &["x", "s"], "y")], vec![info("x", 7, &[-1]), info("s", 7, &[-1])]);
     let run = |by: i64| {

@@ -8,6 +8,7 @@ mod dot;
 mod equal;
 mod extremes;
 mod modulo;
+mod not_a_number;
 mod softplus;
 mod spread;
 mod top_k;
@@ -15,6 +16,7 @@ mod whole_div;
 
 use tract_onnx::model::OnnxOpRegister;
 
+pub use self::not_a_number::keep_not_a_number;
 pub use self::spread::spread;
 #[cfg(test)]
 use super::testing;

@@ -17,7 +17,7 @@ pub const CHILD: &str = "memory-of";
 pub fn memory(folder: &Path) {
     println!("## Memory of {WORKERS} workers\n");
     println!(
-        "Resident MB of a process that runs a model in 1 and in {WORKERS} threads at a time, above that of a process that has loaded nothing; goal: {WORKERS} workers hold the weights once, so that they take less than 1 and another copy of the weights.\n"
+        "Resident MB of a process that runs a model in 1 and in {WORKERS} threads at a time, above that of a process that has loaded nothing, what was freed given back at once; goal: {WORKERS} workers hold the weights once, so that they take less than 1 and another copy of the weights.\n"
     );
     println!("| Model | Engine | Weights | 1 worker | {WORKERS} workers | |\n|---|---|---:|---:|---:|---|");
     for (name, weights_mb) in [("weights_matmul_64_mb", 64.0), ("weights_conv_54_mb", 54.0)] {
@@ -34,8 +34,14 @@ pub fn memory(folder: &Path) {
 /// Megabytes that a child of this process holds.
 fn child(engine: &str, path: &Path, workers: usize) -> f64 {
     let program = std::env::current_exe().expect("this program");
-    let output =
-        Command::new(program).args([CHILD, engine]).arg(path).arg(workers.to_string()).output().expect("it starts");
+    // Else it is chance whether what a load freed is still there when the reading is taken.
+    let output = Command::new(program)
+        .env("MIMALLOC_PURGE_DELAY", "0")
+        .args([CHILD, engine])
+        .arg(path)
+        .arg(workers.to_string())
+        .output()
+        .expect("it starts");
     let text = String::from_utf8_lossy(&output.stdout);
     text.trim().parse().unwrap_or_else(|_| panic!("no reading: {text} {}", String::from_utf8_lossy(&output.stderr)))
 }

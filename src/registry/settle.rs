@@ -2,7 +2,8 @@
 //!
 //! A version that carries a manifest is whole once everything in it matches. Any other is whole once its files have
 //! been quiet: the same names, lengths and times over two looks, and for a while. Half a copy must never be loaded, and
-//! a copy that pauses for less than that while looks like one that goes on.
+//! a copy that pauses for less than that while looks like one that goes on. A folder that is made before its files are
+//! written is one whose copy goes on, too: that there is no model in it counts only after that while.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
@@ -121,8 +122,13 @@ impl Seen {
         self.files.iter().all(|file| age(file.mtime.max(file.ctime)) >= quiet)
     }
 
+    /// Whether it has been seen as it is for so long, whatever the files' times say.
+    fn has_rested(&self, look: &Listing, quiet: Duration) -> bool {
+        self.looks >= 2 && look.taken.duration_since(self.since) >= quiet
+    }
+
     fn is_quiet(&self, look: &Listing, quiet: Duration) -> bool {
-        self.looks >= 2 && (look.taken.duration_since(self.since) >= quiet || self.is_old(look, quiet))
+        self.has_rested(look, quiet) || (self.looks >= 2 && self.is_old(look, quiet))
     }
 
     fn wholeness(&mut self, version: &VersionFiles, look: &Listing, quiet: Duration, verify: Verify<'_>) -> Wholeness {
@@ -150,10 +156,11 @@ impl Seen {
                 Err(fault) => Wholeness::Changing(Waiting::Manifest(fault)),
             };
         }
-        match is_quiet {
-            false => Wholeness::Changing(Waiting::Quiet),
-            true if version.has(MODEL_FILE) => Wholeness::Whole,
-            true => Wholeness::Broken(Broken::NoModel),
+        match version.has(MODEL_FILE) {
+            true if is_quiet => Wholeness::Whole,
+            // Files have times, those that are still to come have none.
+            false if self.has_rested(look, quiet) => Wholeness::Broken(Broken::NoModel),
+            _ => Wholeness::Changing(Waiting::Quiet),
         }
     }
 }
@@ -296,10 +303,12 @@ mod tests {
     fn broken_only_once_it_is_quiet() {
         let (clock, mut settling) = (Clock::new(), Settling::new(QUIET));
         assert_eq!(observe(&mut settling, &clock.look(0, &[])), CHANGING);
-        assert_eq!(observe(&mut settling, &clock.look(1, &[])), Wholeness::Broken(Broken::NoModel));
+        assert_eq!(observe(&mut settling, &clock.look(99, &[])), CHANGING, "its files may be about to come");
+        assert_eq!(observe(&mut settling, &clock.look(100, &[])), Wholeness::Broken(Broken::NoModel));
+        assert_eq!(observe(&mut settling, &clock.look(101, &[("notes.txt", 1, -500)])), CHANGING);
 
         let fault = Fault::BadLink { name: "weights.bin".into() };
-        let mut look = clock.look(2, &[("model.onnx", 1, -500)]);
+        let mut look = clock.look(102, &[("model.onnx", 1, -500)]);
         look.models.get_mut("m").unwrap().versions.get_mut(&1).unwrap().faults.push(fault.clone());
         assert_eq!(observe(&mut settling, &look), CHANGING);
         assert_eq!(observe(&mut settling, &look), Wholeness::Broken(Broken::Fault(fault)));

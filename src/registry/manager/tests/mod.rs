@@ -105,19 +105,28 @@ impl Fixture {
     }
 
     fn add(&self, zoo_model: &str, version: &str) {
-        let target = self.root.path().join(version);
-        fs::create_dir_all(&target).unwrap();
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/zoo").join(zoo_model).join("model.onnx");
-        fs::copy(source, target.join("model.onnx")).unwrap();
+        self.write(&format!("{version}/model.onnx"), zoo_file(&format!("{zoo_model}/model.onnx")));
     }
 
-    /// All at once: a look at half a file would see other settings.
+    /// All at once, with the folders that it needs: a look at half a file would see other settings, and one at an empty
+    /// folder no model.
     fn write(&self, file: &str, content: impl AsRef<[u8]>) {
-        let path = self.root.path().join(file);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let staged = self.root.path().join(".staged");
-        fs::write(&staged, content).unwrap();
-        fs::rename(staged, path).unwrap();
+        self.stage(file, content);
+        let is_new = |folder: &&str| !self.root.path().join(folder).exists();
+        let folders = file.match_indices('/').map(|(end, _)| &file[..end]);
+        self.arrive(folders.clone().find(is_new).unwrap_or(file));
+    }
+
+    /// Writes a file where nothing looks.
+    fn stage(&self, file: &str, content: impl AsRef<[u8]>) {
+        let staged = self.root.path().join(".staged").join(file);
+        fs::create_dir_all(staged.parent().unwrap()).unwrap();
+        fs::write(staged, content).unwrap();
+    }
+
+    /// Moves a file or a folder from there to its place.
+    fn arrive(&self, name: &str) {
+        fs::rename(self.root.path().join(".staged").join(name), self.root.path().join(name)).unwrap();
     }
 
     /// Waits until the model is as wanted.
@@ -142,6 +151,10 @@ impl Fixture {
     fn state(entry: &ModelEntry, version: u64) -> Option<State> {
         entry.statuses.get(&version).map(|status| status.state)
     }
+}
+
+fn zoo_file(name: &str) -> Vec<u8> {
+    fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/zoo").join(name)).unwrap()
 }
 
 #[tokio::test]
@@ -185,9 +198,9 @@ async fn a_wrong_answer_to_a_recorded_example_quarantines_the_version_across_res
     let mut fixture = Fixture::new(ModelControlMode::Poll);
     fixture.add("iris_logreg", "iris/1");
     fixture.until("iris", |entry| entry.default == Some(1)).await;
-    fixture.add("iris_gnb", "iris/2");
-    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/zoo/iris_logreg/case_b3.npz");
-    fixture.write("iris/2/examples/case.npz", fs::read(example).unwrap());
+    fixture.stage("iris/2/model.onnx", zoo_file("iris_gnb/model.onnx"));
+    fixture.stage("iris/2/examples/case.npz", zoo_file("iris_logreg/case_b3.npz"));
+    fixture.arrive("iris/2");
     let entry = fixture.until("iris", |entry| Fixture::state(entry, 2) == Some(State::Failed)).await;
     let status = &entry.statuses[&2];
     assert!(status.quarantined);

@@ -26,6 +26,7 @@ mod strided_same;
 #[cfg(test)]
 mod testing;
 mod transposed_same;
+mod transposed_size;
 mod upsample;
 mod windows;
 #[cfg(feature = "onnxruntime")]
@@ -50,6 +51,7 @@ pub fn apply(model: &mut ModelProto) {
     distances::join(model);
     lp_pool::expand(model);
     strided_same::cut(model);
+    transposed_size::cut(model);
     transposed_same::write_out(model);
     upsample::modernise(model);
     log_softmax::shift(model);

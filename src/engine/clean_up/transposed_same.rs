@@ -35,11 +35,7 @@ pub fn write_out(model: &mut ModelProto) {
 }
 
 fn concerned(node: &NodeProto) -> bool {
-    node.op_type == "ConvTranspose"
-        && matches!(node.domain.as_str(), "" | "ai.onnx")
-        && same(node).is_some()
-        // Which says itself how large the image becomes.
-        && attribute(node, "output_shape").is_none()
+    node.op_type == "ConvTranspose" && matches!(node.domain.as_str(), "" | "ai.onnx") && same(node).is_some()
 }
 
 #[cfg(test)]

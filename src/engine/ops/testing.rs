@@ -9,6 +9,8 @@ use tract_onnx::pb::{
 use tract_onnx::prelude::TypedSimplePlan;
 use tract_onnx::tract_hir::internal::*;
 
+use super::control::{Watch, eval};
+
 /// A node of the `ai.onnx.ml` domain in the making.
 pub struct Node(NodeProto);
 
@@ -131,7 +133,11 @@ pub fn run_model(model: &ModelProto, inputs: &[Tensor]) -> TractResult<Vec<Tenso
 
 fn run_plan(plan: &Arc<TypedSimplePlan>, inputs: &[Tensor]) -> TractResult<Vec<Tensor>> {
     let inputs = inputs.iter().map(|input| input.clone().into_tvalue()).collect();
-    Ok(plan.run(inputs)?.into_iter().map(TValue::into_tensor).collect())
+    let watch = Watch::new(&|| false);
+    let outputs = plan.spawn()?.run_plan_with_eval(inputs, |context, state, node, inputs| -> TractResult<_> {
+        eval(context, state, node, inputs, &watch)
+    })?;
+    Ok(outputs.into_iter().map(TValue::into_tensor).collect())
 }
 
 /// A plan of a graph for inputs of these shapes.

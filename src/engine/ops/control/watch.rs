@@ -8,6 +8,7 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::super::bounded;
 use super::branches::Branches;
+use super::scans::last_states;
 use super::turns::Repeat;
 
 /// Most turns of all loops of one run together. ONNX bounds no loop, and a loop of tiny steps makes some million turns a
@@ -61,7 +62,10 @@ pub fn eval(
         repeat.run(context.symbols, &inputs, watch)
     } else {
         bounded::check_run(node, &inputs)?;
-        return plan::eval(context, state, node, inputs);
+        let last_states = last_states(node, &inputs);
+        let mut outputs = plan::eval(context, state, node, inputs)?;
+        last_states.into_iter().for_each(|(slot, state)| outputs[slot] = state);
+        return Ok(outputs);
     };
     watched.with_context(|| format!("Evaluating {node}"))
 }

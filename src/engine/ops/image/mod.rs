@@ -5,6 +5,7 @@ mod non_max_suppression;
 mod resize;
 mod roi_align;
 mod same_crop;
+mod size_crop;
 
 use tract_onnx::model::OnnxOpRegister;
 
@@ -17,6 +18,7 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("AffineGrid", affine_grid::build);
     register.insert("HeadgateSameCrop", same_crop::build);
     register.insert("HeadgateSameIndices", same_crop::build_indices);
+    register.insert("HeadgateSizeCrop", size_crop::build);
     register.insert("RoiAlign", roi_align::build);
     register.insert("NonMaxSuppression", non_max_suppression::build);
 }

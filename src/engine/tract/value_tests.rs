@@ -169,6 +169,43 @@ fn what_is_not_a_number_stays_none() {
     }
 }
 
+/// Where tract takes the greatest or the least of two numbers as it writes a product.
+#[test]
+fn what_is_not_a_number_stays_none_behind_products() {
+    let attribute = |name: &str, kind| AttributeProto { name: name.into(), r#type: kind, ..Default::default() };
+    let of_float = AttributeProto { f: 0.0, ..attribute("value_float", AttributeType::Float as i32) };
+    let none = NodeProto { attribute: vec![of_float], ..node("Constant", &[], "none") };
+    let ones = AttributeProto { floats: vec![1.0; 16], ..attribute("value_floats", AttributeType::Floats as i32) };
+    let ones = NodeProto { attribute: vec![ones], ..node("Constant", &[], "ones") };
+    let shape = AttributeProto { ints: vec![8, 1, 2, 1], ..attribute("value_ints", AttributeType::Ints as i32) };
+    let shape = NodeProto { attribute: vec![shape], ..node("Constant", &[], "shape") };
+    let weights = vec![none, ones, shape, node("Reshape", &["ones", "shape"], "w")];
+    let conv = vec![node("Conv", &["x", "w"], "t")];
+    let product = vec![node("MatMul", &["x", "s"], "t")];
+    let shifted = vec![node("MatMul", &["s", "x"], "p"), node("Add", &["p", "row"], "t")];
+    for (width, before, reached) in [(8, &conv, 16), (-2, &conv, 16), (8, &product, 8), (8, &shifted, 8)] {
+        for after in ["Relu", "Min", "Max"] {
+            let after = match after {
+                "Relu" => vec![node("Relu", &["t"], "y")],
+                _ => vec![node(after, &["none", "t"], "u"), node(after, &["u", "row"], "y")],
+            };
+            let nodes = [weights.clone(), before.clone(), after].concat();
+            let inputs = [("x", &[-1, 1, 8, width][..]), ("s", &[8, 8]), ("row", &[8])];
+            let inputs = inputs.map(|(name, shape)| info(name, 1, shape));
+            let model = model_with(nodes, inputs.into());
+            let tensor = |shape: &[usize], broken: usize| {
+                let mut values: Vec<f32> = (0..shape.iter().product()).map(|at: usize| at as f32 - 9.0).collect();
+                values.iter_mut().skip(broken).take(1).for_each(|value| *value = f32::NAN);
+                Tensor::from_elements(DataType::Fp32, shape.to_vec(), &values).unwrap()
+            };
+            let inputs = [tensor(&[1, 1, 8, 8], 11), tensor(&[8, 8], 99), tensor(&[8], 99)];
+            let made = model.clone().session().run(&inputs, &|| false).unwrap().tensors.remove(0);
+            let broken = made.elements::<f32>().filter(|value| value.is_nan()).count();
+            assert_eq!(broken, reached, "{width}, behind {before:?}");
+        }
+    }
+}
+
 #[test]
 fn a_division_by_zero_is_its_requests_fault() {
     let model = model_with(vec![node("Div", &["x", "s"], "y")], vec![info("x", 7, &[-1]), info("s", 7, &[-1])]);

@@ -117,7 +117,9 @@ pub fn check_run(node: &TypedNode, inputs: &[TValue]) -> TractResult<()> {
         let count = inputs.get(1).filter(|count| count.len() > 0).context("TopK lacks K")?.cast_to_scalar::<i64>()?;
         let there = inputs[0].shape().get(top.axis).copied().unwrap_or_default();
         let fits = usize::try_from(count).is_ok_and(|count| count <= there);
-        ensure!(fits, "TopK of {count} along an axis of {there}");
+        if !fits {
+            return Err(unfit(format!("TopK of {count} along an axis of {there}")));
+        }
     }
     Ok(())
 }

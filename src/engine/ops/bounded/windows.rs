@@ -27,6 +27,8 @@ pub struct Reach {
 #[derive(Debug, Clone)]
 enum Kernel {
     Known(Vec<i64>),
+    /// As large as the image.
+    Whole,
     /// Among the node's inputs: weights by output channels, channels and then the kernel's axes.
     OfWeights(usize),
 }
@@ -39,10 +41,12 @@ impl Reach {
             "AveragePool" | "MaxPool" => None,
             "Conv" | "ConvInteger" => Some(1),
             "QLinearConv" => Some(3),
+            "GlobalAveragePool" | "GlobalMaxPool" => None,
             _ => return Ok(None),
         };
         let list = |name: &str| node.get_attr_opt_vec::<i64>(name);
         let kernel = match (list("kernel_shape")?, weights) {
+            _ if node.op_type.starts_with("Global") => Kernel::Whole,
             (Some(sizes), _) => Kernel::Known(sizes),
             (None, Some(place)) => Kernel::OfWeights(place),
             (None, None) => return Ok(None),
@@ -78,10 +82,12 @@ impl Reach {
         kernel.iter().enumerate().map(least).collect()
     }
 
-    fn least_for(&self, weights: impl Fn(usize) -> Option<TVec<i64>>) -> Option<Vec<i64>> {
+    /// The same for an image of this rank.
+    fn least_for(&self, rank: usize, weights: impl Fn(usize) -> Option<TVec<i64>>) -> Option<Vec<i64>> {
         match &self.kernel {
             Kernel::Known(sizes) => Some(self.least(sizes)),
             Kernel::OfWeights(place) => Some(self.least(weights(*place)?.get(2..)?)),
+            Kernel::Whole => Some(vec![1; rank.saturating_sub(2)]),
         }
     }
 
@@ -97,10 +103,8 @@ impl Reach {
             };
             shape.dims().enumerate().map(size).collect()
         };
-        match (shape(0), self.least_for(shape)) {
-            (Some(image), Some(least)) => fits(&self.operator, &image, &least),
-            _ => Ok(()),
-        }
+        let Some(image) = shape(0) else { return Ok(()) };
+        self.least_for(image.len(), shape).map_or(Ok(()), |least| fits(&self.operator, &image, &least))
     }
 
     /// What is to check the image at run, where its size is not known before and may be too small.
@@ -108,9 +112,10 @@ impl Reach {
         let weights = |place: usize| -> Option<TVec<i64>> {
             inputs.get(place)?.shape.iter().map(|size| size.to_i64().ok()).collect()
         };
-        let least = self.least_for(weights)?;
-        let is_open = inputs.first()?.shape.iter().skip(2).any(|size| size.to_i64().is_err());
-        let may_be_too_small = least.iter().any(|&least| least > 1);
+        let image = &inputs.first()?.shape;
+        let least = self.least_for(image.rank(), weights)?;
+        let is_open = image.iter().skip(2).any(|size| size.to_i64().is_err());
+        let may_be_too_small = least.iter().any(|&least| least > 0);
         (is_open && may_be_too_small).then(|| Fits { operator: self.operator.clone(), least })
     }
 }
@@ -185,7 +190,12 @@ mod tests {
         for name in ["AveragePool", "MaxPool"] {
             assert_eq!(pooled(pool(name), [3, 2]).unwrap(), [1, 2, 1, 1]);
             assert_eq!(pooled(pool(name).ints("pads", &[1, 0, 1, 0]), [1, 2]).unwrap(), [1, 2, 1, 1]);
-            assert_eq!(pooled(pool(name).text("auto_pad", "SAME_UPPER"), [1, 1]).unwrap(), [1, 2, 1, 1]);
+            let same = |sizes| pooled(pool(name).text("auto_pad", "SAME_UPPER"), sizes);
+            assert_eq!(same([1, 1]).unwrap(), [1, 2, 1, 1]);
+            assert!(is_unfit(&same([0, 1]).unwrap_err()));
+            let whole = |sizes| pooled(Node::new(&format!("Global{name}")), sizes);
+            assert_eq!(whole([1, 1]).unwrap(), [1, 2, 1, 1]);
+            assert!(is_unfit(&whole([3, 0]).unwrap_err()));
             let error = pooled(pool(name).text("auto_pad", "VALID"), [2, 5]).unwrap_err();
             let expected = format!("{name} of an image of 2 x 5, for its window and padding expected at least 3 x 2");
             assert!(is_unfit(&error) && format!("{error:#}").contains(&expected), "{error:#}");

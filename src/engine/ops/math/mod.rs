@@ -32,6 +32,7 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("Equal", equal::build);
     register.insert("ArgMax", extremes::build_places);
     register.insert("ArgMin", extremes::build_places);
+    register.insert("Hardmax", extremes::build_hardmax);
     register.insert("ReduceLogSumExp", extremes::build_values);
     register.insert("ReduceMax", extremes::build_values);
     register.insert("ReduceMin", extremes::build_values);

@@ -14,6 +14,7 @@ use super::extremes::{for_type, is_number};
 use super::inputs::{axis_of, exactly, integers};
 use super::kernel::Kernel;
 use super::stand_in::stand_in;
+use super::unfit::unfit;
 
 /// Up to so many are found in one walk over the elements, which pays while few of them are among the best so far.
 const FEW: usize = 32;
@@ -57,7 +58,9 @@ impl Kernel for TopK {
         let (input, count) = (&inputs[0], one(&inputs[1])?);
         let axis = axis_of(self.axis, input.rank())?;
         let mut shape = TVec::from_slice(input.shape());
-        ensure!(count <= shape[axis], "TopK of {count} among {}", shape[axis]);
+        if count > shape[axis] {
+            return Err(unfit(format!("TopK of {count} among {}", shape[axis])));
+        }
         let lanes = Lanes { length: shape[axis], inner: shape[axis + 1..].iter().product(), count };
         shape[axis] = count;
         Ok(for_type!(input.datum_type(), top(self.of_least, lanes, input, &shape))?)

@@ -1,19 +1,21 @@
-//! The greatest and the least along axes, and where they are: `ArgMax` and `ArgMin`, `ReduceMax` and `ReduceMin`; and
-//! `ReduceProd`, which goes the same way.
+//! The greatest and the least along axes, and where they are: `ArgMax` and `ArgMin`, `Hardmax`, `ReduceMax` and `ReduceMin`;
+//! and `ReduceProd`, which goes the same way.
 //!
 //! In place of tract's, which visits each element through a view of its own, gives finite numbers for the extremes of nothing,
 //! and takes no BOOL. The cures belong there (`ops/nn/reduce.rs` of tract-core).
 //!
 //! What comes of a NaN ONNX leaves open. Here, as mostly in ONNX Runtime, nothing is beyond a NaN and a NaN is beyond nothing.
 
+mod hardmax;
 mod places;
 mod values;
 
 use tract_onnx::tract_hir::internal::*;
 
+pub use self::hardmax::build as build_hardmax;
 pub use self::places::build as build_places;
 pub use self::values::build as build_values;
-use super::{Built, inputs, kernel, stand_in};
+use super::{Built, inputs, kernel, stand_in, unfit};
 
 /// Elements side by side, so that they fill the registers.
 const LANES: usize = 16;

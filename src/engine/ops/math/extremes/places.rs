@@ -6,6 +6,7 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::inputs::{axis_of, exactly};
 use super::kernel::{Kernel, built};
+use super::unfit::unfit;
 use super::{Along, Built, LANES, for_type, is_number};
 
 pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
@@ -55,7 +56,9 @@ impl Kernel for Places {
         let (input, mut shape) = (&inputs[0], TVec::from_slice(inputs[0].shape()));
         let axis = axis_of(self.axis, shape.len())?;
         let along = Along::axes(&shape, axis, axis);
-        ensure!(along.count > 0, "{} of nothing: axis {axis} has a length of 0", self.name());
+        if along.count == 0 {
+            return Err(unfit(format!("{} of nothing: axis {axis} has a length of 0", self.name())));
+        }
         let places = for_type!(input.datum_type(), places(*self, along, input))?;
         match self.keeps_axis {
             true => shape[axis] = 1,
@@ -77,7 +80,7 @@ fn places<T: Datum + Copy + PartialOrd>(of: Places, along: Along, input: &Tensor
 }
 
 /// `is_beyond` says whether an element takes the place of the one that is held.
-fn places_of<T: Copy>(elements: &[T], along: Along, is_beyond: impl Fn(T, T) -> bool + Copy) -> Vec<i64> {
+pub fn places_of<T: Copy>(elements: &[T], along: Along, is_beyond: impl Fn(T, T) -> bool + Copy) -> Vec<i64> {
     let mut places = Vec::with_capacity(elements.len() / along.count);
     along.for_each_group(elements, |group| match along.inner {
         1 => places.push(place_of(group, is_beyond) as i64),

@@ -4,7 +4,6 @@ mod bit_cast;
 mod bit_shift;
 mod cum_prod;
 mod det;
-mod dot;
 mod equal;
 mod extremes;
 mod modulo;
@@ -13,6 +12,7 @@ mod softplus;
 mod spread;
 mod top_k;
 mod whole_div;
+mod whole_product;
 
 use tract_onnx::model::OnnxOpRegister;
 
@@ -28,7 +28,7 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("CumProd", cum_prod::build);
     register.insert("Div", whole_div::build);
     register.insert("Det", det::build);
-    register.insert("MatMul", dot::build);
+    register.insert("MatMul", whole_product::build);
     register.insert("Equal", equal::build);
     register.insert("ArgMax", extremes::build_places);
     register.insert("ArgMin", extremes::build_places);

@@ -26,4 +26,6 @@ pub mod probe;
 pub mod probe_report;
 pub mod residency_policy;
 pub mod settle;
+#[cfg(test)]
+mod testing;
 pub mod version_policy;

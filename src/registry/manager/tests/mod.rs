@@ -5,7 +5,6 @@ mod traffic;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +19,7 @@ use crate::engine::tract::TractEngine;
 use crate::error::Error;
 use crate::registry::loader::LoaderConfig;
 use crate::registry::probe::ProbeConfig;
+use crate::registry::testing::write_program;
 use crate::routing::ModelEntry;
 use crate::servable::State;
 use crate::store::MemoryStore;
@@ -67,8 +67,7 @@ impl Fixture {
     ) -> Self {
         let program = root.path().join(".probe.sh");
         if !program.exists() {
-            fs::write(&program, "#!/bin/sh\necho '{\"ok\":true}'\n").unwrap();
-            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+            write_program(&program, "echo '{\"ok\":true}'");
         }
         let (manager, commands) = ManagerHandle::channel();
         let mut plane = testing::data_plane(&[]);

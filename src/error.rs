@@ -356,16 +356,17 @@ impl Error {
 /// A client that is told to come back sooner would only be refused again.
 const MIN_RETRY: Duration = Duration::from_millis(100);
 
-/// The known name nearest to a mistaken one, if any is near enough to be meant.
+/// The known name nearest to a mistaken one, if any is near enough to be meant. Capitals make no difference.
 pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     // A long name is no typo of a short one, and comparing it would cost the product of both lengths.
     const LONGEST: usize = 256;
     if wrong.len() > LONGEST {
         return None;
     }
+    let wrong = wrong.to_lowercase();
     known
         .into_iter()
-        .map(|name| (strsim::jaro_winkler(wrong, name), name))
+        .map(|name| (strsim::jaro_winkler(&wrong, &name.to_lowercase()), name))
         .filter(|(similarity, _)| *similarity > 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, name)| name.to_owned())
@@ -416,6 +417,7 @@ mod tests {
     #[test]
     fn the_nearest_name_is_near() {
         assert_eq!(nearest("digit", ["digits", "iris"]), Some("digits".into()));
+        assert_eq!(nearest("x", ["X", "y"]), Some("X".into()));
         assert_eq!(nearest("zebra", ["digits", "iris"]), None);
         assert_eq!(nearest(&"d".repeat(1000), ["digits"]), None);
     }

@@ -320,7 +320,12 @@ fn wrong_requests() -> Vec<Wrong> {
         ),
         wrong("iris", "", x(fp32(&[4])), "unexpected shape for input 'X' for model 'iris'. Expected [-1,4], got [4]"),
         wrong("iris", "", vec![], "expected 1 inputs but got 0 inputs for model 'iris', missing: 'X'"),
-        wrong("iris", "", vec![("x".to_owned(), fp32(&[1, 4]))], "unexpected inference input 'x' for model 'iris'"),
+        wrong(
+            "iris",
+            "",
+            vec![("x".to_owned(), fp32(&[1, 4]))],
+            "unexpected inference input 'x' for model 'iris', did you mean 'X'?",
+        ),
         wrong("addsub", "", both(fp32(&[1, 16]), fp32(&[2, 16])), "unexpected shape for input 'b' for model 'addsub'"),
         wrong(
             "addsub",

@@ -8,6 +8,7 @@
 mod attribute_bounds;
 mod builder;
 mod convert;
+mod cycles;
 mod dangling;
 mod graph;
 mod guard;
@@ -75,6 +76,7 @@ impl TractEngine {
         let mut proto = onnx::read_proto(path)?;
         let facts = onnx::facts(&proto);
         dangling::check(&proto)?;
+        cycles::check(&proto)?;
         attribute_bounds::check(&proto)?;
         clean_up::apply(&mut proto);
         // Of what is left: some operators are cleaned away.

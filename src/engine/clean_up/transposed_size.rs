@@ -13,12 +13,23 @@ pub fn cut(model: &mut ModelProto) {
     edit::replace_nodes(model, concerned, |node, steps| {
         let sizes = &attribute(node, "output_shape")?.ints;
         let begins_early = same(node) == Some(false);
+        // Less than a step may lie behind the last window.
+        let strides = attribute(node, "strides").map_or(vec![], |held| held.ints.clone());
+        let beyond: Vec<i64> = strides.iter().map(|stride| stride.saturating_sub(1)).collect();
+        let padding = attribute(node, "output_padding").map_or(vec![0; beyond.len()], |held| held.ints.clone());
+        let padding: Vec<i64> = match beyond.len() {
+            0 => padding,
+            _ => beyond.iter().zip(padding).map(|(beyond, padding)| beyond.saturating_add(padding)).collect(),
+        };
         let mut whole = node.clone();
-        whole.attribute.retain(|held| !["auto_pad", "output_shape", "pads"].contains(&held.name.as_str()));
+        let replaced = ["auto_pad", "output_padding", "output_shape", "pads"];
+        whole.attribute.retain(|held| !replaced.contains(&held.name.as_str()));
+        whole.attribute.extend((!padding.is_empty()).then(|| int_list("output_padding", &padding)));
         let reached = steps.fresh(&format!("{}.whole", output(node, 0)?));
         whole.output[0].clone_from(&reached);
         steps.keep(whole);
-        let attributes = vec![int_list("sizes", sizes), int("begins_early", i64::from(begins_early))];
+        let early = int("begins_early", i64::from(begins_early));
+        let attributes = vec![int_list("sizes", sizes), int_list("beyond", &beyond), early];
         steps.add_to("HeadgateSizeCrop", &[&reached], &[output(node, 0)?], attributes);
         Some(())
     });
@@ -63,12 +74,28 @@ mod tests {
         assert_eq!(cut(6, &|graph| graph.ints("output_padding", &[1])), [2.0, 13.0, 20.0, 130.0, 200.0, 300.0]);
     }
 
+    /// As ONNX Runtime has it.
+    #[test]
+    fn less_than_a_step_may_lie_behind_the_last_window() {
+        let reached = |kernel: usize, size: i64, how: &'static str| {
+            spread(kernel, &[size], |graph| graph.text("auto_pad", how)).unwrap()
+        };
+        for how in ["NOTSET", "SAME_UPPER", "SAME_LOWER"] {
+            assert_eq!(reached(1, 6, how), [1.0, 0.0, 10.0, 0.0, 100.0, 0.0]);
+            assert_eq!(reached(3, 8, how), [1.0, 2.0, 13.0, 20.0, 130.0, 200.0, 300.0, 0.0]);
+        }
+        let biased = Graph::new().constant("w", tensor3(&[[[1f32]]])).constant("b", tensor1(&[1000f32]));
+        let biased = biased.node("ConvTranspose", &["x", "w", "b"], &["y"]).ints("strides", &[2]);
+        let biased = biased.ints("output_shape", &[4]).run(&[("x", tensor3(&[[[1f32, 2.0]]]))], &["y"]).unwrap();
+        assert_eq!(floats(&biased[0]), [1001.0, 1000.0, 1002.0, 1000.0]);
+    }
+
     /// As ONNX Runtime has it, but that some take the sizes of the batch and the channels into the list.
     #[test]
     fn sizes_that_do_not_fit_are_refused() {
         let as_it_is = |graph: Graph| graph;
         assert_eq!(spread(1, &[1, 1, 5], as_it_is).unwrap(), [1.0, 0.0, 10.0, 0.0, 100.0]);
-        for size in [&[5, 5][..], &[-1], &[0], &[1, 1, 1, 5], &[6], &[1 << 40]] {
+        for size in [&[5, 5][..], &[-1], &[0], &[1, 1, 1, 5], &[7], &[1 << 40]] {
             assert!(spread(1, size, as_it_is).is_err(), "{size:?}");
         }
     }

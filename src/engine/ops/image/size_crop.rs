@@ -1,4 +1,6 @@
 //! What a pass writes behind a ConvTranspose that is to give images of a certain size.
+//!
+//! Where the last window ends less than a step before that size, places without a window follow it, as ONNX Runtime has it.
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
@@ -10,10 +12,13 @@ use super::kernel::{Kernel, built};
 use super::unfit::unfit;
 
 pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
-    let sizes = node.get_attr_vec::<i64>("sizes")?;
-    let known = sizes.iter().map(|&size| usize::try_from(size).ok().filter(|size| *size > 0)).collect::<Option<_>>();
-    let sizes = known.with_context(|| format!("output_shape {sizes:?}"))?;
-    built(node, SizeCrop { sizes, begins_early: node.get_attr::<i64>("begins_early")? != 0 })
+    let list = |name: &str, least: usize| {
+        let values = node.get_attr_vec::<i64>(name)?;
+        let known = values.iter().map(|&value| usize::try_from(value).ok().filter(|value| *value >= least));
+        known.collect::<Option<TVec<usize>>>().with_context(|| format!("output_shape with {name} {values:?}"))
+    };
+    let begins_early = node.get_attr::<i64>("begins_early")? != 0;
+    built(node, SizeCrop { sizes: list("sizes", 1)?, beyond: list("beyond", 0)?, begins_early })
 }
 
 /// Cuts images to a size.
@@ -21,6 +26,8 @@ pub fn build(_: &ParsingContext, node: &NodeProto) -> Built {
 struct SizeCrop {
     /// For each axis of the image, with or without those of the batch and the channels.
     sizes: TVec<usize>,
+    /// How many of an axis' last places lie behind the last window; none of an axis that isn't there.
+    beyond: TVec<usize>,
     /// Where an odd number of places is cut off, whether the greater half of them is behind what stays.
     begins_early: bool,
 }
@@ -32,6 +39,13 @@ impl SizeCrop {
         let leading = leading.with_context(|| format!("output_shape {:?} for images of rank {rank}", self.sizes))?;
         Ok(&self.sizes[leading..])
     }
+
+    /// Where what stays begins along an axis of so many places.
+    fn first(&self, axis: usize, there: usize, size: usize) -> Option<usize> {
+        let over = (there - self.beyond.get(axis).copied().unwrap_or(0).min(there)).saturating_sub(size);
+        let first = if self.begins_early { over / 2 } else { over.div_ceil(2) };
+        (first + size <= there).then_some(first)
+    }
 }
 
 impl Kernel for SizeCrop {
@@ -42,9 +56,9 @@ impl Kernel for SizeCrop {
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         let [image] = exactly(inputs)?;
         let mut shape = image.shape.to_tvec();
-        for (there, &size) in shape.iter_mut().skip(2).zip(self.sizes(image.rank())?) {
-            let is_short = there.to_usize().is_ok_and(|there| there < size);
-            ensure!(!is_short, "windows that reach {there} places for an output_shape of {:?}", self.sizes);
+        for (axis, (there, &size)) in shape.iter_mut().skip(2).zip(self.sizes(image.rank())?).enumerate() {
+            let fits = there.to_usize().map_or(true, |there| self.first(axis, there, size).is_some());
+            ensure!(fits, "an output_shape of {:?}, which the windows don't reach", self.sizes);
             *there = size.to_dim();
         }
         Ok(tvec!(image.datum_type.fact(shape)))
@@ -53,18 +67,12 @@ impl Kernel for SizeCrop {
     fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
         let mut image = inputs[0].clone().into_tensor();
         for (axis, &size) in self.sizes(image.rank())?.iter().enumerate() {
-            let axis = axis + 2;
-            let over = image.shape()[axis].checked_sub(size);
-            let over = over.ok_or_else(|| {
-                let whole = &image.shape()[2..];
-                unfit(format!(
-                    "an image too small for its ConvTranspose: it makes {whole:?} of it, expected {:?}",
-                    self.sizes
-                ))
+            let there = image.shape()[axis + 2];
+            let first = self.first(axis, there, size).ok_or_else(|| {
+                unfit(format!("an image too small for its ConvTranspose, whose output_shape is {:?}", self.sizes))
             })?;
-            let first = if self.begins_early { over / 2 } else { over.div_ceil(2) };
-            if over > 0 {
-                image = image.slice(axis, first, first + size)?;
+            if size < there {
+                image = image.slice(axis + 2, first, first + size)?;
             }
         }
         Ok(tvec!(image))

@@ -2,8 +2,12 @@
 //! sync interval.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use headgate::prediction_log::table::Table;
@@ -16,15 +20,56 @@ use crate::support::repository::TempDir;
 use crate::support::scaled;
 
 /// Rows that were answered before this and the kill must be there. The writer looks every few milliseconds and appends at
-/// the interval; the rest is for a busy machine.
+/// the interval; the rest is for a busy machine, and for a busy disk what [`Disk`] measures.
 const SYNC: Duration = Duration::from_millis(100);
 const SLACK: Duration = Duration::from_millis(400);
+/// Syncs that a row may wait for at most: those of a segment that ends, of the next one's beginning, and its own.
+const SYNCS: u32 = 4;
 const CLIENTS: usize = 4;
 
 const BODY: &str = r#"{"inputs":[{"name":"X","shape":[2,4],"datatype":"FP32","data":[5,3,1,0.2,6,3,4,1.3]}]}"#;
 
 /// Prediction ids of first rows, and when each was answered.
 type Answered = Arc<Mutex<Vec<(String, Instant)>>>;
+
+/// Syncs a file beside the server, again and again, to know how long that takes.
+struct Disk {
+    longest: Arc<Mutex<Duration>>,
+    ends: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Disk {
+    fn watch(folder: &Path) -> Self {
+        let (longest, ends) = (Arc::<Mutex<Duration>>::default(), Arc::<AtomicBool>::default());
+        let mut file = File::create(folder.join("synced-beside")).unwrap();
+        let (to, until) = (longest.clone(), ends.clone());
+        let thread = std::thread::spawn(move || {
+            while !until.load(Ordering::Relaxed) {
+                let begun = Instant::now();
+                file.write_all(&[0; 4096]).unwrap();
+                file.sync_data().unwrap();
+                let mut longest = to.lock().unwrap();
+                *longest = longest.max(begun.elapsed());
+                drop(longest);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        Self { longest, ends, thread: Some(thread) }
+    }
+
+    /// What a row may wait for, by what was measured so far.
+    fn wait(&self) -> Duration {
+        *self.longest.lock().unwrap() * SYNCS
+    }
+
+    /// The same with the sync that is under way.
+    fn ended(mut self) -> Duration {
+        self.ends.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap();
+        self.wait()
+    }
+}
 
 async fn client(http: Http, answered: Answered) {
     // Ends with the server.
@@ -39,7 +84,7 @@ async fn client(http: Http, answered: Answered) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn kills_under_load_lose_nothing_that_is_older_than_a_sync_interval() {
     let kills = scaled("kills", 200);
-    let repository = TempDir::new();
+    let (repository, beside) = (TempDir::new(), TempDir::new());
     repository.add_with_manifest("iris_logreg", "iris", 1);
     // Segments are sealed often, so that kills meet that too.
     let settings = json!({"sync_interval": "100ms", "segment_bytes": 65_536, "segment_age": "300ms"});
@@ -49,15 +94,18 @@ async fn kills_under_load_lose_nothing_that_is_older_than_a_sync_interval() {
         let answered = Answered::default();
         let clients: Vec<_> =
             (0..CLIENTS).map(|_| tokio::spawn(client(Http::new(site.server.http), answered.clone()))).collect();
+        let disk = Disk::watch(beside.path());
         let wait = Duration::from_millis(100 + (kill as u64 * 7919) % 900);
         tokio::time::sleep(wait).await;
+        tokio::time::sleep(disk.wait()).await;
         let killed = Instant::now();
         site = site.torn_away();
+        let disk = disk.ended();
         for client in clients {
             client.await.unwrap();
         }
         for (id, at) in answered.lock().unwrap().drain(..) {
-            if killed.saturating_duration_since(at) > SYNC + SLACK {
+            if killed.saturating_duration_since(at) > SYNC + SLACK + disk {
                 due.insert(id);
             } else {
                 unsure += 1;

@@ -117,9 +117,11 @@ async fn a_slow_version_is_rolled_back_for_latency() {
     assert!(cause.contains("'slow'"), "{cause}");
     let check: &Value = &end["checks"][0];
     // At ten times the base rate of 5 % and more, the table says 9 events of both arms at an evidence of 100. Slow answers
-    // within 50 ms are one event, so these take a second or two of the candidate's hundredth, on whatever machine.
-    let requests = check["candidate"]["requests"].as_u64().unwrap();
-    assert!(requests <= 500, "{requests} requests: {check}");
+    // within 50 ms are one event, so these take a second or two of the candidate's hundredth. The more of the control's
+    // answers a busy machine makes slow, the less says a slow one of the candidate's.
+    let count = |arm: &str, what: &str| check[arm][what].as_f64().unwrap();
+    let noise = count("comparator", "events") / count("comparator", "requests") / 0.05;
+    assert!(count("candidate", "requests") <= 500.0 * noise.max(1.0), "{check}");
     let output = site.cli(&["rollout", "status", "digits"]).await;
     assert!(said(&output).contains("slow"), "{}", said(&output));
 }

@@ -4,7 +4,8 @@
 //! inputs, at most [`MAX_PINNED_PLANS`] that were asked for, and at most [`MAX_CONCRETE_PLANS`] that came of themselves,
 //! the least recently used giving way. Where a symbolic plan is proven, it serves every other shape, and a shape that has
 //! earned a plan ([`Ledger`]) gets it in the background. Where none is, a new shape has to wait for its plan; requests
-//! that bring the same shape meanwhile wait for the same build.
+//! that bring the same shape meanwhile wait for the same build. So does a shape for which the symbolic plan fails: tract
+//! takes for granted there that the first three places of an axis are three.
 
 #[cfg(test)]
 mod tests;
@@ -126,9 +127,15 @@ impl Plans {
             Choice::Symbolic(plan) => plan,
         };
         let begun = Instant::now();
-        let outputs = symbolic.run(converted, stop);
+        let outputs = symbolic.run(converted.clone(), stop);
         self.shared.held().ledger.charge(&key, begun.elapsed());
-        outputs
+        match outputs {
+            Err(RunError::Failed(cause)) if self.shared.first.is_some() => {
+                tracing::debug!(%cause, "what fails on the symbolic plan is tried on one for its shapes");
+                self.shared.plan_for(&key)?.run(converted, stop)
+            }
+            outputs => outputs,
+        }
     }
 
     /// Whether a run of these inputs starts without waiting for a build.
@@ -247,6 +254,21 @@ impl Shared {
                 Choice::Earned(symbolic.clone(), build)
             }
         }
+    }
+
+    /// The plan for these very shapes, which is built where there is none.
+    fn plan_for(&self, key: &PlanKey) -> Result<Plan, RunError> {
+        if let Some((_, plan)) = self.first.as_ref().filter(|(first, _)| first == key) {
+            return Ok(plan.clone());
+        }
+        let build = {
+            let mut held = self.held();
+            match held.get(key) {
+                Some(plan) => return Ok(plan),
+                None => Arc::clone(held.building.entry(key.clone()).or_default()),
+            }
+        };
+        self.built(key, &build, Held::keep)
     }
 
     /// Builds the plan and holds it by `hold`, or waits for whoever builds it already. No lock is held meanwhile.

@@ -149,6 +149,29 @@ fn an_image_of_which_every_other_pixel_is_looked_at_is_measured_as_a_whole() {
     }
 }
 
+/// Where tract takes for granted that sizes that it doesn't know are large enough.
+#[test]
+fn a_slice_may_reach_beyond_an_axis_of_any_size() {
+    let attribute = |name: &str, kind| AttributeProto { name: name.into(), r#type: kind, ..Default::default() };
+    let bound = |name: &str, value: i64| {
+        let of_int = AttributeProto { ints: vec![value], ..attribute("value_ints", AttributeType::Ints as i32) };
+        NodeProto { attribute: vec![of_int], ..node("Constant", &[], name) }
+    };
+    for (from, to) in [(0, 3), (1, 3), (-2, i64::MAX), (3, i64::MAX), (0, -1)] {
+        let nodes = [bound("from", from), bound("to", to), bound("axis", 1)];
+        let nodes = nodes.into_iter().chain([node("Slice", &["x", "from", "to", "axis"], "y")]).collect();
+        let model = model_with(nodes, vec![info("x", 1, &[-1, -2])]);
+        for length in [5, 2, 1, 0, 4, 2] {
+            let row: Vec<f32> = (0..length).map(|at| at as f32).collect();
+            let x = Tensor::from_elements(DataType::Fp32, vec![1, length as usize], &row).unwrap();
+            let made = model.clone().session().run(&[x], &|| false).unwrap().tensors.remove(0);
+            let place = |bound: i64| (if bound < 0 { bound + length } else { bound }).clamp(0, length) as usize;
+            let expected = row.get(place(from)..place(to)).unwrap_or_default();
+            assert_eq!(made.elements::<f32>().collect::<Vec<f32>>(), expected, "{from}..{to} of {length}");
+        }
+    }
+}
+
 #[test]
 fn what_is_not_a_number_stays_none() {
     let numbers = |values: &[f32]| Tensor::from_elements(DataType::Fp32, vec![values.len(), 1], values).unwrap();

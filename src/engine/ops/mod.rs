@@ -35,7 +35,7 @@ use tract_onnx::tract_hir::internal::{InferenceOp, TractResult, TypedOp};
 
 pub use self::float8::Format as Format8;
 pub use self::kernel::{Kernel, hold_once};
-pub use self::math::{keep_not_a_number, spread};
+pub use self::math::mend;
 pub use self::ml::zip_map_classes;
 pub use self::nn::narrow_softmax;
 pub use self::unfit::is_unfit;

@@ -152,7 +152,9 @@ fn planned_model(model: &ModelProto, inputs: &[Tensor]) -> TractResult<Arc<Typed
     }
     let mut model = model.into_typed()?;
     super::control::begin_anew(&mut model);
-    TypedSimplePlan::new(model.into_optimized()?)
+    let mut model = model.into_optimized()?;
+    super::mend(&mut model)?;
+    TypedSimplePlan::new(model)
 }
 
 /// The shapes that tract expects of the outputs where the first dimension of every input is a symbol, as texts.

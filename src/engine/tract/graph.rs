@@ -19,7 +19,7 @@ use super::memory::Memory;
 use super::plan_key::PlanKey;
 use super::shared_weights::SharedWeights;
 use crate::engine::ops::control::{Watch, begin_anew, eval, plain_outputs};
-use crate::engine::ops::{bounded, convolution, keep_not_a_number, narrow_softmax, spread};
+use crate::engine::ops::{bounded, convolution, mend, narrow_softmax};
 use crate::engine::{RunError, clean_up};
 use crate::tensor::Tensor;
 
@@ -142,8 +142,7 @@ impl Graph {
         begin_anew(&mut model);
         plain_outputs(&mut model)?;
         let mut model = model.into_optimized()?;
-        spread(&mut model)?;
-        keep_not_a_number(&mut model);
+        mend(&mut model)?;
         self.weights.share(&mut model)?;
         Ok(Plan { runnable: TypedSimplePlan::new(model)?, taken: None })
     }

@@ -181,7 +181,8 @@ fn what_is_not_a_number_stays_none() {
         let ran = model.clone().session().run(&inputs, &|| false).unwrap();
         ran.tensors[0].elements::<f32>().map(f32::is_nan).collect::<Vec<bool>>()
     };
-    for op_type in ["Relu", "Sigmoid", "Tanh", "HardSigmoid", "Celu", "Elu"] {
+    let bounded = ["Relu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Softsign", "Erf"];
+    for op_type in bounded.into_iter().chain(["Celu", "Elu", "Exp", "LeakyRelu", "Mish", "Selu", "Softplus"]) {
         assert_eq!(answer(vec![node(op_type, &["x"], "t"), node("Add", &["t", "s"], "y")]), [true, true, false]);
         assert_eq!(answer(vec![node(op_type, &["s"], "t"), node("Mul", &["t", "x"], "y")]), [true, true, false]);
     }
@@ -189,6 +190,35 @@ fn what_is_not_a_number_stays_none() {
         assert_eq!(answer(vec![node(op_type, &["x", "s"], "y")]), [true, true, false]);
         let twice = vec![node("Mul", &["x", "x"], "t"), node(op_type, &["t", "x"], "u"), node("Add", &["u", "s"], "y")];
         assert_eq!(answer(twice), [true, true, false]);
+    }
+    let silu = vec![node("Sigmoid", &["x"], "t"), node("Mul", &["x", "t"], "u"), node("Add", &["u", "s"], "y")];
+    assert_eq!(answer(silu), [true, true, false]);
+}
+
+#[test]
+fn what_is_not_a_number_stays_none_in_other_floats() {
+    for (elem_type, dtype) in [(10, DataType::Fp16), (11, DataType::Fp64)] {
+        for op_type in ["Relu", "Max", "Min"] {
+            let inputs: &[&str] = if op_type == "Relu" { &["x"] } else { &["x", "s"] };
+            let cast =
+                AttributeProto { name: "to".into(), r#type: AttributeType::Int as i32, i: 1, ..Default::default() };
+            let cast = NodeProto { attribute: vec![cast], ..node("Cast", &["t"], "y") };
+            let inputs_of = |name| info(name, elem_type, &[-1, 1]);
+            let model = model_with(vec![node(op_type, inputs, "t"), cast], vec![inputs_of("x"), inputs_of("s")]);
+            let numbers = |broken: usize| {
+                let bytes = |at: usize| match (dtype, at == broken) {
+                    (DataType::Fp16, true) => 0x7e00u16.to_le_bytes().to_vec(),
+                    (DataType::Fp16, false) => vec![0; 2],
+                    (_, true) => f64::NAN.to_le_bytes().to_vec(),
+                    (_, false) => vec![0; 8],
+                };
+                let raw: Vec<u8> = (0..3).flat_map(bytes).collect();
+                Tensor::from_raw(dtype, vec![3, 1], raw.into()).unwrap()
+            };
+            let made = model.clone().session().run(&[numbers(0), numbers(1)], &|| false).unwrap().tensors.remove(0);
+            let broken: Vec<bool> = made.elements::<f32>().map(f32::is_nan).collect();
+            assert_eq!(broken, [true, op_type != "Relu", false], "{op_type} of {dtype:?}");
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use tract_onnx::prelude::{TypedSimplePlan, TypedSimpleState};
 use tract_onnx::tract_hir::internal::*;
 
+use super::super::mend;
 use super::watch::{Watch, eval};
 
 /// A typed graph that takes some of its node's values.
@@ -42,7 +43,11 @@ impl Nested {
     /// The same, optimised and ready to run.
     pub fn planned(&self) -> TractResult<Self> {
         let form = match &self.form {
-            Form::Graph(graph) => Form::Plan(TypedSimplePlan::new(graph.clone().into_optimized()?)?),
+            Form::Graph(graph) => {
+                let mut graph = graph.clone().into_optimized()?;
+                mend(&mut graph)?;
+                Form::Plan(TypedSimplePlan::new(graph)?)
+            }
             Form::Plan(plan) => Form::Plan(Arc::clone(plan)),
         };
         Ok(Self { inputs: self.inputs.clone(), form })

@@ -13,14 +13,25 @@ mod spread;
 mod top_k;
 mod whole_div;
 mod whole_product;
+mod whole_square;
 
 use tract_onnx::model::OnnxOpRegister;
+use tract_onnx::tract_hir::internal::{TractResult, TypedModel};
 
-pub use self::not_a_number::keep_not_a_number;
-pub use self::spread::spread;
 #[cfg(test)]
 use super::testing;
 use super::{Built, inputs, kernel, stand_in, unfit, wide, written};
+
+/// Puts ours in the place of tract's in an optimised graph, where tract's are wrong, slow, or not there.
+///
+/// # Errors
+/// tract's own.
+pub fn mend(model: &mut TypedModel) -> TractResult<()> {
+    spread::spread(model)?;
+    whole_square::square_integers(model);
+    not_a_number::keep_not_a_number(model);
+    Ok(())
+}
 
 pub fn register(register: &mut OnnxOpRegister) {
     register.insert("BitCast", bit_cast::build);

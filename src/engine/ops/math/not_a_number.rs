@@ -1,5 +1,5 @@
-//! What is not a number stays none: tract's greatest and least of two numbers pass it over, and its Sigmoid and Tanh take it for
-//! the least number. Relu and Clip are made of the first two.
+//! What is not a number stays none: tract's greatest and least of two numbers pass it over, and its Sigmoid, Silu and Tanh take it
+//! for the least number. Relu and Clip are made of the first two.
 
 use tract_onnx::tract_core::op_as_typed_op;
 use tract_onnx::tract_core::ops::binary::{BinMiniOp, OptBinByScalar, OptBinChain, OptBinUnicast, TypedBinOp};
@@ -10,10 +10,10 @@ use tract_onnx::tract_hir::internal::*;
 /// Numbers that are looked at together.
 const TOGETHER: usize = 256;
 
-/// Has those of an optimised plan that are of FP32 give no number where they get none.
+/// Has those of an optimised plan that are of floats give no number where they get none.
 pub fn keep_not_a_number(model: &mut TypedModel) {
     for node in &mut model.nodes {
-        let is_float = node.outputs.len() == 1 && node.outputs[0].fact.datum_type == DatumType::F32;
+        let is_float = node.outputs.len() == 1 && node.outputs[0].fact.datum_type.is_float();
         if is_float && passes_over(&*node.op) {
             node.op = Box::new(Keeping(node.op.clone()));
         }
@@ -36,7 +36,7 @@ fn passes_over(op: &dyn TypedOp) -> bool {
         let mut steps = op.steps.iter().map(|step| &*step.binop);
         return steps.clone().any(picks) && steps.all(|step| picks(step) || counts(step));
     }
-    op.downcast_ref::<ElementWiseOp>().is_some_and(|op| matches!(op.0.name().as_str(), "Sigmoid" | "Tanh"))
+    op.downcast_ref::<ElementWiseOp>().is_some_and(|op| matches!(op.0.name().as_str(), "Sigmoid" | "Silu" | "Tanh"))
 }
 
 /// Gives what the operator gives, and no number where one of its inputs is none.
@@ -65,10 +65,11 @@ impl EvalOp for Keeping {
         let mut output = outputs.remove(0).into_tensor();
         for input in broken {
             let input = input.broadcast_to_shape(output.shape())?;
-            let from = input.try_as_plain_ram()?.as_slice::<f32>()?;
-            let mut view = output.try_as_plain_ram_mut()?;
-            let to = view.as_slice_mut::<f32>()?;
-            to.iter_mut().zip(from).filter(|(_, from)| from.is_nan()).for_each(|(to, _)| *to = f32::NAN);
+            match output.datum_type() {
+                DatumType::F16 => carry_on::<f16>(&input, &mut output)?,
+                DatumType::F64 => carry_on::<f64>(&input, &mut output)?,
+                _ => carry_on::<f32>(&input, &mut output)?,
+            }
         }
         Ok(tvec![output.into_tvalue()])
     }
@@ -82,9 +83,32 @@ impl TypedOp for Keeping {
     as_op!();
 }
 
-/// Whether a value of FP32 holds what is not a number.
+/// What is not a number is what is not equal to itself.
+#[allow(clippy::eq_op, reason = "for every type of floats")]
+fn is_none<T: PartialEq + Copy>(number: T) -> bool {
+    number != number
+}
+
+/// Puts what is not a number where it was.
+fn carry_on<T: Datum + Copy + PartialEq>(from: &Tensor, to: &mut Tensor) -> TractResult<()> {
+    let from = from.try_as_plain_ram()?.as_slice::<T>()?;
+    let mut view = to.try_as_plain_ram_mut()?;
+    let to = view.as_slice_mut::<T>()?;
+    to.iter_mut().zip(from).filter(|(_, from)| is_none(**from)).for_each(|(to, from)| *to = *from);
+    Ok(())
+}
+
+/// Whether a value of floats holds what is not a number.
 fn has_none(value: &TValue) -> bool {
-    let Ok(view) = value.try_as_plain_ram() else { return false };
-    let Ok(numbers) = view.as_slice::<f32>() else { return false };
-    numbers.chunks(TOGETHER).any(|some| some.iter().fold(false, |found, number| found | number.is_nan()))
+    fn holds<T: Datum + Copy + PartialEq>(value: &TValue) -> bool {
+        let Ok(view) = value.try_as_plain_ram() else { return false };
+        let Ok(numbers) = view.as_slice::<T>() else { return false };
+        numbers.chunks(TOGETHER).any(|some| some.iter().fold(false, |found, number| found | is_none(*number)))
+    }
+    match value.datum_type() {
+        DatumType::F16 => holds::<f16>(value),
+        DatumType::F32 => holds::<f32>(value),
+        DatumType::F64 => holds::<f64>(value),
+        _ => false,
+    }
 }

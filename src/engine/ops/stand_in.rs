@@ -120,9 +120,16 @@ impl EvalOp for StandIn {
         let facts = facts_of(&taken)?;
         self.ours.facts(&facts.iter().collect::<Vec<_>>())?;
         let made = self.ours.eval(&taken)?;
-        let picked = self.outputs.iter().map(|&slot| made.get(slot).map(|tensor| tensor.clone().into_tvalue()));
-        let picked = picked.collect::<Option<TVec<TValue>>>();
-        picked.with_context(|| format!("{} has no more than {} outputs", self.ours.name(), made.len())).map(Some)
+        // What tract makes of its sizes is its sizes.
+        let of_sizes = inputs.iter().any(|input| input.datum_type().is_tdim());
+        let pick = |&slot: &usize| -> TractResult<TValue> {
+            let short = || format!("{} has no more than {} outputs", self.ours.name(), made.len());
+            let tensor = made.get(slot).with_context(short)?;
+            let is_size = of_sizes && tensor.datum_type() == i64::datum_type();
+            let given = if is_size { TDim::datum_type() } else { tensor.datum_type() };
+            Ok(tensor.cast_to_dt(given)?.into_owned().into_tvalue())
+        };
+        self.outputs.iter().map(pick).collect::<TractResult<TVec<TValue>>>().map(Some)
     }
 }
 

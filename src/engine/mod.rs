@@ -11,6 +11,7 @@ pub mod closeness;
 mod deciding_inputs;
 mod declared_shapes;
 mod external;
+mod fixed_sizes;
 #[doc(hidden)]
 pub mod fake;
 #[doc(hidden)]

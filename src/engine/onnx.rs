@@ -9,7 +9,7 @@ use tract_onnx::pb::tensor_proto::DataType as OnnxType;
 use tract_onnx::pb::tensor_shape_proto::dimension::Value as DimValue;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorShapeProto, ValueInfoProto, type_proto};
 
-use crate::engine::{LoadError, ops};
+use crate::engine::{LoadError, fixed_sizes, ops};
 use crate::signature::{Dim, TensorSpec};
 use crate::tensor::DataType;
 
@@ -90,7 +90,8 @@ pub fn read(path: &Path) -> Result<OnnxFacts, LoadError> {
     Ok(facts(&read_proto(path)?))
 }
 
-/// Reads and decodes a model file. External data stays where it is.
+/// Reads and decodes a model file, and writes sizes that its weights fix into the declarations of its inputs. External data
+/// stays where it is.
 pub(super) fn read_proto(path: &Path) -> Result<ModelProto, LoadError> {
     let unreadable = |error: std::io::Error| LoadError::Unreadable(error.kind().to_string());
     let metadata = fs::metadata(path).map_err(unreadable)?;
@@ -105,12 +106,15 @@ pub(super) fn read_proto(path: &Path) -> Result<ModelProto, LoadError> {
     if bytes.is_empty() {
         return Err(LoadError::Invalid("the file is empty".into()));
     }
-    let proto = ModelProto::decode(bytes.as_slice())
+    let mut proto = ModelProto::decode(bytes.as_slice())
         .map_err(|_| LoadError::Invalid(format!("{} bytes that are not an ONNX protobuf", bytes.len())))?;
     match &proto.graph {
         None => Err(LoadError::Invalid("it holds no graph".into())),
         Some(graph) if graph.output.is_empty() => Err(LoadError::Invalid("its graph has no outputs".into())),
-        Some(_) => Ok(proto),
+        Some(_) => {
+            fixed_sizes::fix(&mut proto);
+            Ok(proto)
+        }
     }
 }
 

@@ -62,7 +62,8 @@ pub fn admit(ahead: &Ahead, limits: &QueueLimits, demand: &Demand) -> Result<(),
     };
     // What no place helps comes first: nobody is to make room for a request that is refused all the same.
     let max_wait_s = (limits.max_wait.as_secs_f64() * share).max(ahead.turn_s);
-    if ahead.wait_s > max_wait_s {
+    // What is predicted of a run that has begun may be far off, and nothing waits in vain behind one request.
+    if ahead.requests > 0 && ahead.wait_s > max_wait_s {
         return Err(ShedCause::QueueWait { limit: Duration::from_secs_f64(max_wait_s) });
     }
     if let Some(left) = demand.left.filter(|left| ahead.wait_s + demand.run_s > left.as_secs_f64()) {
@@ -102,6 +103,7 @@ mod tests {
             ("bytes", ahead(3, 901, 50.0), high(None), Err("queue_bytes")),
             ("bytes of the first", ahead(0, 0, 50.0), Demand { bytes: 5000, ..high(None) }, Ok(())),
             ("wait", ahead(3, 100, 101.0), high(None), Err("queue_wait")),
+            ("wait of the first", ahead(0, 0, 5000.0), high(None), Ok(())),
             ("deadline", ahead(3, 100, 50.0), high(Some(53 * MS)), Err("deadline")),
             ("deadline that can be met", ahead(3, 100, 50.0), high(Some(55 * MS)), Ok(())),
         ];

@@ -270,3 +270,21 @@ fn a_division_by_zero_is_its_requests_fault() {
     assert!(matches!(run(0), Err(RunError::BadInput(cause)) if cause.contains("Div of an integer by zero")));
     assert!(run(2).is_ok());
 }
+
+#[test]
+fn a_tensor_without_elements_is_its_requests_fault_where_the_engine_needs_some() {
+    let one = AttributeProto {
+        name: "value_ints".into(),
+        r#type: AttributeType::Ints as i32,
+        ints: vec![1],
+        ..Default::default()
+    };
+    let one = NodeProto { attribute: vec![one], ..node("Constant", &[], "one") };
+    let model = model_with(vec![one, node("ReduceL1", &["x", "one"], "y")], vec![info("x", 1, &[-1, -2])]);
+    let run = |length: usize| {
+        let x = Tensor::from_elements(DataType::Fp32, vec![1, length], &vec![1f32; length]).unwrap();
+        model.clone().session().run(&[x], &|| false)
+    };
+    assert_eq!(run(3).unwrap().tensors[0].elements::<f32>().collect::<Vec<_>>(), [3.0]);
+    assert!(matches!(run(0), Err(RunError::BadInput(cause)) if cause.contains("of shape [1, 0]")));
+}

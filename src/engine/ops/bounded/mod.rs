@@ -4,6 +4,7 @@
 //! operator that a graph is read with, tract's and ours, says first what it would make, and is refused where that is more
 //! than the graph may make.
 
+mod at_run;
 mod inputs;
 mod windows;
 
@@ -13,9 +14,9 @@ use std::sync::OnceLock;
 use tract_onnx::model::{OnnxOpRegister, ParsingContext};
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_core::not_a_typed_op;
-use tract_onnx::tract_core::ops::array::{Range, Topk};
 use tract_onnx::tract_hir::internal::*;
 
+pub use self::at_run::check_run;
 use self::inputs::Granted;
 use super::Built;
 use super::unfit::unfit;
@@ -96,32 +97,6 @@ pub fn check(what: &str, shape: &[i64], datum_type: DatumType, limit: usize) -> 
 pub fn check_made(what: &str, shape: &[usize], datum_type: DatumType) -> TractResult<()> {
     let sizes: TVec<i64> = shape.iter().map(|&size| i64::try_from(size).unwrap_or(i64::MAX)).collect();
     check(what, &sizes, datum_type, MIN_LIMIT).map_err(|error| unfit(error.to_string()))
-}
-
-/// Refuses a run of one of tract's operators whose output's size hangs on values that only the run knows, where it would be
-/// beyond all reason.
-///
-/// # Errors
-/// Such values.
-pub fn check_run(node: &TypedNode, inputs: &[TValue]) -> TractResult<()> {
-    let op = node.op.as_op();
-    if op.is::<Range>() {
-        let number = |input: usize| -> TractResult<f64> {
-            let input = inputs.get(input).filter(|input| input.len() > 0).context("Range lacks a number")?;
-            input.cast_to_scalar::<f64>()
-        };
-        let count = ((number(1)? - number(0)?) / number(2)?).ceil();
-        let most = (MIN_LIMIT / inputs[0].datum_type().size_of()) as f64;
-        ensure!(count <= most, "Range of {count} numbers, at most {most} are made");
-    } else if let Some(top) = op.downcast_ref::<Topk>() {
-        let count = inputs.get(1).filter(|count| count.len() > 0).context("TopK lacks K")?.cast_to_scalar::<i64>()?;
-        let there = inputs[0].shape().get(top.axis).copied().unwrap_or_default();
-        let fits = usize::try_from(count).is_ok_and(|count| count <= there);
-        if !fits {
-            return Err(unfit(format!("TopK of {count} along an axis of {there}")));
-        }
-    }
-    Ok(())
 }
 
 #[derive(Debug, Clone)]

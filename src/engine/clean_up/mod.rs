@@ -29,6 +29,7 @@ mod transposed_same;
 mod transposed_size;
 mod upsample;
 mod windows;
+mod zeros_of_shape;
 #[cfg(feature = "onnxruntime")]
 mod zip_map;
 
@@ -39,6 +40,7 @@ pub use self::edit::OWN_DOMAIN;
 /// Changes the graph in place.
 pub fn apply(model: &mut ModelProto) {
     inner_shapes::apply(model);
+    zeros_of_shape::write_out(model);
     random_like::apply(model);
     scan_8::modernise(model);
     optionals::apply(model);

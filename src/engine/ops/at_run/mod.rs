@@ -17,7 +17,7 @@ use tract_onnx::tract_hir::internal::*;
 pub use self::one_hot::build as build_one_hot;
 pub use self::pad::build as build_pad;
 use super::Built;
-use super::inputs::integers;
+use super::inputs::{hangs_on_symbols, integers};
 use super::kernel::Kernel;
 use super::stand_in::stand_in;
 

@@ -1,4 +1,5 @@
-//! `ai.onnx.OneHot` (version 11) of a depth, or of values, that a run computes.
+//! `ai.onnx.OneHot` (version 11): of a depth, or of values, that a run computes too, and of indices beyond the depth, which
+//! tract writes beside the tensor.
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
@@ -9,12 +10,14 @@ use super::super::Built;
 use super::super::bounded;
 use super::super::inputs::{axis_of, exactly};
 use super::super::kernel::Kernel;
+use super::super::stand_in::stand_in;
 use super::super::unfit::unfit;
-use super::{Open, integers};
+use super::{Open, hangs_on_symbols, integers};
 
 pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     let ours = OneHot { axis: node.get_attr_opt("axis")?.unwrap_or(-1), depth: Open::of(context) };
-    super::built(context, node, ours)
+    // A depth that hangs on symbols is tract's to count with.
+    stand_in(context, node, ours, |inputs| !inputs.get(1).is_some_and(hangs_on_symbols))
 }
 
 #[derive(Debug)]
@@ -83,7 +86,7 @@ fn depth_of(depth: &Tensor) -> TractResult<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::testing::{Node, run};
+    use super::super::super::testing::{Node, run, run_known};
     use super::*;
 
     fn hot(indices: &[i64], depth: i64, axis: i64) -> TractResult<Tensor> {
@@ -98,6 +101,9 @@ mod tests {
         assert_eq!(hot(&[0, -1, 3, -4], 3, -1).unwrap(), tensor2(&rows));
         assert_eq!(hot(&[1, 0], 2, 0).unwrap(), tensor2(&[[0f32, 5.0], [5.0, 0.0]]));
         assert_eq!(hot(&[], 2, -1).unwrap().shape(), [0, 2]);
+        let known = [tensor0(3i64), tensor1(&[0f32, 5.0])];
+        let inputs = [tensor1(&[0i64, -1, 3, -4])];
+        assert_eq!(run_known(Node::new("OneHot"), &inputs, &known, 1).unwrap(), [tensor2(&rows)]);
     }
 
     #[test]

@@ -35,9 +35,20 @@ fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     let tracts = TRACTS.iter().find(|(name, _)| *name == node.op_type);
     let tracts = tracts.and_then(|(_, tracts)| context.framework.op_register.0.get(*tracts));
     match tracts {
-        Some(tracts) if recurrence.is_plain() => tracts(context, node),
+        Some(tracts) if recurrence.is_plain() && !has_columns_of_one(context, node, recurrence.kind) => {
+            tracts(context, node)
+        }
         _ => built(node, recurrence),
     }
+}
+
+/// Whether it is a GRU that resets late, of one value a step: there tract's product of the values comes out in columns, of
+/// which it takes rows.
+fn has_columns_of_one(context: &ParsingContext, node: &NodeProto, kind: Kind) -> bool {
+    let graphs = context.model.graph.iter().chain(context.parent_graphs.iter().copied());
+    let mut weights = graphs.flat_map(|graph| &graph.initializer);
+    let weights = weights.find(|weights| node.input.get(1).is_some_and(|name| *name == weights.name));
+    matches!(kind, Kind::Gru { resets_after: true }) && weights.is_none_or(|weights| weights.dims.last() == Some(&1))
 }
 
 /// The places of optional inputs among those that are there.

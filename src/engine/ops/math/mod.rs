@@ -4,6 +4,7 @@ mod bit_cast;
 mod bit_shift;
 mod cum_prod;
 mod det;
+mod einsum;
 mod equal;
 mod extremes;
 mod modulo;
@@ -20,7 +21,7 @@ pub use self::not_a_number::keep_not_a_number;
 pub use self::spread::spread;
 #[cfg(test)]
 use super::testing;
-use super::{Built, inputs, kernel, stand_in, unfit, wide, written};
+use super::{Built, bounded, inputs, kernel, stand_in, unfit, wide, written};
 
 pub fn register(register: &mut OnnxOpRegister) {
     register.insert("BitCast", bit_cast::build);
@@ -28,6 +29,7 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("CumProd", cum_prod::build);
     register.insert("Div", whole_div::build);
     register.insert("Det", det::build);
+    register.insert("Einsum", einsum::build);
     register.insert("MatMul", whole_product::build);
     register.insert("Equal", equal::build);
     register.insert("ArgMax", extremes::build_places);

@@ -4,6 +4,7 @@ mod bit_cast;
 mod bit_shift;
 mod cum_prod;
 mod det;
+mod dft;
 mod einsum;
 mod equal;
 mod extremes;
@@ -29,6 +30,7 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("CumProd", cum_prod::build);
     register.insert("Div", whole_div::build);
     register.insert("Det", det::build);
+    register.insert("DFT", dft::build);
     register.insert("Einsum", einsum::build);
     register.insert("MatMul", whole_product::build);
     register.insert("Equal", equal::build);

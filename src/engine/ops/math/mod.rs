@@ -10,6 +10,7 @@ mod equal;
 mod extremes;
 mod modulo;
 mod not_a_number;
+mod power;
 mod softplus;
 mod spread;
 mod top_k;
@@ -42,6 +43,7 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("ReduceMin", extremes::build_values);
     register.insert("ReduceProd", extremes::build_values);
     register.insert("Mod", modulo::build);
+    register.insert("Pow", power::build);
     register.insert("Softplus", softplus::build);
     register.insert("TopK", top_k::build);
 }

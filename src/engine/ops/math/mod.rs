@@ -8,6 +8,7 @@ mod dft;
 mod einsum;
 mod equal;
 mod extremes;
+mod gemm;
 mod modulo;
 mod not_a_number;
 mod power;
@@ -33,6 +34,7 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("Det", det::build);
     register.insert("DFT", dft::build);
     register.insert("Einsum", einsum::build);
+    register.insert("Gemm", gemm::build);
     register.insert("MatMul", whole_product::build);
     register.insert("Equal", equal::build);
     register.insert("ArgMax", extremes::build_places);

@@ -9,20 +9,20 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::super::Built;
 use super::super::bounded;
-use super::super::inputs::axis_of;
-use super::super::kernel::Kernel;
+use super::super::inputs::{axis_of, exactly};
+use super::super::kernel::{Kernel, built};
 use super::super::stand_in::stand_in;
 use super::super::unfit::unfit;
 use super::{Open, integers};
 
 /// Most places by which an axis grows or is cut.
 const MAX_PAD: i64 = 1 << 40;
-/// The first version of the operator whose pads are an input; pads in an attribute are tract's.
+/// The first version of the operator whose pads are an input.
 const PADS_AS_INPUT: i64 = 11;
 
 pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     if context.onnx_operator_set_version < PADS_AS_INPUT {
-        return super::super::stand_in::of_tract(context, node);
+        return build_old(context, node);
     }
     let mut for_tract = node.clone();
     let mode = match node.get_attr_opt::<&str>("mode")?.unwrap_or("constant") {
@@ -48,6 +48,46 @@ pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
             || inputs.get(1).is_some_and(cuts)
             || inputs.iter().skip(2).any(|input| input.konst.is_none())
     })
+}
+
+/// Of a version that has pads and value as attributes; tract's, unless a pad cuts.
+fn build_old(context: &ParsingContext, node: &NodeProto) -> Built {
+    let pads = match node.get_attr_opt_vec::<i64>("pads")? {
+        Some(pads) if pads.iter().any(|pad| *pad < 0) => pads,
+        _ => return super::super::stand_in::of_tract(context, node),
+    };
+    let mode = match node.get_attr_opt::<&str>("mode")?.unwrap_or("constant") {
+        "constant" => Mode::Constant,
+        "edge" => Mode::Edge,
+        "reflect" => Mode::Reflect,
+        other => bail!("attribute 'mode' holds {other}"),
+    };
+    let value = tensor0(node.get_attr_opt::<f32>("value")?.unwrap_or(0.0));
+    let pad = Pad { mode, value: Some(2), axes: None, dims: Open::of(context) };
+    built(node, OldPad { pad, pads: tensor1(&pads), value })
+}
+
+/// A Pad with the last two of its inputs as its own.
+#[derive(Debug)]
+struct OldPad {
+    pad: Pad,
+    pads: Tensor,
+    value: Tensor,
+}
+
+impl Kernel for OldPad {
+    fn name(&self) -> &'static str {
+        "Pad"
+    }
+
+    fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        let [input] = exactly(inputs)?;
+        self.pad.facts(&[input, &TypedFact::try_from(self.pads.clone().into_arc_tensor())?])
+    }
+
+    fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
+        self.pad.eval(&[inputs[0].clone(), self.pads.clone().into_tvalue(), self.value.clone().into_tvalue()])
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

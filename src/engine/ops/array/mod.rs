@@ -9,6 +9,7 @@ mod reverse_sequence;
 mod scatter_nd;
 mod space_to_depth;
 mod tensor_scatter;
+mod tile;
 mod unique;
 
 use tract_onnx::model::OnnxOpRegister;
@@ -26,5 +27,6 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("ScatterND", scatter_nd::build);
     register.insert("SpaceToDepth", space_to_depth::build);
     register.insert("TensorScatter", tensor_scatter::build);
+    register.insert("Tile", tile::build);
     register.insert("Unique", unique::build);
 }

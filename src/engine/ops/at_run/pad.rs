@@ -277,7 +277,9 @@ impl Pad {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::testing::{Node, run, run_known};
+    use tract_onnx::pb::{ModelProto, OperatorSetIdProto};
+
+    use super::super::super::testing::{Node, run, run_known, run_model};
     use super::*;
 
     fn padded(mode: &str, pads: &[i64]) -> TractResult<Vec<f32>> {
@@ -306,6 +308,25 @@ mod tests {
         assert_eq!(padded("wrap", &[2, -1]).unwrap(), [3.0, 4.0, 1.0, 2.0, 3.0, 4.0]);
         assert_eq!(padded("wrap", &[-2, 4]).unwrap(), [3.0, 4.0, 5.0, 3.0, 4.0, 5.0, 3.0]);
         assert_eq!(padded("wrap", &[5, 6]).unwrap()[..6], [1.0, 2.0, 3.0, 4.0, 5.0, 1.0]);
+    }
+
+    #[test]
+    fn before_version_11_pads_that_cut_are_attributes() {
+        let padded = |mode: &str, pads: &[i64]| {
+            let x = [tensor2(&[[1f32, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]])];
+            let node = Node::new("Pad").text("mode", mode).ints("pads", pads).float("value", 2.5);
+            let opset_import = vec![OperatorSetIdProto { domain: String::new(), version: 10 }];
+            run_model(&ModelProto { graph: Some(node.into_graph(&x, 1)), opset_import, ..Default::default() }, &x)
+        };
+        let all = [[2f32, 3.0, 4.0, 2.5, 2.5], [6.0, 7.0, 8.0, 2.5, 2.5], [2.5; 5]];
+        assert_eq!(padded("constant", &[0, -1, 1, 2]).unwrap(), [tensor2(&all)]);
+        let last = [[2f32, 3.0, 4.0, 4.0, 4.0], [6.0, 7.0, 8.0, 8.0, 8.0]];
+        assert_eq!(padded("edge", &[0, -1, 0, 2]).unwrap(), [tensor2(&last)]);
+        let back = [[2f32, 3.0, 4.0, 3.0, 2.0], [6.0, 7.0, 8.0, 7.0, 6.0]];
+        assert_eq!(padded("reflect", &[0, -1, 0, 2]).unwrap(), [tensor2(&back)]);
+        for pads in [&[0, -5, 0, 0][..], &[0, -1, 0], &[i64::MIN, 0, 0, 0]] {
+            assert!(padded("constant", pads).is_err(), "{pads:?}");
+        }
     }
 
     #[test]

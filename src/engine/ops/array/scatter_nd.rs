@@ -41,13 +41,14 @@ struct ScatterNd {
 }
 
 impl ScatterNd {
-    fn check<D: DimLike>(data: &[D], indices: &[D], updates: &[D]) -> TractResult<()> {
-        let (named, rows) = indices.split_last().context("ScatterND of indices without axes")?;
-        let Ok(named) = named.to_usize() else { return Ok(()) };
-        ensure!(named <= data.len(), "ScatterND of {} axes by indices of {indices:?}", data.len());
-        let expected: TVec<D> = rows.iter().chain(&data[named..]).cloned().collect();
-        let fits = expected.len() == updates.len() && expected.iter().zip(updates).all(|(a, b)| a.compatible_with(b));
-        ensure!(fits, "ScatterND of updates of {updates:?} instead of {expected:?}");
+    /// # Errors
+    /// `Unfit` for shapes that don't go together.
+    fn check(data: &[usize], indices: &[usize], updates: &[usize]) -> TractResult<()> {
+        let split = indices.split_last().filter(|(named, _)| **named <= data.len());
+        let expected = split.map(|(&named, rows)| [rows, &data[named..]].concat());
+        if expected.is_none_or(|expected| expected != updates) {
+            return Err(unfit(format!("ScatterND of updates of {updates:?} by indices of {indices:?} into {data:?}")));
+        }
         Ok(())
     }
 
@@ -70,13 +71,18 @@ impl Kernel for ScatterNd {
         let (to, of) = (data.datum_type, updates.datum_type);
         ensure!(to == of, "ScatterND of updates of {of:?} into {to:?}");
         ensure!(self.how == How::Replace || to.is_number(), "ScatterND joins {to:?}, no numbers, by '{:?}'", self.how);
-        Self::check(&data.shape, &indices.shape, &updates.shape)?;
+        let named = indices.shape.last().context("ScatterND of indices without axes")?;
+        ensure!(
+            named.to_usize().map_or(true, |named| named <= data.rank()),
+            "ScatterND of {} axes by rows of {named} indices",
+            data.rank()
+        );
         Ok(tvec![data.without_value()])
     }
 
     fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
         let shapes = [&inputs[0], &inputs[1], &inputs[2]].map(|input| input.shape());
-        Self::check(shapes[0], shapes[1], shapes[2]).map_err(|error| unfit(error.to_string()))?;
+        Self::check(shapes[0], shapes[1], shapes[2])?;
         let datum_type = inputs[0].datum_type();
         macro_rules! joined {
             ($type:ty, $add:expr, $mul:expr) => {{

@@ -5,6 +5,7 @@ mod bit_shift;
 mod cum_prod;
 mod det;
 mod dft;
+mod doubles;
 mod einsum;
 mod equal;
 mod extremes;
@@ -35,6 +36,9 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("DFT", dft::build);
     register.insert("Einsum", einsum::build);
     register.insert("Gemm", gemm::build);
+    register.insert("IsInf", doubles::build_is_inf);
+    register.insert("IsNaN", doubles::build_is_nan);
+    register.insert("LeakyRelu", doubles::build_leaky_relu);
     register.insert("MatMul", whole_product::build);
     register.insert("Equal", equal::build);
     register.insert("ArgMax", extremes::build_places);
@@ -46,6 +50,8 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("ReduceProd", extremes::build_values);
     register.insert("Mod", modulo::build);
     register.insert("Pow", power::build);
+    register.insert("Round", doubles::build_round);
+    register.insert("Sigmoid", doubles::build_sigmoid);
     register.insert("Softplus", softplus::build);
     register.insert("TopK", top_k::build);
 }

@@ -46,8 +46,10 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("Hardmax", extremes::build_hardmax);
     register.insert("ReduceLogSumExp", extremes::build_values);
     register.insert("ReduceMax", extremes::build_values);
+    register.insert("ReduceMean", extremes::build_values);
     register.insert("ReduceMin", extremes::build_values);
     register.insert("ReduceProd", extremes::build_values);
+    register.insert("ReduceSum", extremes::build_values);
     register.insert("Mod", modulo::build);
     register.insert("Pow", power::build);
     register.insert("Round", doubles::build_round);

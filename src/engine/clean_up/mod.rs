@@ -25,6 +25,7 @@ mod sixteen_bits;
 mod strided_same;
 #[cfg(test)]
 mod testing;
+mod top_k;
 mod transposed_same;
 mod transposed_size;
 mod upsample;
@@ -55,6 +56,7 @@ pub fn apply(model: &mut ModelProto) {
     strided_same::cut(model);
     transposed_size::cut(model);
     transposed_same::write_out(model);
+    top_k::modernise(model);
     upsample::modernise(model);
     log_softmax::shift(model);
     initial_states::add(model);

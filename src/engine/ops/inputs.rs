@@ -41,3 +41,8 @@ pub fn hangs_on_symbols(input: &TypedFact) -> bool {
     let known = input.konst.as_ref().filter(|_| input.datum_type.is_tdim());
     known.is_some_and(|value| integers(value).is_err())
 }
+
+/// The type in which integers are computed on. tract makes a size of what is cast to INT64, in the file or by itself.
+pub fn plain(given: DatumType) -> DatumType {
+    if given.is_tdim() { DatumType::I64 } else { given }
+}

@@ -53,6 +53,7 @@ pub fn register(register: &mut OnnxOpRegister) {
     attention::register(register);
     quantised::register(register);
     recurrence::register(register);
+    register.insert("Cast", text::cast::build);
     register.insert("Expand", at_run::build_expand);
     register.insert("HeadgateBarrier", for_passes::barrier);
     register.insert("HeadgateJoin", for_passes::join);

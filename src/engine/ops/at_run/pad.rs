@@ -9,20 +9,20 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::super::Built;
 use super::super::bounded;
-use super::super::inputs::axis_of;
-use super::super::kernel::Kernel;
+use super::super::inputs::{axis_of, exactly};
+use super::super::kernel::{Kernel, built};
 use super::super::stand_in::stand_in;
 use super::super::unfit::unfit;
 use super::{Open, integers};
 
 /// Most places by which an axis grows or is cut.
 const MAX_PAD: i64 = 1 << 40;
-/// The first version of the operator whose pads are an input; pads in an attribute are tract's.
+/// The first version of the operator whose pads are an input.
 const PADS_AS_INPUT: i64 = 11;
 
 pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     if context.onnx_operator_set_version < PADS_AS_INPUT {
-        return super::super::stand_in::of_tract(context, node);
+        return build_old(context, node);
     }
     let mut for_tract = node.clone();
     let mode = match node.get_attr_opt::<&str>("mode")?.unwrap_or("constant") {
@@ -48,6 +48,46 @@ pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
             || inputs.get(1).is_some_and(cuts)
             || inputs.iter().skip(2).any(|input| input.konst.is_none())
     })
+}
+
+/// Of a version that has pads and value as attributes; tract's, unless a pad cuts.
+fn build_old(context: &ParsingContext, node: &NodeProto) -> Built {
+    let pads = match node.get_attr_opt_vec::<i64>("pads")? {
+        Some(pads) if pads.iter().any(|pad| *pad < 0) => pads,
+        _ => return super::super::stand_in::of_tract(context, node),
+    };
+    let mode = match node.get_attr_opt::<&str>("mode")?.unwrap_or("constant") {
+        "constant" => Mode::Constant,
+        "edge" => Mode::Edge,
+        "reflect" => Mode::Reflect,
+        other => bail!("attribute 'mode' holds {other}"),
+    };
+    let value = tensor0(node.get_attr_opt::<f32>("value")?.unwrap_or(0.0));
+    let pad = Pad { mode, value: Some(2), axes: None, dims: Open::of(context) };
+    built(node, OldPad { pad, pads: tensor1(&pads), value })
+}
+
+/// A Pad with the last two of its inputs as its own.
+#[derive(Debug)]
+struct OldPad {
+    pad: Pad,
+    pads: Tensor,
+    value: Tensor,
+}
+
+impl Kernel for OldPad {
+    fn name(&self) -> &'static str {
+        "Pad"
+    }
+
+    fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        let [input] = exactly(inputs)?;
+        self.pad.facts(&[input, &TypedFact::try_from(self.pads.clone().into_arc_tensor())?])
+    }
+
+    fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
+        self.pad.eval(&[inputs[0].clone(), self.pads.clone().into_tvalue(), self.value.clone().into_tvalue()])
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -237,7 +277,9 @@ impl Pad {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::testing::{Node, run, run_known};
+    use tract_onnx::pb::{ModelProto, OperatorSetIdProto};
+
+    use super::super::super::testing::{Node, run, run_known, run_model};
     use super::*;
 
     fn padded(mode: &str, pads: &[i64]) -> TractResult<Vec<f32>> {
@@ -266,6 +308,25 @@ mod tests {
         assert_eq!(padded("wrap", &[2, -1]).unwrap(), [3.0, 4.0, 1.0, 2.0, 3.0, 4.0]);
         assert_eq!(padded("wrap", &[-2, 4]).unwrap(), [3.0, 4.0, 5.0, 3.0, 4.0, 5.0, 3.0]);
         assert_eq!(padded("wrap", &[5, 6]).unwrap()[..6], [1.0, 2.0, 3.0, 4.0, 5.0, 1.0]);
+    }
+
+    #[test]
+    fn before_version_11_pads_that_cut_are_attributes() {
+        let padded = |mode: &str, pads: &[i64]| {
+            let x = [tensor2(&[[1f32, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]])];
+            let node = Node::new("Pad").text("mode", mode).ints("pads", pads).float("value", 2.5);
+            let opset_import = vec![OperatorSetIdProto { domain: String::new(), version: 10 }];
+            run_model(&ModelProto { graph: Some(node.into_graph(&x, 1)), opset_import, ..Default::default() }, &x)
+        };
+        let all = [[2f32, 3.0, 4.0, 2.5, 2.5], [6.0, 7.0, 8.0, 2.5, 2.5], [2.5; 5]];
+        assert_eq!(padded("constant", &[0, -1, 1, 2]).unwrap(), [tensor2(&all)]);
+        let last = [[2f32, 3.0, 4.0, 4.0, 4.0], [6.0, 7.0, 8.0, 8.0, 8.0]];
+        assert_eq!(padded("edge", &[0, -1, 0, 2]).unwrap(), [tensor2(&last)]);
+        let back = [[2f32, 3.0, 4.0, 3.0, 2.0], [6.0, 7.0, 8.0, 7.0, 6.0]];
+        assert_eq!(padded("reflect", &[0, -1, 0, 2]).unwrap(), [tensor2(&back)]);
+        for pads in [&[0, -5, 0, 0][..], &[0, -1, 0], &[i64::MIN, 0, 0, 0]] {
+            assert!(padded("constant", pads).is_err(), "{pads:?}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use tract_onnx::tract_core::broadcast::multi_broadcast;
 use tract_onnx::tract_hir::internal::*;
 
 use super::Built;
+pub use super::inputs::plain;
 use super::inputs::{exactly, hangs_on_symbols};
 use super::kernel::Kernel;
 use super::stand_in::stand_in;
@@ -75,11 +76,6 @@ impl Kernel for Mod {
             other => bail!("an input of {other:?}"),
         }])
     }
-}
-
-/// The type in which integers are computed on. tract makes a size of what is cast to INT64, in the file or by itself.
-pub fn plain(given: DatumType) -> DatumType {
-    if given.is_tdim() { DatumType::I64 } else { given }
 }
 
 /// What `of` gives for each pair; `None` is a division by zero.

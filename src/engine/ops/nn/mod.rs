@@ -4,6 +4,7 @@ mod batch_normalization;
 mod celu;
 mod col2im;
 mod deform_conv;
+mod global_lp_pool;
 mod losses;
 mod max_unpool;
 mod softmax;
@@ -20,6 +21,7 @@ pub fn register(register: &mut OnnxOpRegister) {
     register.insert("Celu", celu::build);
     register.insert("Col2Im", col2im::build);
     register.insert("DeformConv", deform_conv::build);
+    register.insert("GlobalLpPool", global_lp_pool::build);
     register.insert("NegativeLogLikelihoodLoss", losses::of_log_probabilities);
     register.insert("SoftmaxCrossEntropyLoss", losses::of_scores);
     register.insert("MaxUnpool", max_unpool::build);

@@ -3,6 +3,7 @@
 //! A text is UTF-8 of any length and may hold NUL; what is not UTF-8 never gets here. Lengths come from requests, so
 //! what grows beyond them has a bound.
 
+pub mod cast;
 pub mod concat;
 pub mod full_match;
 mod ngrams;

@@ -1,5 +1,5 @@
 //! The greatest and the least along axes, and where they are: `ArgMax` and `ArgMin`, `Hardmax`, `ReduceMax` and `ReduceMin`;
-//! and `ReduceProd`, which goes the same way.
+//! and `ReduceProd`, sums and means of integers, which go the same way.
 //!
 //! In place of tract's, which visits each element through a view of its own, gives finite numbers for the extremes of nothing,
 //! and takes no BOOL. The cures belong there (`ops/nn/reduce.rs` of tract-core).

@@ -1,5 +1,6 @@
 //! `ai.onnx.ReduceMax` and `ReduceMin` (version 20), `ReduceProd` (version 18), whose integers wrap round, and `ReduceLogSumExp`
-//! (version 18) of floats, which adds up without leaving the logarithms: tract's overflows.
+//! (version 18) of floats, which adds up without leaving the logarithms: tract's overflows. And `ReduceSum` (version 13) and `ReduceMean`
+//! (version 18) of INT64, UINT64 and UINT32, of whose sums tract keeps 32 bits.
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
@@ -10,23 +11,32 @@ use super::kernel::{Kernel, built};
 use super::stand_in::stand_in;
 use super::{Along, Built, LANES, for_type, is_number};
 
-/// The version in which the axes became an input.
-const AXES_ARE_AN_INPUT: i64 = 18;
+/// The version in which the axes became an input, of a ReduceSum and of the others.
+const AXES_ARE_AN_INPUT: [i64; 2] = [13, 18];
 
 pub fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     let flag = |name: &str, default: i64| Ok::<_, TractError>(node.get_attr_opt::<i64>(name)?.unwrap_or(default) != 0);
-    let by_input = context.onnx_operator_set_version >= AXES_ARE_AN_INPUT;
+    let since = AXES_ARE_AN_INPUT[usize::from(node.op_type != "ReduceSum")];
+    let by_input = context.onnx_operator_set_version >= since;
     let ours = Values {
         of: match node.op_type.as_str() {
             "ReduceMin" => Of::Least,
             "ReduceProd" => Of::Product,
             "ReduceLogSumExp" => Of::LogSum,
+            "ReduceSum" => Of::Sum,
+            "ReduceMean" => Of::Mean,
             _ => Of::Greatest,
         },
         axes: if by_input { None } else { node.get_attr_opt_vec("axes")? },
         keeps_axes: flag("keepdims", 1)?,
         keeps_all_without_axes: flag("noop_with_empty_axes", 0)?,
     };
+    if matches!(ours.of, Of::Sum | Of::Mean) {
+        let is_wide = |dt| matches!(dt, DatumType::I64 | DatumType::U64 | DatumType::U32);
+        return stand_in(context, node, ours, move |inputs| {
+            is_wide(inputs[0].datum_type) && inputs.iter().skip(1).all(|axes| axes.konst.is_some())
+        });
+    }
     if !by_input {
         return built(node, ours);
     }
@@ -43,6 +53,8 @@ enum Of {
     Greatest,
     Product,
     LogSum,
+    Sum,
+    Mean,
 }
 
 #[derive(Debug)]
@@ -76,6 +88,8 @@ impl Kernel for Values {
             Of::Greatest => "ReduceMax",
             Of::Product => "ReduceProd",
             Of::LogSum => "ReduceLogSumExp",
+            Of::Sum => "ReduceSum",
+            Of::Mean => "ReduceMean",
         }
     }
 
@@ -90,6 +104,7 @@ impl Kernel for Values {
             Of::Least | Of::Greatest => is_number(dt) || dt == bool::datum_type(),
             Of::Product => is_number(dt),
             Of::LogSum => dt.is_float(),
+            Of::Sum | Of::Mean => dt.is_integer(),
         };
         ensure!(takes, "an input of {dt:?}");
         let axes = inputs.get(1).and_then(|axes| axes.konst.as_deref());
@@ -101,6 +116,7 @@ impl Kernel for Values {
         let input = &inputs[0];
         let mut axes = self.axes(inputs.get(1).map(|axes| &**axes), input.rank())?;
         let shape = without(&axes, &TVec::from_slice(input.shape()), self.keeps_axes);
+        let count = axes.iter().map(|axis| input.shape()[*axis]).product();
         // Adjacent axes are one. From the last, as those before keep their place then.
         let mut result = input.clone().into_tensor();
         while let Some(last) = axes.pop() {
@@ -117,8 +133,28 @@ impl Kernel for Values {
                 dt => for_type!(dt, reduced(self.of, along, &result, &shape))?,
             };
         }
+        if self.of == Of::Mean {
+            divide(&mut result, count)?;
+        }
         Ok(tvec![result.into_shape(&shape)?])
     }
+}
+
+/// Makes means of sums of so many integers, rounded towards 0.
+fn divide(sums: &mut Tensor, count: usize) -> TractResult<()> {
+    let (datum_type, mut view) = (sums.datum_type(), sums.try_as_plain_ram_mut()?);
+    macro_rules! divide {
+        ($type:ty) => {
+            view.as_slice_mut::<$type>()?.iter_mut().for_each(|sum| *sum = sum.checked_div(count as $type).unwrap_or(0))
+        };
+    }
+    match datum_type {
+        DatumType::I64 => divide!(i64),
+        DatumType::U64 => divide!(u64),
+        DatumType::U32 => divide!(u32),
+        other => bail!("ReduceMean of {other:?}"),
+    }
+    Ok(())
 }
 
 /// The shape with axes of length 1 in place of `axes`, or without them.
@@ -132,6 +168,9 @@ trait Element: Datum + Copy + PartialOrd {
     const LEAST: Self;
     const GREATEST: Self;
     const ONE: Self;
+    const ZERO: Self;
+
+    fn plus(self, other: Self) -> Self;
 
     fn times(self, other: Self) -> Self;
 
@@ -140,11 +179,16 @@ trait Element: Datum + Copy + PartialOrd {
 }
 
 macro_rules! elements {
-    ($least:expr, $greatest:expr, $one:expr, $times:expr, $log_add:expr; $($type:ty),*) => {
+    ($least:expr, $greatest:expr, $one:expr, $zero:expr, $plus:expr, $times:expr, $log_add:expr; $($type:ty),*) => {
         $(impl Element for $type {
             const LEAST: Self = $least;
             const GREATEST: Self = $greatest;
             const ONE: Self = $one;
+            const ZERO: Self = $zero;
+
+            fn plus(self, other: Self) -> Self {
+                $plus(self, other)
+            }
 
             fn times(self, other: Self) -> Self {
                 $times(self, other)
@@ -164,13 +208,13 @@ macro_rules! log_add {
     };
 }
 
-elements!(Self::MIN, Self::MAX, 1, Self::wrapping_mul, |a, _| a; u8, u16, u32, u64, i8, i16, i32, i64);
-elements!(Self::NEG_INFINITY, Self::INFINITY, 1.0, |a, b| a * b, log_add!(f32); f32);
-elements!(Self::NEG_INFINITY, Self::INFINITY, 1.0, |a, b| a * b, log_add!(f64); f64);
-elements!(Self::NEG_INFINITY, Self::INFINITY, Self::ONE, |a, b| a * b, |a: f16, b: f16| {
+elements!(Self::MIN, Self::MAX, 1, 0, Self::wrapping_add, Self::wrapping_mul, |a, _| a; u8, u16, u32, u64, i8, i16, i32, i64);
+elements!(Self::NEG_INFINITY, Self::INFINITY, 1.0, 0.0, |a, b| a + b, |a, b| a * b, log_add!(f32); f32);
+elements!(Self::NEG_INFINITY, Self::INFINITY, 1.0, 0.0, |a, b| a + b, |a, b| a * b, log_add!(f64); f64);
+elements!(Self::NEG_INFINITY, Self::INFINITY, Self::ONE, Self::ZERO, |a, b| a + b, |a, b| a * b, |a: f16, b: f16| {
     f16::from_f32(log_add!(f32)(a.to_f32(), b.to_f32()))
 }; f16);
-elements!(false, true, true, |a, b| a & b, |a, _| a; bool);
+elements!(false, true, true, false, |a, b| a | b, |a, b| a & b, |a, _| a; bool);
 
 fn reduced<T: Element>(of: Of, along: Along, input: &Tensor, shape: &[usize]) -> TractResult<Tensor> {
     let view = input.try_as_plain_ram()?;
@@ -180,6 +224,7 @@ fn reduced<T: Element>(of: Of, along: Along, input: &Tensor, shape: &[usize]) ->
         Of::Greatest => (folded(elements, along, |held, new| if new > held { new } else { held }), T::LEAST),
         Of::Product => (folded(elements, along, T::times), T::ONE),
         Of::LogSum => (folded(elements, along, T::log_add), T::LEAST),
+        Of::Sum | Of::Mean => (folded(elements, along, T::plus), T::ZERO),
     };
     found.resize(shape.iter().product(), of_nothing);
     Ok(tract_ndarray::ArrayD::from_shape_vec(shape, found)?.into())
@@ -221,6 +266,27 @@ mod tests {
         let node = Node::new(op_type).int("keepdims", keeps);
         let node = if axes.is_empty() { node } else { node.ints("axes", axes) };
         Ok(run(node, &[input], 1)?.remove(0))
+    }
+
+    /// Expected values are ONNX Runtime 1.31.1's.
+    #[test]
+    fn sums_and_means_of_integers_have_all_their_bits() {
+        let x = || tensor2(&[[3i64 << 40, 1 << 41], [-(1 << 50), 7]]);
+        let sum = |axes: &[i64]| {
+            let node = Node::new("ReduceSum").int("keepdims", 0);
+            run_known(node, &[x()], &[tensor1(axes)], 1).unwrap().remove(0)
+        };
+        assert_eq!(sum(&[1]), tensor1(&[5i64 << 40, 7 - (1 << 50)]));
+        assert_eq!(sum(&[-2]), tensor1(&[(3i64 << 40) - (1 << 50), (1 << 41) + 7]));
+        assert_eq!(sum(&[0, 1]), tensor0((5i64 << 40) + 7 - (1 << 50)));
+        assert_eq!(reduced("ReduceMean", &[1], 1, x()).unwrap(), tensor2(&[[5i64 << 39], [-562_949_953_421_308]]));
+        let wide = tensor1(&[u32::MAX - 1, 1]);
+        assert_eq!(run(Node::new("ReduceSum").int("keepdims", 0), &[wide], 1).unwrap(), [tensor0(u32::MAX)]);
+        let nothing = Tensor::zero::<i64>(&[2, 0]).unwrap();
+        assert_eq!(
+            run_known(Node::new("ReduceSum"), &[nothing], &[tensor1(&[1i64])], 1).unwrap(),
+            [tensor2(&[[0i64], [0]])]
+        );
     }
 
     /// 0 to 23, each at another place than its own: no axis is sorted.

@@ -42,7 +42,8 @@ fn check_places(axis: usize, inputs: &[TValue]) -> TractResult<()> {
     let there = i64::try_from(there)?;
     let places = places.try_as_plain_ram()?;
     match places.as_slice::<i64>()?.iter().find(|place| !(-there..there).contains(place)) {
-        Some(beyond) => Err(unfit(format!("Gather of place {beyond} of an axis of {there}"))),
+        // A version with a smaller table is as much to blame as the request: a rollout is to see it.
+        Some(beyond) => bail!("Gather of place {beyond} of an axis of {there}"),
         None => Ok(()),
     }
 }
@@ -54,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_that_an_axis_lacks_is_its_requests_fault() {
+    fn a_place_that_an_axis_lacks_is_named() {
         let gathered = |axis: i64, places: &[i64]| {
             run(
                 Node::new("Gather").int("axis", axis),
@@ -65,10 +66,8 @@ mod tests {
         assert_eq!(gathered(1, &[2, -3]).unwrap(), [tensor2(&[[3f32, 1.0], [6.0, 4.0]])]);
         for (axis, place) in [(1, 3), (1, -4), (0, 2), (0, i64::MAX), (0, i64::MIN)] {
             let error = gathered(axis, &[0, place]).unwrap_err();
-            assert!(
-                is_unfit(&error) && format!("{error:#}").contains(&format!("Gather of place {place}")),
-                "{error:#}"
-            );
+            let named = format!("{error:#}").contains(&format!("Gather of place {place} of an axis of"));
+            assert!(named && !is_unfit(&error), "{error:#}");
         }
     }
 }

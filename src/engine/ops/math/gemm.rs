@@ -88,14 +88,14 @@ mod tests {
         let gemm = |node: Node, known: &[Tensor]| run_known(node, &[x()], known, 1).unwrap();
         let w = || tensor2(&[[1f64, 0.0, -1.0], [2.0, 1.0, 4.0]]);
         let made = tensor2(&[[5.5f64, 2.5, 7.5], [-1.5, 1.0, 5.5]]);
-        assert_eq!(gemm(Node::new("Gemm"), &[w(), tensor1(&[0.5f64])]), [made.clone()]);
+        assert_eq!(gemm(Node::new("Gemm"), &[w(), tensor1(&[0.5f64])]), std::slice::from_ref(&made));
         assert_eq!(gemm(Node::new("Gemm"), &[w(), tensor0(0.5f64)]), [made]);
         let column = tensor2(&[[1f64], [2.0]]);
         assert_eq!(gemm(Node::new("Gemm"), &[column.clone(), tensor1(&[1f64])]), [tensor2(&[[6f64], [-1.0]])]);
         let node = || Node::new("Gemm").float("alpha", 0.5).float("beta", 2.0).int("transA", 1).int("transB", 1);
         let turned = tensor2(&[[1f64, 2.0]]);
         let made = tensor2(&[[-0.5f64], [5.5]]);
-        assert_eq!(gemm(node(), &[turned.clone(), column.clone()]), [made.clone()]);
+        assert_eq!(gemm(node(), &[turned.clone(), column.clone()]), std::slice::from_ref(&made));
         let floats = [x(), turned, column].map(|x| x.cast_to::<f32>().unwrap().into_owned());
         assert_eq!(run(node(), &floats, 1).unwrap(), [made.cast_to::<f32>().unwrap().into_owned()]);
     }

@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn an_integer_by_itself_is_its_square() {
         let squared = |x: Tensor| {
-            let mut graph = Node::new("Mul").into_graph(&[x.clone()], 1);
+            let mut graph = Node::new("Mul").into_graph(std::slice::from_ref(&x), 1);
             let input = graph.node[0].input[0].clone();
             graph.node[0].input.push(input);
             run_graph(graph, &[x]).unwrap().remove(0)

@@ -9,6 +9,7 @@ use super::query::Rows;
 use crate::cli::failure::Failure;
 use crate::cli::print_json;
 use crate::prediction_log::export::{Counts, Export, LabelType, Negatives, Weights, manifest_path};
+use crate::prediction_log::known::{PATIENCE, known_until};
 use crate::prediction_log::read::LeftOut;
 use crate::prediction_log::settings::Exposure;
 
@@ -52,14 +53,16 @@ impl Args {
         let Some(model) = self.rows.model.clone() else {
             return Err(Failure::Usage("--model is needed: a training set is one model's".to_owned()));
         };
+        let (data_dir, now_us) = (self.log.directory()?, moment::now_us());
+        let as_of_us = known_until(&data_dir, self.as_of.unwrap_or(now_us), now_us, PATIENCE);
         let export = Export {
-            data_dir: self.log.directory()?,
+            data_dir,
             model,
             version: self.rows.version,
             label: self.label.clone(),
             since_us: self.rows.since,
             until_us: self.rows.until,
-            as_of_us: self.as_of.unwrap_or_else(moment::now_us),
+            as_of_us,
             mature_us: self.mature,
             negatives: self.negatives()?,
             weights: if self.weights == "ips" { Weights::Ips } else { Weights::Equal },

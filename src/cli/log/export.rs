@@ -112,6 +112,9 @@ fn summary(counts: &Counts) -> String {
     if !counts.left_out.is_empty() {
         text += &format!("; left out: {}", reasons(counts));
     }
+    if counts.labels_without_prediction > 0 {
+        text += &format!("; {} labels without a prediction", counts.labels_without_prediction);
+    }
     if counts.sampled_out_estimate > 0 {
         text += &format!("; about {} more were sampled out", counts.sampled_out_estimate);
     }
@@ -144,11 +147,14 @@ mod tests {
             exported,
             implicit_negatives: 0,
             left_out: left_out.iter().copied().collect(),
+            labels_without_prediction: 2,
             sampled_out_estimate: 3,
         };
         let young = counts(0, 5, &[("too_young", 4), ("unlabelled", 1)]);
         assert!(why_empty(&young).unwrap().ends_with("of 5 predictions are left out: too_young 4, unlabelled 1"));
-        assert!(summary(&young).ends_with("left out: too_young 4, unlabelled 1; about 3 more were sampled out"));
+        let expected =
+            "left out: too_young 4, unlabelled 1; 2 labels without a prediction; about 3 more were sampled out";
+        assert!(summary(&young).ends_with(expected), "{}", summary(&young));
         assert!(why_empty(&counts(0, 0, &[])).unwrap().contains("no prediction lies within the bounds"));
         assert_eq!(why_empty(&counts(1, 5, &[])), None);
     }

@@ -255,7 +255,10 @@ async fn bodies_in_flight_share_a_budget() {
         let heard = one.await.unwrap();
         match &heard[..12.min(heard.len())] {
             "HTTP/1.1 503" => {
-                assert!(heard.contains("retry-after: 1") && heard.contains("Exceeds maximum queue size"), "{heard}");
+                assert!(
+                    heard.contains("retry-after: 1") && heard.contains("Exceeds maximum bytes in flight"),
+                    "{heard}"
+                );
                 shed += 1;
             }
             "HTTP/1.1 408" => timed_out += 1,
@@ -273,6 +276,8 @@ async fn bodies_in_flight_share_a_budget() {
     let wires = Wires::connect(&watched.server).await;
     wires.infer(Encoding::Json, &Call { model: "iris", version: "", inputs: &inputs }).await.unwrap();
     assert_eq!(watched.server.metric("headgate_request_bytes_in_flight"), 0.0);
+    let counted = watched.server.metric("headgate_sheds_total{reason=\"bytes_in_flight\"}");
+    assert!(shed > 0 && counted >= f64::from(shed), "{counted} are counted of {shed}");
 }
 
 /// One wrong request: the same fault over both protocols, as an HTTP status with `{"error": …}` and as a gRPC status.

@@ -67,7 +67,7 @@ impl HttpService {
     /// Answers one request. Never fails: every error is an answer.
     ///
     /// Dropping the future cancels the request.
-    pub async fn handle<B: http_body::Body>(&self, request: Request<B>) -> Response<Body> {
+    pub async fn handle<B: http_body::Body<Error: Into<body::BoxError>>>(&self, request: Request<B>) -> Response<Body> {
         let received = Instant::now();
         let (head, body) = request.into_parts();
         let offered = head.headers.get(&headers::REQUEST_ID).and_then(|id| id.to_str().ok());
@@ -86,7 +86,7 @@ impl HttpService {
         answer
     }
 
-    async fn answer<B: http_body::Body>(
+    async fn answer<B: http_body::Body<Error: Into<body::BoxError>>>(
         &self,
         call: &Call<'_>,
         method: &Method,

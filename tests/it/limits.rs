@@ -234,6 +234,18 @@ async fn bombs_and_oversize_bodies_are_refused() {
     watched.went_on("2 bombs and 3 oversize bodies").await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn chunks_that_are_none_are_the_clients_fault() {
+    let repository = TempDir::new();
+    repository.add("iris_logreg", "iris", 1);
+    let server = Server::start(repository.path(), &[]);
+    let head = "POST /v2/models/iris/infer HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
+    for chunks in ["zz\r\n{}\r\n0\r\n\r\n", "2\r\n{}junk\r\n0\r\n\r\n"] {
+        let heard = say(server.http, [head, chunks].concat().as_bytes()).await;
+        assert!(heard.starts_with("HTTP/1.1 400") && heard.contains("chunked encoding"), "{heard}");
+    }
+}
+
 /// Bodies in flight share one budget: who finds it spent is told to come back, and finds it free again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn bodies_in_flight_share_a_budget() {
@@ -265,6 +277,8 @@ async fn bodies_in_flight_share_a_budget() {
             _ => panic!("{heard}"),
         }
     }
+    let counted = watched.server.metric("headgate_sheds_total{reason=\"bytes_in_flight\"}");
+    assert!(shed > 0 && counted >= f64::from(shed), "{counted} are counted of {shed}");
     println!(
         "limits: of 8 bodies of 1 MiB in a budget of 4 MiB {shed} were shed, {timed_out} held it to their timeout"
     );
@@ -276,8 +290,6 @@ async fn bodies_in_flight_share_a_budget() {
     let wires = Wires::connect(&watched.server).await;
     wires.infer(Encoding::Json, &Call { model: "iris", version: "", inputs: &inputs }).await.unwrap();
     assert_eq!(watched.server.metric("headgate_request_bytes_in_flight"), 0.0);
-    let counted = watched.server.metric("headgate_sheds_total{reason=\"bytes_in_flight\"}");
-    assert!(shed > 0 && counted >= f64::from(shed), "{counted} are counted of {shed}");
 }
 
 /// One wrong request: the same fault over both protocols, as an HTTP status with `{"error": …}` and as a gRPC status.

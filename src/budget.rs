@@ -13,11 +13,12 @@ use crate::error::Error;
 pub struct ByteBudget {
     limit: u64,
     in_use: AtomicU64,
+    refused: AtomicU64,
 }
 
 impl ByteBudget {
     pub fn new(limit: u64) -> Arc<Self> {
-        Arc::new(Self { limit, in_use: AtomicU64::new(0) })
+        Arc::new(Self { limit, in_use: AtomicU64::new(0), refused: AtomicU64::new(0) })
     }
 
     /// An empty lease, to be grown as bytes arrive.
@@ -31,6 +32,11 @@ impl ByteBudget {
 
     pub fn limit(&self) -> u64 {
         self.limit
+    }
+
+    /// How often a lease could not grow, which ends its request.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 }
 
@@ -53,7 +59,10 @@ impl ByteLease {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |in_use| {
                 in_use.checked_add(bytes).filter(|&total| total <= limit)
             })
-            .map_err(|in_use| Error::OutOfBudget { in_use, limit, wanted: bytes })?;
+            .map_err(|in_use| {
+                self.budget.refused.fetch_add(1, Ordering::Relaxed);
+                Error::OutOfBudget { in_use, limit, wanted: bytes }
+            })?;
         self.held += bytes;
         Ok(())
     }
@@ -90,5 +99,6 @@ mod tests {
         drop(first);
         assert_eq!(budget.in_use(), 40);
         assert!(second.grow(u64::MAX).is_err());
+        assert_eq!(budget.refused(), 2);
     }
 }

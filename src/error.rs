@@ -48,7 +48,7 @@ pub enum Error {
     #[error(transparent)]
     Overloaded(Box<Overload>),
     #[error(
-        "Exceeds maximum queue size: {in_use} of {limit} bytes of requests are in flight, {wanted} more were asked for"
+        "Exceeds maximum bytes in flight: {in_use} of {limit} bytes (--max-bytes-in-flight) are taken by requests, {wanted} more were asked for"
     )]
     OutOfBudget { in_use: u64, limit: u64, wanted: u64 },
     #[error("Request timeout expired{}", stage_text(stage))]

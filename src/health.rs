@@ -1,5 +1,7 @@
 //! Whether the server lives and is ready.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use tokio::sync::watch;
 
 /// The server's phase. It only moves forward.
@@ -16,11 +18,13 @@ pub enum Phase {
 #[derive(Debug)]
 pub struct Health {
     phase: watch::Sender<Phase>,
+    /// The same as its last phase, for each request to read.
+    is_draining: AtomicBool,
 }
 
 impl Default for Health {
     fn default() -> Self {
-        Self { phase: watch::Sender::new(Phase::Starting) }
+        Self { phase: watch::Sender::new(Phase::Starting), is_draining: AtomicBool::new(false) }
     }
 }
 
@@ -33,6 +37,10 @@ impl Health {
         self.phase() == Phase::Ready
     }
 
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.load(Relaxed)
+    }
+
     /// Moves on to a later phase; an earlier one is ignored.
     pub fn advance(&self, to: Phase) {
         self.phase.send_if_modified(|phase| {
@@ -42,6 +50,9 @@ impl Health {
             }
             later
         });
+        if to == Phase::Draining {
+            self.is_draining.store(true, Relaxed);
+        }
     }
 
     /// Sees every change of phase.
@@ -59,6 +70,6 @@ mod tests {
         let health = Health::default();
         health.advance(Phase::Draining);
         health.advance(Phase::Ready);
-        assert_eq!(health.phase(), Phase::Draining);
+        assert_eq!((health.phase(), health.is_draining()), (Phase::Draining, true));
     }
 }

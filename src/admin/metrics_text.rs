@@ -44,7 +44,7 @@ fn text(plane: &DataPlane, rollouts: &RolloutHandle, handle: &PrometheusHandle) 
             },
         })
         .collect();
-    exposition::write(&mut text, &versions);
+    exposition::write(&mut text, &versions, plane.budget.refused());
     exposition::write_rollouts(&mut text, &rollouts.readings());
     log_rows::write(&mut text, plane.log.waiting_bytes(), &super::log::rows(&plane.log));
     quality::write(&mut text, &super::log_quality::readings(&plane.log));

@@ -2,6 +2,7 @@
 
 use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
+use std::{io, iter};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
@@ -22,6 +23,9 @@ const TRUSTED_BYTES: usize = 1 << 20;
 
 /// How long a refused body may take to be thrown away.
 const DISCARD_TIME: Duration = Duration::from_secs(2);
+
+/// What a body's frames may fail with.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A whole body, and what it holds of the budget until it is dropped.
 #[derive(Debug)]
@@ -45,9 +49,9 @@ pub struct BodyDeadline {
 /// for an answer, and would see a broken connection in its place.
 ///
 /// # Errors
-/// `TooLarge`; `OutOfBudget`; `Unsupported` for an unknown coding; `BodyTimeout` or `DeadlineExceeded`; `Cancelled`
-/// when the client went away.
-pub async fn receive<B: http_body::Body>(
+/// `TooLarge`; `OutOfBudget`; `Unsupported` for an unknown coding; `Invalid` for chunks that are none; `BodyTimeout` or
+/// `DeadlineExceeded`; `Cancelled` when the client went away.
+pub async fn receive<B: http_body::Body<Error: Into<BoxError>>>(
     plane: &DataPlane,
     headers: &HeaderMap,
     body: B,
@@ -64,7 +68,7 @@ pub async fn receive<B: http_body::Body>(
     received
 }
 
-async fn receive_within<B: http_body::Body>(
+async fn receive_within<B: http_body::Body<Error: Into<BoxError>>>(
     plane: &DataPlane,
     headers: &HeaderMap,
     body: Pin<&mut B>,
@@ -101,7 +105,7 @@ async fn discard<B: http_body::Body>(mut body: Pin<&mut B>, mut bound: usize) {
     }
 }
 
-async fn collect<B: http_body::Body>(
+async fn collect<B: http_body::Body<Error: Into<BoxError>>>(
     mut body: Pin<&mut B>,
     announced: usize,
     limit: usize,
@@ -109,8 +113,7 @@ async fn collect<B: http_body::Body>(
 ) -> Result<Bytes> {
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        // hyper tells a client that left from one that breaks the framing only by its text; neither gets an answer.
-        let frame = frame.map_err(|_| Error::Cancelled)?;
+        let frame = frame.map_err(|fault| broken(fault.into().as_ref()))?;
         let Ok(mut data) = frame.into_data() else { continue };
         let length = data.remaining();
         let got = whole.len() + length;
@@ -128,6 +131,18 @@ async fn collect<B: http_body::Body>(
         whole.extend_from_slice(&data.copy_to_bytes(length));
     }
     Ok(whole.freeze())
+}
+
+/// What is wrong with a body whose bytes end with an error. Where the connection still stands, the client can be told.
+fn broken(fault: &(dyn std::error::Error + 'static)) -> Error {
+    let causes = iter::successors(Some(fault), |cause| cause.source());
+    let kind = causes.filter_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind).next();
+    match kind {
+        Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => Error::invalid(
+            "the request's body is no sound chunked encoding: expected each chunk's size, its bytes and a line's end",
+        ),
+        _ => Error::Cancelled,
+    }
 }
 
 async fn decoded(coding: Coding, coded: Received, limit: usize) -> Result<Received> {
@@ -205,6 +220,22 @@ mod tests {
             assert!(matches!(err, Error::TooLarge { .. }));
             let unread = left_over.load(Ordering::Relaxed);
             assert!(unread <= left && unread + 5 > left, "{unread}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_ends_too_soon_is_told_from_one_whose_framing_is_broken() {
+        let plane = testing::data_plane(&[]);
+        for (kind, is_told) in [
+            (io::ErrorKind::InvalidInput, true),
+            (io::ErrorKind::InvalidData, true),
+            (io::ErrorKind::UnexpectedEof, false),
+            (io::ErrorKind::ConnectionReset, false),
+        ] {
+            let body = StreamBody::new(tokio_stream::once(Err::<Frame<Bytes>, _>(io::Error::from(kind))));
+            let err = receive(&plane, &HeaderMap::new(), body, until(LONG, Deadline::NONE)).await.unwrap_err();
+            assert_eq!(matches!(err, Error::Invalid(_)), is_told, "{kind}: {err}");
+            assert_eq!(matches!(err, Error::Cancelled), !is_told, "{kind}: {err}");
         }
     }
 

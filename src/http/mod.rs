@@ -30,8 +30,8 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Version};
 
 use self::body::BodyDeadline;
 pub use self::body::Received;
@@ -67,7 +67,7 @@ impl HttpService {
     /// Answers one request. Never fails: every error is an answer.
     ///
     /// Dropping the future cancels the request.
-    pub async fn handle<B: http_body::Body>(&self, request: Request<B>) -> Response<Body> {
+    pub async fn handle<B: http_body::Body<Error: Into<body::BoxError>>>(&self, request: Request<B>) -> Response<Body> {
         let received = Instant::now();
         let (head, body) = request.into_parts();
         let offered = head.headers.get(&headers::REQUEST_ID).and_then(|id| id.to_str().ok());
@@ -83,10 +83,14 @@ impl HttpService {
             answer.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(coding::ACCEPTED));
         }
         reply::add_header(&mut answer, headers::REQUEST_ID.clone(), request_id.as_str());
+        if head.version < Version::HTTP_2 && self.plane.health.is_draining() {
+            // The client sends its next request elsewhere, rather than into a connection that is about to be closed.
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         answer
     }
 
-    async fn answer<B: http_body::Body>(
+    async fn answer<B: http_body::Body<Error: Into<body::BoxError>>>(
         &self,
         call: &Call<'_>,
         method: &Method,

@@ -18,6 +18,7 @@ pub mod disk_policy;
 pub mod entry;
 pub mod export;
 pub mod feedback;
+pub mod known;
 pub mod quality;
 pub mod query;
 pub mod read;

@@ -104,8 +104,9 @@ const POOL_GAUGES: [(&str, &str, Read); 8] = [
 /// Upper bounds of the batch sizes that are counted together.
 const BATCH_BOUNDS: [usize; 11] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
 
-/// Appends every family of these versions.
-pub fn write(out: &mut String, versions: &[Labelled<'_>]) {
+/// Appends every family of these versions. `over_budget`: requests that found no room for their bytes, whatever they were
+/// for.
+pub fn write(out: &mut String, versions: &[Labelled<'_>], over_budget: u64) {
     for (name, help, read) in NV_FAMILIES {
         header(out, name, help, "counter");
         for version in versions {
@@ -120,7 +121,7 @@ pub fn write(out: &mut String, versions: &[Labelled<'_>]) {
             sample(out, name, version, "", read(version));
         }
     }
-    write_pool_counters(out, versions);
+    write_pool_counters(out, versions, over_budget);
     write_engines(out, versions);
     header(out, FAILURES, "Inference requests that failed after they reached a version, by reason", "counter");
     for version in versions {
@@ -154,7 +155,7 @@ fn write_engines(out: &mut String, versions: &[Labelled<'_>]) {
     }
 }
 
-fn write_pool_counters(out: &mut String, versions: &[Labelled<'_>]) {
+fn write_pool_counters(out: &mut String, versions: &[Labelled<'_>], over_budget: u64) {
     header(out, BUSY_SECONDS, "Core time spent in runs", "counter");
     for version in versions {
         sample(out, BUSY_SECONDS, version, "", version.pool.busy_s);
@@ -169,6 +170,8 @@ fn write_pool_counters(out: &mut String, versions: &[Labelled<'_>]) {
             sample(out, SHEDS, version, &format!(",reason=\"{reason}\""), count);
         }
     }
+    // Their bodies were not read, so nobody knows which model they were for.
+    _ = writeln!(out, "{SHEDS}{{reason=\"bytes_in_flight\"}} {over_budget}");
     header(out, WASTED_ROWS, "Rows that were run for nobody, by reason", "counter");
     for version in versions {
         let waste = &version.stats.waste;
@@ -254,7 +257,8 @@ mod tests {
             },
         };
         let mut text = String::new();
-        write(&mut text, &[version(1), version(2)]);
+        write(&mut text, &[version(1), version(2)], 3);
+        assert!(text.contains("headgate_sheds_total{reason=\"bytes_in_flight\"} 3\n"));
         let labels = "model=\"a\\\"b\",version=\"1\",stage=\"queue\"";
         assert!(text.contains(&format!("headgate_request_stage_seconds_bucket{{{labels},le=\"0.00001\"}} 1\n")));
         assert!(text.contains(&format!("headgate_request_stage_seconds_bucket{{{labels},le=\"0.00005\"}} 2\n")));
@@ -285,6 +289,7 @@ mod tests {
                 memory_bytes: 0,
                 engine: EngineReading::default(),
             }],
+            0,
         );
         let labels = "model=\"m\",version=\"1\"";
         for line in [

@@ -234,6 +234,18 @@ async fn bombs_and_oversize_bodies_are_refused() {
     watched.went_on("2 bombs and 3 oversize bodies").await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn chunks_that_are_none_are_the_clients_fault() {
+    let repository = TempDir::new();
+    repository.add("iris_logreg", "iris", 1);
+    let server = Server::start(repository.path(), &[]);
+    let head = "POST /v2/models/iris/infer HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
+    for chunks in ["zz\r\n{}\r\n0\r\n\r\n", "2\r\n{}junk\r\n0\r\n\r\n"] {
+        let heard = say(server.http, [head, chunks].concat().as_bytes()).await;
+        assert!(heard.starts_with("HTTP/1.1 400") && heard.contains("chunked encoding"), "{heard}");
+    }
+}
+
 /// Bodies in flight share one budget: who finds it spent is told to come back, and finds it free again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn bodies_in_flight_share_a_budget() {
@@ -255,13 +267,18 @@ async fn bodies_in_flight_share_a_budget() {
         let heard = one.await.unwrap();
         match &heard[..12.min(heard.len())] {
             "HTTP/1.1 503" => {
-                assert!(heard.contains("retry-after: 1") && heard.contains("Exceeds maximum queue size"), "{heard}");
+                assert!(
+                    heard.contains("retry-after: 1") && heard.contains("Exceeds maximum bytes in flight"),
+                    "{heard}"
+                );
                 shed += 1;
             }
             "HTTP/1.1 408" => timed_out += 1,
             _ => panic!("{heard}"),
         }
     }
+    let counted = watched.server.metric("headgate_sheds_total{reason=\"bytes_in_flight\"}");
+    assert!(shed > 0 && counted >= f64::from(shed), "{counted} are counted of {shed}");
     println!(
         "limits: of 8 bodies of 1 MiB in a budget of 4 MiB {shed} were shed, {timed_out} held it to their timeout"
     );

@@ -9,6 +9,7 @@ use super::query::Rows;
 use crate::cli::failure::Failure;
 use crate::cli::print_json;
 use crate::prediction_log::export::{Counts, Export, LabelType, Negatives, Weights, manifest_path};
+use crate::prediction_log::known::{PATIENCE, known_until};
 use crate::prediction_log::read::LeftOut;
 use crate::prediction_log::settings::Exposure;
 
@@ -52,14 +53,16 @@ impl Args {
         let Some(model) = self.rows.model.clone() else {
             return Err(Failure::Usage("--model is needed: a training set is one model's".to_owned()));
         };
+        let (data_dir, now_us) = (self.log.directory()?, moment::now_us());
+        let as_of_us = known_until(&data_dir, self.as_of.unwrap_or(now_us), now_us, PATIENCE);
         let export = Export {
-            data_dir: self.log.directory()?,
+            data_dir,
             model,
             version: self.rows.version,
             label: self.label.clone(),
             since_us: self.rows.since,
             until_us: self.rows.until,
-            as_of_us: self.as_of.unwrap_or_else(moment::now_us),
+            as_of_us,
             mature_us: self.mature,
             negatives: self.negatives()?,
             weights: if self.weights == "ips" { Weights::Ips } else { Weights::Equal },
@@ -109,6 +112,9 @@ fn summary(counts: &Counts) -> String {
     if !counts.left_out.is_empty() {
         text += &format!("; left out: {}", reasons(counts));
     }
+    if counts.labels_without_prediction > 0 {
+        text += &format!("; {} labels without a prediction", counts.labels_without_prediction);
+    }
     if counts.sampled_out_estimate > 0 {
         text += &format!("; about {} more were sampled out", counts.sampled_out_estimate);
     }
@@ -141,11 +147,14 @@ mod tests {
             exported,
             implicit_negatives: 0,
             left_out: left_out.iter().copied().collect(),
+            labels_without_prediction: 2,
             sampled_out_estimate: 3,
         };
         let young = counts(0, 5, &[("too_young", 4), ("unlabelled", 1)]);
         assert!(why_empty(&young).unwrap().ends_with("of 5 predictions are left out: too_young 4, unlabelled 1"));
-        assert!(summary(&young).ends_with("left out: too_young 4, unlabelled 1; about 3 more were sampled out"));
+        let expected =
+            "left out: too_young 4, unlabelled 1; 2 labels without a prediction; about 3 more were sampled out";
+        assert!(summary(&young).ends_with(expected), "{}", summary(&young));
         assert!(why_empty(&counts(0, 0, &[])).unwrap().contains("no prediction lies within the bounds"));
         assert_eq!(why_empty(&counts(1, 5, &[])), None);
     }

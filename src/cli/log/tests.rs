@@ -11,6 +11,7 @@ use axum::routing::{get, post};
 use serde_json::{Value, json};
 
 use crate::cli::tests::{Outcome, headgate, serve};
+use crate::prediction_log::known::Known;
 use crate::prediction_log::read::tests::fixture::*;
 use crate::prediction_log::table::Table;
 
@@ -164,6 +165,23 @@ fn export_writes_a_training_set_and_says_its_name() {
     let (status, _, fault) = run(log.path(), &[&["export", "--model", "irs", "--label", "y"], &output[..]].concat());
     assert!(status == 3 && fault.contains("there are those of iris"), "{fault}");
     assert_eq!(run(log.path(), &[&["export", "--label", "y"], &output[..]].concat()).0, 2);
+}
+
+#[test]
+fn an_export_beside_a_server_is_as_of_a_moment_that_is_known() {
+    let log = log();
+    let file = log.path().join("train.parquet");
+    let year = |args: &[&str]| {
+        let base = ["export", "--model", "iris", "--label", "y", "--output", file.to_str().unwrap()];
+        let manifest = json(log.path(), &[&base[..], args].concat());
+        manifest["query"]["as_of"].as_str().unwrap()[..4].to_owned()
+    };
+    let later = ["--as-of", "2200-01-01"];
+    assert_eq!(year(&later), "2200");
+    let known = Known::begin(log.path(), Table::Feedback, i64::MAX);
+    assert_eq!((year(&later), year(&["--as-of", "2026-03-02"])), (year(&[]), "2026".to_owned()));
+    drop(known);
+    assert_eq!(year(&later), "2200");
 }
 
 #[test]

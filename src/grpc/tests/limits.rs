@@ -111,7 +111,7 @@ async fn bodies_over_the_budget_are_shed_with_a_word_about_when_to_retry() {
     }
     let status = status(answer.await).await;
     assert_eq!(status.code(), Code::Unavailable);
-    assert!(status.message().starts_with("Exceeds maximum queue size: "), "{status:?}");
+    assert!(status.message().starts_with("Exceeds maximum bytes in flight: "), "{status:?}");
     assert!(!status.details().is_empty());
     server.client().await.model_infer(echo("", [1.0; 3])).await.unwrap();
 }

@@ -169,6 +169,18 @@ async fn bodies_and_answers_may_be_compressed() {
 }
 
 #[tokio::test]
+async fn while_it_drains_a_connection_ends_with_its_answer() {
+    let client = Client::of(&[("m", 1, identity(DataType::Fp32))]);
+    assert_eq!(client.post_json("/v2/models/m/infer", FP32_ROW).await.ok().header("connection"), None);
+    client.plane().health.advance(crate::health::Phase::Draining);
+    assert_eq!(client.post_json("/v2/models/m/infer", FP32_ROW).await.ok().header("connection"), Some("close"));
+    // HTTP/2 has its own word for it, and forbids this one.
+    let request = http::Request::post("/v2/models/m/infer").version(http::Version::HTTP_2);
+    let answer = client.send(request.body(FP32_ROW.into()).unwrap()).await.ok();
+    assert_eq!(answer.header("connection"), None);
+}
+
+#[tokio::test]
 async fn the_length_of_the_head_counts_plain_bytes() {
     let client = Client::of(&[("m", 1, identity(DataType::Fp32))]);
     let head = r#"{"parameters":{"binary_data_output":true},

@@ -1,6 +1,6 @@
 //! Which predictions have a label, and why others are left out.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 
 use arrow::array::RecordBatch;
@@ -32,6 +32,11 @@ pub struct Joined<'l> {
     /// Predictions that have a label, whether or not they are left out for another reason.
     pub labelled: u64,
     pub left_out: BTreeMap<&'static str, u64>,
+    /// Rows that a label names and none of these predictions is.
+    pub unmatched: u64,
+    /// Those that are there, by how they are named: one prediction has an id, several may have a request's name.
+    matched_ids: u64,
+    matched_requests: HashSet<(String, u32)>,
     /// Predictions for which the ones within the bounds stand as well, by their sampling probabilities.
     pub sampled_out: f64,
     /// Files that have rows of the training set, and how many.
@@ -76,6 +81,8 @@ impl<'l> Joined<'l> {
             }
         }
         joined.settle_requests(requests);
+        let matched = joined.matched_ids + joined.matched_requests.len() as u64;
+        joined.unmatched = labels.subjects().saturating_sub(matched);
         let mut used: BTreeMap<usize, u64> = BTreeMap::new();
         for id in joined.rows.keys() {
             let Some((hour, file)) = hours.get(id) else { continue };
@@ -111,8 +118,13 @@ impl<'l> Joined<'l> {
             };
             // A copy that nobody waited for has its primary's inputs, and the truth was told of that one.
             let is_shadow = arms.value(at) == "shadow";
-            let own = if is_shadow { Said::default() } else { labels.on_prediction(id) };
-            let by_request = labels.on_request(names.value(at), rows.value(at)).filter(|_| !is_shadow);
+            let (own, by_request) = (labels.on_prediction(id), labels.on_request(names.value(at), rows.value(at)));
+            self.matched_ids += u64::from(own.told.is_some());
+            if by_request.is_some_and(|by_request| by_request.told.is_some()) {
+                self.matched_requests.insert((names.value(at).to_owned(), rows.value(at)));
+            }
+            let own = if is_shadow { Said::default() } else { own };
+            let by_request = by_request.filter(|_| !is_shadow);
             let said = by_request.map_or(own, |by_request| own.and(by_request));
             let label = export.label_of(&said, times.value(at));
             self.labelled += u64::from(said.told.is_some());

@@ -163,6 +163,12 @@ impl Labels {
         self.by_request.get(&(request.to_owned(), row)).map(Pieces::said)
     }
 
+    /// Rows that were given a label by either name.
+    pub fn subjects(&self) -> u64 {
+        let pieces = self.by_prediction.values().chain(self.by_request.values());
+        pieces.filter(|pieces| !pieces.told.is_empty()).count() as u64
+    }
+
     /// Name of the feedback that was asked for and that no prediction has.
     pub fn lacks<'e>(&self, export: &'e Export) -> Option<&'e str> {
         let label = (!self.has_label).then_some(export.label.as_str());

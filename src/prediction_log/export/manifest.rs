@@ -66,6 +66,9 @@ pub struct Counts {
     /// numbers), `truncated` or `payload_dropped` (features are missing), `ambiguous_request` (feedback names a request that
     /// several predictions have).
     pub left_out: BTreeMap<&'static str, u64>,
+    /// Rows of requests that a label names and that no prediction within the bounds is: it lies beyond them, is another
+    /// model's, was never written (sampled out, dropped, lost with a process), or is deleted.
+    pub labels_without_prediction: u64,
     /// About how many further predictions were not written, by the sampling probabilities of those that were.
     pub sampled_out_estimate: u64,
 }
@@ -137,6 +140,7 @@ impl Manifest {
                 exported: written.rows,
                 implicit_negatives: joined.implicit(),
                 left_out: joined.left_out.clone(),
+                labels_without_prediction: joined.unmatched,
                 sampled_out_estimate: joined.sampled_out.round() as u64,
             },
             schema: schema.collect(),

@@ -86,6 +86,19 @@ fn rows_with_a_label_are_exported_and_others_counted_by_reason() {
 }
 
 #[test]
+fn labels_of_what_is_not_there_are_counted_once_for_each_row() {
+    let failed = Row { error: Some("no"), ..row(2) };
+    let gone = Told { prediction: None, request: Some(("gone".to_owned(), 0)), ..told(5, row(0).id, 1.0) };
+    let twice = Told { received_us: SEVEN_US + 9 * SECOND_US, ..told(4, row(8).id, 2.0) };
+    let told = [told(0, row(0).id, 1.0), told(2, failed.id, 1.0), told(3, row(8).id, 1.0), twice, gone];
+    let log = log(&[row(0), row(1), failed], &told);
+    let (manifest, found) = run(&export(&log));
+    assert_eq!((found.len(), manifest.counts.labels_without_prediction), (1, 2));
+    let later = Export { since_us: Some(SEVEN_US + 2 * SECOND_US), ..export(&log) };
+    assert_eq!(run(&later).0.counts.labels_without_prediction, 3);
+}
+
+#[test]
 fn the_latest_feedback_counts_and_a_repetition_is_no_revision() {
     let id = row(0).id;
     let first = told(1, id, 1.0);

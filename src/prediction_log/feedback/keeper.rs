@@ -35,6 +35,9 @@ pub trait Sink: Send {
     /// Time passes: syncs and seals what is due at `now_us`, Unix time in µs.
     fn tick(&mut self, now_us: i64);
 
+    /// All rows that arrived before `until_us`, Unix time in µs, were appended or refused; later ones arrive later.
+    fn known_until(&mut self, until_us: i64);
+
     /// Ends every segment and has it sealed. Rows that come later begin new ones.
     fn close_all(&mut self);
 }
@@ -126,6 +129,8 @@ impl Keeper {
     /// Time passes.
     pub fn tick(&mut self, now_us: i64) {
         self.parts.sink.tick(now_us);
+        self.last_received_us = self.last_received_us.max(now_us - 1);
+        self.parts.sink.known_until(self.last_received_us + 1);
         self.parts.judge.tick(now_us);
     }
 

@@ -7,8 +7,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::keeper::Sink;
 use super::rows::{Row, batch, schema};
+use crate::prediction_log::known::Known;
 use crate::prediction_log::seal::Sealer;
-use crate::prediction_log::stream::{Partition, Stream, Wal};
+use crate::prediction_log::stream::{Partition, Stream, Wal, unix_us};
+use crate::prediction_log::table::Table;
 
 /// Segments that may be open at one time; for one more the fullest is sealed.
 pub const MAX_OPEN: usize = 256;
@@ -18,12 +20,14 @@ pub const MAX_OPEN: usize = 256;
 pub struct Segments {
     wal: Arc<Wal>,
     sealer: Sealer,
+    known: Known,
     open: BTreeMap<Option<String>, Stream>,
 }
 
 impl Segments {
     pub fn new(wal: Arc<Wal>, sealer: Sealer) -> Self {
-        Self { wal, sealer, open: BTreeMap::new() }
+        let known = Known::begin(&wal.data_dir, Table::Feedback, unix_us(SystemTime::now()));
+        Self { wal, sealer, known, open: BTreeMap::new() }
     }
 
     /// Ends a segment, and hands it over.
@@ -74,6 +78,10 @@ impl Sink for Segments {
         }
         // What the system could not write may be lost; sealing reads it once more.
         broken.iter().for_each(|key| self.close(key));
+    }
+
+    fn known_until(&mut self, until_us: i64) {
+        self.known.tell(until_us);
     }
 
     fn close_all(&mut self) {

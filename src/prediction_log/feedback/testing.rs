@@ -41,6 +41,7 @@ struct State {
     judged: Vec<(Feedback, Option<Credit>)>,
     refuses: bool,
     is_closed: bool,
+    known_until_us: i64,
 }
 
 impl Kept {
@@ -78,6 +79,11 @@ impl Kept {
         self.state().refuses = refuses;
     }
 
+    /// The moment before which it has all that there is.
+    pub fn known_until_us(&self) -> i64 {
+        self.state().known_until_us
+    }
+
     /// Whether all segments were ended at some time.
     pub fn is_closed(&self) -> bool {
         self.state().is_closed
@@ -96,6 +102,10 @@ impl Sink for Kept {
     }
 
     fn tick(&mut self, _now_us: i64) {}
+
+    fn known_until(&mut self, until_us: i64) {
+        self.state().known_until_us = until_us;
+    }
 
     fn close_all(&mut self) {
         self.state().is_closed = true;

@@ -10,8 +10,10 @@ use super::version::{MAX_BATCH_ROWS, OpenVersion, Outcome};
 use crate::prediction_log::columns::{RowContext, VersionLog};
 use crate::prediction_log::disk_policy::{Room, next_room};
 use crate::prediction_log::entry::{Entry, NotSynced};
+use crate::prediction_log::known::Known;
 use crate::prediction_log::ring::Entries;
-use crate::prediction_log::stream::is_due;
+use crate::prediction_log::stream::{is_due, unix_us};
+use crate::prediction_log::table::Table;
 
 /// Most entries that are taken in one turn, before anything else is looked at.
 const TURN_ENTRIES: usize = 1024;
@@ -50,6 +52,9 @@ pub struct Core {
     room: Room,
     room_seen: Option<SystemTime>,
     flushed: SystemTime,
+    /// Rows of before are all written; no later row is of before.
+    known_until: SystemTime,
+    known: Known,
     synced: SystemTime,
     expired: SystemTime,
     is_behind: bool,
@@ -58,6 +63,7 @@ pub struct Core {
 
 impl Core {
     pub fn new(parts: WriterParts, entries: Entries, now: SystemTime) -> Self {
+        let known = Known::begin(&parts.wal.data_dir, Table::Predictions, unix_us(now));
         Self {
             parts,
             entries,
@@ -67,6 +73,8 @@ impl Core {
             room: Room::Everything,
             room_seen: None,
             flushed: now,
+            known_until: now,
+            known,
             synced: now,
             // The first look comes at once: a process may never live for an interval.
             expired: SystemTime::UNIX_EPOCH,
@@ -91,9 +99,11 @@ impl Core {
         self.look_at_room(now);
         let mut taken = 0;
         while taken < TURN_ENTRIES
-            && let Some(entry) = self.entries.next()
+            && let Some(mut entry) = self.entries.next()
         {
             taken += 1;
+            // It ended while the moment was told before which all is written, and came after it.
+            entry.ended = entry.ended.max(self.known_until.min(now));
             for witness in &mut self.parts.witnesses {
                 witness.see(&entry);
             }
@@ -104,6 +114,11 @@ impl Core {
         let interval = self.parts.wal.limits.sync_interval;
         if is_due(self.flushed, now, interval / 2) {
             self.flush_all(now, is_due(self.synced, now, interval));
+            if taken < TURN_ENTRIES {
+                // Whatever had come by now is written, or never will be.
+                self.known_until = now;
+                self.known.tell(unix_us(now));
+            }
         }
         if is_due(self.expired, now, RETENTION_INTERVAL) {
             self.expire(now);

@@ -4,17 +4,21 @@ use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::TimestampMicrosecondType;
 use tokio::sync::oneshot;
 
 use super::*;
 use crate::prediction_log::columns::VersionLog;
 use crate::prediction_log::disk_policy::Room;
 use crate::prediction_log::entry::{Entry, NotSynced, Synced};
+use crate::prediction_log::known::known_until;
+use crate::prediction_log::read::primitives;
 use crate::prediction_log::recovery::{recover, segments};
 use crate::prediction_log::ring::{Offered, PredictionLog, RingConfig};
 use crate::prediction_log::segment::read_segment;
 use crate::prediction_log::settings::{Durability, LogSettings};
-use crate::prediction_log::stream::SegmentLimits;
+use crate::prediction_log::stream::{SegmentLimits, unix_us};
 use crate::prediction_log::table::Table;
 use crate::prediction_log::testing::entries::{entry, version};
 use crate::prediction_log::testing::{FakeDisk, all_seqs, at, column_of_seq, copy, sealed_files};
@@ -88,6 +92,34 @@ fn rows_are_written_when_half_of_the_interval_has_passed() {
     assert_eq!(bench.in_segments(), [0, 1, 2]);
     assert_eq!(iris.counts.written.load(Relaxed), 3);
     assert_eq!(bench.sealed(at(2)), [0, 1, 2]);
+}
+
+/// Times of the rows that are in segments, in Unix µs.
+fn times(bench: &Bench) -> Vec<i64> {
+    let all = crate::prediction_log::read::Scan::all(bench.dir.path(), Table::Predictions);
+    let times = |batch: RecordBatch| primitives::<TimestampMicrosecondType>(&batch, "ts").unwrap().values().to_vec();
+    all.batches().unwrap().flat_map(|batch| times(batch.unwrap())).collect()
+}
+
+#[test]
+fn what_comes_late_is_no_earlier_than_the_moment_up_to_which_all_is_known() {
+    let mut bench = bench(RingConfig::default());
+    let iris = version(&bench.log, "iris", LogSettings::default());
+    let known = |bench: &Bench| known_until(bench.dir.path(), i64::MAX, i64::MAX, Duration::ZERO);
+    let us = |seconds| unix_us(at(seconds));
+    bench.log.offer(entry(&iris, at(1), 2));
+    bench.core.turn(at(2));
+    assert_eq!((known(&bench), times(&bench)), (us(2), vec![us(1); 2]));
+    // Its request ended before that, and hands it over now.
+    bench.log.offer(entry(&iris, at(1), 1));
+    bench.core.turn(at(3));
+    assert_eq!((known(&bench), times(&bench)), (us(3), vec![us(1), us(1), us(2)]));
+    // A turn that leaves something in the ring does not know what.
+    (0..1500).for_each(|_| _ = bench.log.offer(entry(&iris, at(3), 1)));
+    bench.core.turn(at(4));
+    assert_eq!(known(&bench), us(3));
+    bench.core.turn(at(5));
+    assert_eq!((known(&bench), times(&bench).len()), (us(5), 1503));
 }
 
 #[test]

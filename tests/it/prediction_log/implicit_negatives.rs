@@ -113,6 +113,7 @@ async fn a_training_set_has_the_negatives_of_live_quality() {
         "exported": 6,
         "implicit_negatives": 4,
         "left_out": {"unlabelled": 1},
+        "labels_without_prediction": 0,
         "sampled_out_estimate": 0,
     });
     assert_eq!(first["counts"], counts, "{first}");

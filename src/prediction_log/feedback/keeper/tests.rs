@@ -171,6 +171,22 @@ fn state(rows: &[Row]) -> BTreeMap<(PredictionId, String), f64> {
     latest.into_iter().map(entry).collect()
 }
 
+#[test]
+fn feedback_arrives_after_the_moment_up_to_which_all_is_known() {
+    let (mut keeper, kept) = keeper();
+    take(&mut keeper, vec![about(1, 1.0), about(2, 1.0)], NOW_US).unwrap();
+    // The clock is set back, stands still and goes on.
+    for (at, value) in [(-5, 2.0), (0, 3.0), (9, 4.0)] {
+        keeper.tick(NOW_US + at);
+        let known_us = kept.known_until_us();
+        let (before, after) = (kept.written().len(), NOW_US + at - 1);
+        assert!(kept.written().iter().all(|row| row.feedback.received_us < known_us));
+        take(&mut keeper, vec![about(1, value)], after).unwrap();
+        assert!(kept.written()[before..].iter().all(|row| row.feedback.received_us >= known_us));
+    }
+    assert_eq!(kept.known_until_us(), NOW_US + 9);
+}
+
 /// Items about few predictions, early and late, so that many revise or repeat one another.
 fn items() -> impl Strategy<Value = Vec<Feedback>> {
     let one = (0u64..3, 0u8..3, -3i64..3, any::<bool>()).prop_map(|(row, value, at, is_click)| Feedback {

@@ -68,6 +68,8 @@ impl Sink for Stalled {
 
     fn tick(&mut self, _: i64) {}
 
+    fn known_until(&mut self, _: i64) {}
+
     fn close_all(&mut self) {}
 }
 

@@ -302,7 +302,8 @@ impl Version {
     }
 
     fn facts(&self) -> Option<VersionFacts> {
-        let present = self.is_whole();
+        // What is in memory needs no whole files: it goes on serving while they change, and after.
+        let present = if self.is_ready() { self.files.is_some() } else { self.is_whole() };
         let life = match &self.stage {
             // To a policy it is as good as ready: it answers, be it after a load.
             Stage::Cold(_) if self.is_cold() => Life::Ready,

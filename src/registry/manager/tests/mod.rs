@@ -298,6 +298,25 @@ async fn a_version_that_changes_after_it_was_loaded_is_an_alarm_and_no_reload() 
 }
 
 #[tokio::test]
+async fn a_version_that_the_settings_name_and_nobody_has_is_told() {
+    let fixture = Fixture::new(ModelControlMode::Poll);
+    fixture.stage("iris/model.yaml", "version_policy: {specific: {versions: [2, 7]}}\nlabels: {old: 9}");
+    fixture.add("iris_logreg", "iris/2");
+    let told = |entry: &ModelEntry, there: &str| {
+        let text = |who: &str| format!("{who}, which is not in the repository: it has {there}");
+        [text("version_policy names version 7"), text("label 'old' names version 9")].join("; ") == entry.fault
+    };
+    let entry = fixture.until("iris", |entry| told(entry, "2")).await;
+    assert_eq!(Fixture::state(&entry, 7), None);
+    fixture.add("iris_logreg", "iris/1");
+    fixture.until("iris", |entry| told(entry, "2, 1")).await;
+    fixture.add("iris_logreg", "iris/7");
+    fixture.until("iris", |entry| entry.fault.starts_with("label 'old' names version 9")).await;
+    fixture.add("iris_logreg", "iris/9");
+    fixture.until("iris", |entry| entry.fault.is_empty()).await;
+}
+
+#[tokio::test]
 async fn a_version_whose_files_change_or_break_keeps_its_traffic_though_an_older_one_is_there() {
     let fixture = Fixture::new(ModelControlMode::Poll);
     fixture.add("digits_cnn_v1", "digits/1");

@@ -69,6 +69,8 @@ pub enum Fault {
     BadModelName { name: String, reason: &'static str },
     #[error("folder '{name}' is not a version: expected a whole number above 0 without leading zeros")]
     BadVersionName { name: String },
+    #[error("'{name}' lies in no version's folder: expected <root>/<model>/<version>/model.onnx, such as {example}")]
+    NoVersion { name: String, example: String },
     #[error("'{name}' is a symbolic link that leads out of the model repository or nowhere")]
     BadLink { name: String },
     #[error("'{name}' is neither a file nor a folder")]

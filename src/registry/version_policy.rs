@@ -54,7 +54,8 @@ pub enum Life {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VersionFacts {
     pub life: Life,
-    /// Whole in the repository at the last look. False for one whose folder is gone while it still serves.
+    /// In the repository at the last look, and whole unless it is loaded already. False for one whose folder is gone while
+    /// it still serves.
     pub present: bool,
     /// Rejected or rolled back: not to be loaded until an operator clears it.
     pub quarantined: bool,

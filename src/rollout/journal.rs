@@ -53,6 +53,16 @@ pub struct RolloutRow {
     pub salt: u64,
 }
 
+/// What one transition leaves in the state beside the rollout's own row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    pub transition: TransitionRow,
+    /// Who serves the route from then on, if that changed.
+    pub served: Option<RouteHistoryRow>,
+    /// Events to be sent.
+    pub events: Vec<OutboxRow>,
+}
+
 /// The id of a route's rollout.
 pub fn rollout_id(route: &str, number: u64) -> String {
     format!("{route}-{number}")
@@ -101,31 +111,25 @@ impl Journal {
         number.map(|number| number + 1).ok_or_else(|| bad_row(Table::Rollouts, key, "its key ends in no number"))
     }
 
-    /// Writes a rollout as it is after a transition, the transition, who serves the route from then on if that changed,
-    /// and the events to be sent: all of it or none, on the disk when this returns. With a rollout's first row the
-    /// oldest ended ones beyond [`MAX_ENDED`] are forgotten.
+    /// Writes a rollout as it is after these steps, and the steps: all of it or none, on the disk when this returns. With a
+    /// rollout's first row the oldest ended ones beyond [`MAX_ENDED`] are forgotten.
     ///
     /// # Errors
     /// Those of the store, and `BadRow` for an id that is not the route and a number.
-    pub fn commit_transition(
-        &self,
-        row: &RolloutRow,
-        transition: &TransitionRow,
-        route_row: Option<&RouteHistoryRow>,
-        events: &[OutboxRow],
-    ) -> Result<(), StoreError> {
+    pub fn commit_steps(&self, row: &RolloutRow, steps: &[Step]) -> Result<(), StoreError> {
         let key = rollout_key(&row.id)?;
         let mut writes = vec![];
         if self.store.get(Table::Rollouts, &key)?.is_none() {
             self.forget_old(&row.route, &mut writes)?;
         }
-        let number = transition.number;
-        writes.push(put(Table::RolloutJournal, format!("{key}{SEPARATOR}{number:010}"), transition));
-        writes.push(put(Table::Rollouts, key, row));
-        if let Some(changed) = route_row {
-            writes.push(put(Table::RouteHistory, route_key(&row.route, changed), changed));
+        for Step { transition, served, .. } in steps {
+            let number = transition.number;
+            writes.push(put(Table::RolloutJournal, format!("{key}{SEPARATOR}{number:010}"), transition));
+            writes.extend(served.iter().map(|served| put(Table::RouteHistory, route_key(&row.route, served), served)));
         }
-        let dropped = outbox::insert(&*self.store, events, &mut writes)?;
+        writes.push(put(Table::Rollouts, key, row));
+        let events: Vec<OutboxRow> = steps.iter().flat_map(|step| step.events.iter().cloned()).collect();
+        let dropped = outbox::insert(&*self.store, &events, &mut writes)?;
         self.store.commit(&writes)?;
         outbox::note_dropped(dropped);
         Ok(())

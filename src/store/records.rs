@@ -196,7 +196,8 @@ impl Records {
             return Ok(slot);
         }
         let slot = slots.highest + 1;
-        self.store.commit(&[insert(Table::Slots, slot_key(slot), &row)])?;
+        // No insert: one that failed may be on the disk all the same, and its slot was given to nobody.
+        self.store.commit(&[put(Table::Slots, slot_key(slot), &row)])?;
         slots.highest = slot;
         slots.by_row.insert(row, slot);
         Ok(slot)

@@ -237,7 +237,7 @@ impl Actor {
                 self.apply_settings(&name, settings);
             }
             let model = self.models.get_mut(&name).expect("inserted above");
-            model.gone = false;
+            (model.gone, model.certain) = (false, listed.certain);
             model.folder_faults = listed.faults.iter().map(ToString::to_string).collect();
             if let (true, Some(settled)) = (listed.certain, look.settled.get(&name)) {
                 model.observe(&listed.versions, settled);

@@ -11,10 +11,13 @@ use crate::registry::listing::{FileStamp, VersionFiles};
 use crate::registry::loader::check_settings;
 use crate::registry::model_config::{LoadMode, ModelSettings};
 use crate::registry::settle::{SettledModel, Wholeness, touched};
-use crate::registry::version_policy::{Decision, Life, ModelFacts, OnNewVersion, VersionFacts, decide};
+use crate::registry::version_policy::{Decision, Life, ModelFacts, OnNewVersion, VersionFacts, VersionPolicy, decide};
 use crate::routing::{Backend, ModelEntry, RolloutSettings};
 use crate::servable::{Servable, State, VersionStatus};
 use crate::telemetry::stats::ServableStats;
+
+/// Versions that a reason names, and reasons of one kind.
+const MOST_NAMED: usize = 5;
 
 /// One model.
 #[derive(Default)]
@@ -25,6 +28,8 @@ pub struct Model {
     /// Why the settings in the repository are not the ones in force, and what else is wrong with the folder.
     pub settings_fault: Option<String>,
     pub folder_faults: Vec<String>,
+    /// Whether the last look saw the whole folder, so that what it did not see is not there.
+    pub certain: bool,
     pub versions: BTreeMap<u64, Version>,
     /// Labels moved through the API.
     pub moves: BTreeMap<String, LabelMove>,
@@ -184,6 +189,30 @@ impl Model {
             .map(|fault| fault.to_string())
     }
 
+    /// What the settings and the labels name and the repository does not have.
+    fn absent(&self) -> Vec<String> {
+        if !self.settings_known || !self.certain || self.gone {
+            return vec![];
+        }
+        let there: Vec<String> = self.versions.keys().rev().take(MOST_NAMED).map(u64::to_string).collect();
+        let there = match there.is_empty() {
+            true => "none".to_owned(),
+            false => there.join(", "),
+        };
+        let is_absent = |version: &u64| !self.versions.contains_key(version);
+        let text = |who: String, version: &u64| {
+            format!("{who} names version {version}, which is not in the repository: it has {there}")
+        };
+        let listed = match &self.settings.version_policy {
+            VersionPolicy::Specific(listed) => listed.iter().collect(),
+            VersionPolicy::Latest(_) | VersionPolicy::All => vec![],
+        };
+        let of_policy = listed.into_iter().map(|version| ("version_policy".to_owned(), *version));
+        let of_labels = self.labels().into_iter().map(|(label, version)| (format!("label '{label}'"), version));
+        let absent = of_policy.chain(of_labels).filter(|(_, version)| is_absent(version));
+        absent.take(MOST_NAMED).map(|(who, version)| text(who, &version)).collect()
+    }
+
     /// Lets versions that failed be tried again, those in quarantine apart.
     pub fn retry_failed(&mut self) {
         for version in self.versions.values_mut() {
@@ -223,7 +252,9 @@ impl Model {
             (true, false) => "nothing is loaded until the model's settings can be read",
             (false, _) => "the model was not asked to be loaded, or was asked to be unloaded",
         };
-        let faults: Vec<&str> = self.settings_fault.iter().chain(&self.folder_faults).map(String::as_str).collect();
+        let absent = self.absent();
+        let faults = self.settings_fault.iter().chain(&self.folder_faults).chain(&absent);
+        let faults: Vec<&str> = faults.map(String::as_str).collect();
         ModelEntry {
             default: self.answers,
             labels: self.labels(),
@@ -302,7 +333,8 @@ impl Version {
     }
 
     fn facts(&self) -> Option<VersionFacts> {
-        let present = self.is_whole();
+        // What is in memory needs no whole files: it goes on serving while they change, and after.
+        let present = if self.is_ready() { self.files.is_some() } else { self.is_whole() };
         let life = match &self.stage {
             // To a policy it is as good as ready: it answers, be it after a load.
             Stage::Cold(_) if self.is_cold() => Life::Ready,

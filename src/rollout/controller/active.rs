@@ -10,9 +10,9 @@ use crate::error::Result;
 use crate::registry::manager::ManagerHandle;
 use crate::rollout::evidence::Evidence;
 use crate::rollout::handle::Reply;
-use crate::rollout::journal::{RolloutRow, TransitionRow};
+use crate::rollout::journal::{RolloutRow, Step, TransitionRow};
 use crate::rollout::spec::RolloutSpec;
-use crate::rollout::state_machine::{ArmsReady, Facts, Progress, State};
+use crate::rollout::state_machine::{ArmsReady, Effect, Facts, Progress, State};
 use crate::rollout::view::{RolloutView, WeightsView};
 use crate::routing::{Assignment, Dial, Observation, Serving, ShadowTolerance, Split, SplitPlan, Weights};
 use crate::servable;
@@ -45,6 +45,10 @@ pub struct Active {
     pub checkpointed: Instant,
     /// When a transition last could not be written.
     pub unwritten: Option<Instant>,
+    /// Steps that took traffic away and could not be written: they are written with the next.
+    pub owed: Vec<Step>,
+    /// Effects that the state could not take either: they are tried again once it has taken a step.
+    pub undone: Vec<Effect>,
     /// When a label move was tried last.
     pub label_tried: Option<Instant>,
     /// Whoever started it, until it is validated.
@@ -80,6 +84,8 @@ impl Active {
             checkpointed: now,
             label_tried: None,
             unwritten: None,
+            owed: vec![],
+            undone: vec![],
             starting: None,
             was_clean: true,
             row,

@@ -9,7 +9,7 @@ use super::{Controller, logged, now_ms};
 use crate::audit::{AUTOMATIC, Entry};
 use crate::outbound::{Event as Told, ROLLOUT_TRANSITION};
 use crate::registry::digest::Digest;
-use crate::rollout::journal::TransitionRow;
+use crate::rollout::journal::{Step, TransitionRow};
 use crate::rollout::state_machine::{Effect, State, Transition};
 use crate::rollout::view::{RouteRow, WeightsView};
 use crate::routing::Weights;
@@ -18,6 +18,8 @@ use crate::telemetry::metrics::{self, RolloutCause, RolloutOutcome};
 
 /// Time between two attempts to move a label.
 const LABEL_RETRY: Duration = Duration::from_secs(1);
+/// Steps of one rollout that may wait for the disk.
+const MOST_OWED: usize = 16;
 /// What the manager may take to answer.
 const MANAGER_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -51,10 +53,16 @@ impl Controller {
                 "stable": active.row.stable, "candidate": active.row.candidate, "transition": row}),
         };
         let events = self.parts.webhooks.rows(&told);
-        let written = self.parts.journal.commit_transition(&remembered, &row, serves.as_ref(), &events);
+        // Beyond it the last is replaced: whoever repeats an abort says nothing new.
+        active.owed.truncate(MOST_OWED - 1);
+        active.owed.push(Step { transition: row.clone(), served: serves.clone(), events });
+        let written = self.parts.journal.commit_steps(&remembered, &active.owed);
         let is_written = logged("writing a rollout's transition", written).is_some();
         active.unwritten = (!is_written).then(Instant::now);
-        if !is_written && !takes_away {
+        if is_written {
+            active.owed.clear();
+        } else if !takes_away {
+            active.owed.pop();
             return false;
         }
         if let Some(serves) = serves {
@@ -70,7 +78,8 @@ impl Controller {
         active.row = remembered;
         active.progress = transition.to;
         active.transitions = row.number;
-        for effect in &transition.effects {
+        let undone = if is_written { std::mem::take(&mut active.undone) } else { vec![] };
+        for effect in undone.iter().chain(&transition.effects) {
             self.effect(active, effect).await;
         }
         if active.progress.state.step() != step_before {
@@ -186,8 +195,10 @@ impl Controller {
                     return;
                 }
                 // Of a candidate that was never loaded there are no files to speak of.
-                if let Ok(digest) = active.row.candidate_digest.parse::<Digest>() {
-                    waited("quarantining the candidate", manager.quarantine(id, digest, reason.clone())).await;
+                if let Ok(digest) = active.row.candidate_digest.parse::<Digest>()
+                    && !waited("quarantining the candidate", manager.quarantine(id, digest, reason.clone())).await
+                {
+                    active.undone.push(effect.clone());
                 }
             }
         }
@@ -248,10 +259,13 @@ fn cause(active: &Active, outcome: RolloutOutcome) -> RolloutCause {
     }
 }
 
-/// Waits for the manager within reason; what fails is logged.
-async fn waited(doing: &str, asked: impl Future<Output = crate::error::Result<()>>) {
+/// Waits for the manager within reason; what fails is logged, and false.
+async fn waited(doing: &str, asked: impl Future<Output = crate::error::Result<()>>) -> bool {
     match tokio::time::timeout(MANAGER_PATIENCE, asked).await {
-        Ok(result) => _ = logged(doing, result),
-        Err(_) => tracing::error!(doing, "the model manager did not answer in time"),
+        Ok(result) => logged(doing, result).is_some(),
+        Err(_) => {
+            tracing::error!(doing, "the model manager did not answer in time");
+            false
+        }
     }
 }

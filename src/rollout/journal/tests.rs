@@ -36,6 +36,10 @@ fn transition(number: u64) -> TransitionRow {
     }
 }
 
+fn steps(number: u64, served: Option<RouteHistoryRow>, events: &[OutboxRow]) -> [Step; 1] {
+    [Step { transition: transition(number), served, events: events.to_vec() }]
+}
+
 fn served(at_ms: u64, stable: u64) -> RouteHistoryRow {
     RouteHistoryRow {
         at_ms,
@@ -60,8 +64,8 @@ fn everything_of_a_transition_is_there_after_a_restart() {
     let row = rollout("digits-8", 1, None);
     {
         let (journal, _) = open();
-        journal.commit_transition(&row, &transition(1), Some(&served(11, 1)), &[event("a", 11)]).unwrap();
-        journal.commit_transition(&row, &transition(2), None, &[event("b", 12)]).unwrap();
+        journal.commit_steps(&row, &steps(1, Some(served(11, 1)), &[event("a", 11)])).unwrap();
+        journal.commit_steps(&row, &steps(2, None, &[event("b", 12)])).unwrap();
         journal.checkpoint(&row.id, &json!({"e_harm": 0.5, "keys": "\"0123456é".repeat(200_000)})).unwrap();
         journal.checkpoint(&row.id, &json!({"e_harm": 0.6})).unwrap();
     }
@@ -85,13 +89,24 @@ fn a_transition_that_cannot_be_written_leaves_nothing() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let journal = Journal::open(store.clone());
     let too_long = RolloutRow { reason: "x".repeat(crate::store::MAX_VALUE_BYTES), ..rollout("m", 1, None) };
-    let refused = journal.commit_transition(&too_long, &transition(1), Some(&served(1, 1)), &[event("a", 1)]);
+    let refused = journal.commit_steps(&too_long, &steps(1, Some(served(1, 1)), &[event("a", 1)]));
     assert!(matches!(refused, Err(StoreError::TooLong { .. })));
     for table in Table::ALL {
         assert!(store.list(table, "").unwrap().is_empty(), "{table:?}");
     }
     let bad = RolloutRow { id: "m".to_owned(), ..rollout("m", 1, None) };
-    assert!(matches!(journal.commit_transition(&bad, &transition(1), None, &[]), Err(StoreError::BadRow { .. })));
+    assert!(matches!(journal.commit_steps(&bad, &steps(1, None, &[])), Err(StoreError::BadRow { .. })));
+}
+
+#[test]
+fn steps_that_could_not_be_written_come_with_the_next() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let journal = Journal::open(store.clone());
+    let late = [steps(1, Some(served(11, 1)), &[event("a", 11)]), steps(2, Some(served(12, 2)), &[event("b", 12)])];
+    journal.commit_steps(&rollout("m", 1, Some(12)), &late.concat()).unwrap();
+    assert_eq!(journal.transitions("m-1").unwrap(), [transition(1), transition(2)]);
+    assert_eq!(journal.route_history("m", None).unwrap(), [served(11, 1), served(12, 2)]);
+    assert_eq!(waiting_for(&*store, "http://a/").unwrap(), [event("a", 11), event("b", 12)]);
 }
 
 #[test]
@@ -99,7 +114,7 @@ fn numbers_count_by_route_and_are_never_used_again() {
     let journal = Journal::open(Arc::new(MemoryStore::default()));
     assert_eq!(journal.next_number("m").unwrap(), 1);
     for number in 1..=12 {
-        journal.commit_transition(&rollout("m", number, Some(number)), &transition(1), None, &[]).unwrap();
+        journal.commit_steps(&rollout("m", number, Some(number)), &steps(1, None, &[])).unwrap();
     }
     assert_eq!((journal.next_number("m").unwrap(), journal.next_number("m2").unwrap()), (13, 1));
     assert_eq!(journal.latest_of_route("m").unwrap().unwrap().id, "m-12");
@@ -110,13 +125,13 @@ fn the_oldest_ended_rollouts_are_forgotten_with_all_that_is_theirs() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let journal = Journal::open(store.clone());
     // The only one of its route, and the oldest of all.
-    journal.commit_transition(&rollout("lone", 1, Some(0)), &transition(1), None, &[]).unwrap();
+    journal.commit_steps(&rollout("lone", 1, Some(0)), &steps(1, None, &[])).unwrap();
     // Never ended.
-    journal.commit_transition(&rollout("m", 1, None), &transition(1), None, &[]).unwrap();
+    journal.commit_steps(&rollout("m", 1, None), &steps(1, None, &[])).unwrap();
     let last = MAX_ENDED as u64 + 4;
     for number in 2..=last {
         let row = rollout("m", number, Some(number));
-        journal.commit_transition(&row, &transition(1), None, &[]).unwrap();
+        journal.commit_steps(&row, &steps(1, None, &[])).unwrap();
         journal.checkpoint(&row.id, &json!(number)).unwrap();
     }
     let ids: Vec<String> = journal.rollouts().unwrap().into_iter().map(|row| row.id).collect();
@@ -133,7 +148,7 @@ fn the_row_in_force_at_a_time_is_the_last_one_before_it() {
     let journal = Journal::open(Arc::new(MemoryStore::default()));
     for (number, at_ms) in [(1, 100), (2, 2_000), (3, 30_000)] {
         let row = rollout("m", 1, None);
-        journal.commit_transition(&row, &transition(number), Some(&served(at_ms, number)), &[]).unwrap();
+        journal.commit_steps(&row, &steps(number, Some(served(at_ms, number)), &[])).unwrap();
     }
     let stable_at = |at_ms| journal.route_history("m", Some(at_ms)).unwrap().first().and_then(|row| row.stable);
     assert_eq!(
@@ -153,7 +168,7 @@ fn a_full_outbox_loses_its_oldest() {
         .collect();
     store.commit(&writes).unwrap();
     let new = MAX_ROWS as u64;
-    journal.commit_transition(&rollout("m", 1, None), &transition(1), None, &[event("new", new)]).unwrap();
+    journal.commit_steps(&rollout("m", 1, None), &steps(1, None, &[event("new", new)])).unwrap();
     let waiting = waiting_for(&*store, "http://a/").unwrap();
     assert_eq!((waiting.len(), waiting[0].id.as_str()), (MAX_ROWS, "1"));
     assert_eq!(waiting[MAX_ROWS - 1].id, "new");

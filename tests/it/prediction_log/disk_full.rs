@@ -1,8 +1,5 @@
 //! A disk that is full costs rows and nothing else.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
 use headgate::prediction_log::table::Table;
 use serde_json::json;
 
@@ -10,24 +7,7 @@ use super::site::{Site, read};
 use crate::support::client::Http;
 use crate::support::eventually;
 use crate::support::repository::TempDir;
-
-/// A file system of eight megabytes, gone when this is.
-struct Small(PathBuf);
-
-impl Small {
-    /// `None` where mounting is not allowed.
-    fn mount(folder: &Path) -> Option<Self> {
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "headgate-test"]).arg(folder).output();
-        mounted.is_ok_and(|output| output.status.success()).then(|| Self(folder.to_owned()))
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        _ = Command::new("umount").arg("-l").arg(&self.0).output();
-    }
-}
+use crate::support::small_disk::Small;
 
 /// Rows of a request, together some 60 KiB, so that the disk is soon full.
 const ROWS: usize = 256;

@@ -2,6 +2,7 @@
 //! operator at the admin API and the command line.
 
 mod commands;
+mod full_disk;
 mod harm;
 mod operator;
 mod promotion;

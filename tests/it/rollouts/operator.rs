@@ -25,7 +25,12 @@ impl Site {
 
     /// The same with a `model.yaml` of one's own and more flags.
     pub fn with(model_yaml: &str, versions: &[(u64, &str)], flags: &[&str]) -> Self {
-        let (repository, data) = (TempDir::new(), TempDir::new());
+        Self::with_data(TempDir::new(), model_yaml, versions, flags)
+    }
+
+    /// The same with a data directory of one's own.
+    pub fn with_data(data: TempDir, model_yaml: &str, versions: &[(u64, &str)], flags: &[&str]) -> Self {
+        let repository = TempDir::new();
         repository.write("digits/model.yaml", model_yaml);
         for (version, model) in versions {
             repository.add_with_manifest(model, "digits", *version);

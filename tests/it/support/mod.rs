@@ -8,6 +8,7 @@ pub mod python;
 pub mod raw;
 pub mod repository;
 pub mod server;
+pub mod small_disk;
 pub mod tensors;
 pub mod zoo;
 

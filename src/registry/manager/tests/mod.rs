@@ -298,6 +298,49 @@ async fn a_version_that_changes_after_it_was_loaded_is_an_alarm_and_no_reload() 
 }
 
 #[tokio::test]
+async fn a_version_that_the_settings_name_and_nobody_has_is_told() {
+    let fixture = Fixture::new(ModelControlMode::Poll);
+    fixture.stage("iris/model.yaml", "version_policy: {specific: {versions: [2, 7]}}\nlabels: {old: 9}");
+    fixture.add("iris_logreg", "iris/2");
+    let told = |entry: &ModelEntry, there: &str| {
+        let text = |who: &str| format!("{who}, which is not in the repository: it has {there}");
+        [text("version_policy names version 7"), text("label 'old' names version 9")].join("; ") == entry.fault
+    };
+    let entry = fixture.until("iris", |entry| told(entry, "2")).await;
+    assert_eq!(Fixture::state(&entry, 7), None);
+    fixture.add("iris_logreg", "iris/1");
+    fixture.until("iris", |entry| told(entry, "2, 1")).await;
+    fixture.add("iris_logreg", "iris/7");
+    fixture.until("iris", |entry| entry.fault.starts_with("label 'old' names version 9")).await;
+    fixture.add("iris_logreg", "iris/9");
+    fixture.until("iris", |entry| entry.fault.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_version_whose_files_change_or_break_keeps_its_traffic_though_an_older_one_is_there() {
+    let fixture = Fixture::new(ModelControlMode::Poll);
+    fixture.add("digits_cnn_v1", "digits/1");
+    fixture.until("digits", |entry| entry.default == Some(1)).await;
+    fixture.add("digits_cnn_v2", "digits/2");
+    let before = fixture.until("digits", |entry| Fixture::state(entry, 1) == Some(State::Unloaded)).await;
+    assert_eq!(before.default, Some(2));
+    let stays = |entry: &Arc<ModelEntry>| {
+        assert_eq!((entry.default, Fixture::state(entry, 1)), (Some(2), Some(State::Unloaded)));
+        assert!(Arc::ptr_eq(&before.backends[&2], &entry.backends[&2]));
+    };
+    // The same bytes, as `cp` writes them.
+    let file = fixture.root.path().join("digits/2/model.onnx");
+    fs::write(&file, zoo_file("digits_cnn_v2/model.onnx")).unwrap();
+    stays(&fixture.until("digits", |entry| entry.statuses[&2].reason.contains("'model.onnx' was changed")).await);
+    fs::remove_file(&file).unwrap();
+    stays(&fixture.until("digits", |entry| entry.statuses[&2].reason.contains("'model.onnx' was removed")).await);
+    // It serves until another does.
+    fixture.add("digits_cnn_v1", "digits/3");
+    let after = fixture.until("digits", |entry| entry.default == Some(3)).await;
+    assert_eq!(Fixture::state(&after, 1), Some(State::Unloaded));
+}
+
+#[tokio::test]
 async fn a_version_that_failed_for_its_settings_is_tried_again_when_they_are_mended() {
     let fixture = Fixture::new(ModelControlMode::Poll);
     fixture.write("iris/model.yaml", "class_labels: {nope: [a, b]}\n");

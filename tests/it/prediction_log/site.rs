@@ -36,8 +36,13 @@ impl Site {
         Self::start_with(repository, data, &json!({"prediction_log": settings}), &[])
     }
 
-    /// With a whole settings file, and variables of the environment of this process; those after it have none.
+    /// With a whole settings file, and variables of the environment of this process; those after it have none. However
+    /// full the machine's disk is, rows are written whole unless the settings speak of that.
     pub fn start_with(repository: TempDir, data: TempDir, file: &Value, variables: &[(&str, PathBuf)]) -> Self {
+        let mut file = file.clone();
+        if let Some(Value::Object(section)) = file.get_mut("prediction_log") {
+            section.entry("disk_share").or_insert(json!(1.0));
+        }
         repository.write(".headgate.yaml", file.to_string());
         let server = serve(&repository, &data, variables);
         Self { repository, data, server }

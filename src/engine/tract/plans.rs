@@ -107,17 +107,18 @@ impl Plans {
         converted: TVec<TValue>,
         stop: &dyn Fn() -> bool,
     ) -> Result<TVec<TValue>, RunError> {
-        let ran = self.run_as_planned(plans, inputs, converted, stop);
-        let is_nothing = || inputs.iter().find(|input| input.shape().iter().skip(1).any(|size| *size == 0));
-        match (ran, is_nothing()) {
-            // tract takes for granted that there is something.
-            (Err(RunError::Failed(cause)), Some(nothing)) => {
-                tracing::debug!(%cause, "a tensor without elements can't be run on");
-                let shape = nothing.shape();
-                Err(RunError::BadInput(format!("the model can't run on a tensor without elements, of shape {shape:?}")))
+        self.run_as_planned(plans, inputs, converted, stop).map_err(|error| {
+            let is_nothing = |input: &&Tensor| input.shape().iter().skip(1).any(|size| *size == 0);
+            match (error, inputs.iter().find(is_nothing)) {
+                // tract takes for granted that there is something.
+                (RunError::Failed(cause), Some(nothing)) => {
+                    tracing::debug!(%cause, "a tensor without elements can't be run on");
+                    let shape = nothing.shape();
+                    RunError::BadInput(format!("the model can't run on a tensor without elements, of shape {shape:?}"))
+                }
+                (error, _) => error,
             }
-            (ran, _) => ran,
-        }
+        })
     }
 
     fn run_as_planned(
